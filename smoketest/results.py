@@ -1,0 +1,233 @@
+"""What a smoke test declares, what came of it, and the report of a whole run.
+
+Everything here is frozen and knows neither Django nor HTTP: the runner builds it once; the
+results store, the formats and the metrics read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from smoketest.selection import Selection
+
+#: Names of database aliases, or every alias of the site.
+Databases = tuple[str, ...] | Literal["__all__"]
+
+
+class Outcome(StrEnum):
+    """What came of one smoke test."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERRORED = "errored"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    #: Left out of a run that fail-fast or its deadline cut short.
+    NOT_RUN = "not_run"
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether the test ran and did not pass."""
+        return self in {Outcome.FAILED, Outcome.ERRORED, Outcome.TIMED_OUT}
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether the test ran to a verdict on the site, good or bad."""
+        return self is Outcome.PASSED or self.is_problem
+
+
+class Severity(StrEnum):
+    """How much it matters that a test fails."""
+
+    CRITICAL = "critical"
+    #: Reported everywhere, but the run still passes.
+    WARNING = "warning"
+
+
+class Cut(StrEnum):
+    """What cut a run short."""
+
+    NONE = ""
+    FAIL_FAST = "failfast"
+    DEADLINE = "deadline"
+
+
+class RunResult(StrEnum):
+    """How a run ended, as ``smoketest_runs_total`` counts it."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """A smoke test as its author declared it; times are in seconds."""
+
+    #: ``module.Class.method``
+    id: str
+    #: Label of the Django app whose smoke module holds the test.
+    app: str
+    severity: Severity = Severity.CRITICAL
+    timeout: float
+    slow_after: float
+    every: float = 0.0
+    maintainer: str = ""
+    runbook_url: str = ""
+    #: First paragraph of the docstring.
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    databases: Databases = "__all__"
+    read_only: bool = False
+    #: Whether this stands for a smoke module that could not be imported.
+    is_collection_error: bool = False
+
+    def is_selected_by(self, selection: Selection) -> bool:
+        """A module that cannot be imported passes every filter: it may hold the test asked for."""
+        return self.is_collection_error or selection.matches(self.id, self.tags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one test; times of day are Unix seconds, durations are seconds."""
+
+    declaration: Declaration
+    outcome: Outcome
+    #: What the person who reads the report needs; empty for a test that passed.
+    message: str = ""
+    #: Name of the exception class, if one was raised.
+    exception: str = ""
+    traceback: str = ""
+    started_at: float
+    duration: float = 0.0
+    #: Whether it stands in from an earlier run, because ``every`` has not passed yet.
+    carried: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.declaration.id
+
+    @property
+    def class_id(self) -> str:
+        """``module.Class``"""
+        return self.id.rpartition(".")[0]
+
+    @property
+    def is_problem(self) -> bool:
+        return self.outcome.is_problem
+
+    @property
+    def is_critical(self) -> bool:
+        return self.declaration.severity is Severity.CRITICAL
+
+    @property
+    def finished_at(self) -> float:
+        return self.started_at + self.duration
+
+    def as_carried(self) -> Self:
+        """The same result, standing in for a test that this run leaves alone."""
+        return dataclasses.replace(self, carried=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The result of a run; times of day are Unix seconds, durations are seconds."""
+
+    selection: Selection
+    results: tuple[Result, ...]
+    started_at: float
+    #: Measured by a clock that nobody sets.
+    duration: float
+    cut: Cut = Cut.NONE
+    #: ``SMOKETEST_RELEASE`` of the process that ran it.
+    release: str = ""
+
+    @property
+    def finished_at(self) -> float:
+        return self.started_at + self.duration
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is unfiltered and completed, so that it says everything of the site."""
+        return self.selection.is_everything and self.cut is Cut.NONE
+
+    @property
+    def passed(self) -> bool:
+        """Whether every critical test that was asked for passed or was skipped."""
+        return not any(
+            result.is_critical and (result.is_problem or result.outcome is Outcome.NOT_RUN)
+            for result in self.results
+        )
+
+    @property
+    def status(self) -> Literal["PASS", "FAIL"]:
+        return "PASS" if self.passed else "FAIL"
+
+    @property
+    def result(self) -> RunResult:
+        if self.cut is not Cut.NONE:
+            return RunResult.ABORTED
+        return RunResult.PASSED if self.passed else RunResult.FAILED
+
+    @property
+    def problems(self) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.is_problem)
+
+    @property
+    def warnings(self) -> tuple[Result, ...]:
+        """The problems that do not make the run fail."""
+        return tuple(result for result in self.problems if not result.is_critical)
+
+    def with_outcome(self, *outcomes: Outcome) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.outcome in outcomes)
+
+    def count(self, *outcomes: Outcome) -> int:
+        return len(self.with_outcome(*outcomes))
+
+    def covers(self, selection: Selection) -> bool:
+        """Whether this run was asked for all that the selection asks for."""
+        return self.selection.is_everything or self.selection == selection
+
+    def narrowed_to(self, selection: Selection) -> Self:
+        """This report, of the selected tests alone."""
+        if self.selection == selection:
+            return self
+        selected = tuple(r for r in self.results if r.declaration.is_selected_by(selection))
+        return dataclasses.replace(self, selection=selection, results=selected)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold, for the results store."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`, after a round trip through JSON."""
+        selection = {key: tuple(names) for key, names in values["selection"].items()}
+        return cls(
+            **{
+                **values,
+                "selection": Selection(**selection),
+                "results": tuple(result_from_dict(result) for result in values["results"]),
+                "cut": Cut(values["cut"]),
+            }
+        )
+
+
+def result_from_dict(values: Mapping[str, Any]) -> Result:
+    """The `Result` whose `dataclasses.asdict` went through JSON."""
+    declared = values["declaration"]
+    databases = declared["databases"]
+    declaration = Declaration(
+        **{
+            **declared,
+            "severity": Severity(declared["severity"]),
+            "tags": tuple(declared["tags"]),
+            "databases": databases if databases == "__all__" else tuple(databases),
+        }
+    )
+    outcome = Outcome(values["outcome"])
+    return Result(**{**values, "declaration": declaration, "outcome": outcome})

@@ -1,0 +1,349 @@
+"""Run the smoke tests of one batch, one after the other, on the calling thread.
+
+This is what unittest's suite does for classes and modules (``setUpClass``, ``setUpModule`` and
+their cleanups), with isolation around every step and one result for every test. It knows no
+deadlines: a `Watch` is told which step begins and how long it may take.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from time import monotonic, time  # bound here: a test may patch the module
+from types import ModuleType
+from typing import Any, Protocol
+
+from smoketest.case import SmokeTest
+from smoketest.discovery import SmokeClass
+from smoketest.failures import Failure, describe, is_interrupt, say
+from smoketest.isolation import Frame, Limits, ThreadIsolation
+from smoketest.results import Databases, Declaration, Outcome, Result, Severity
+
+#: Classes whose tests share a thread.
+Batch = tuple[SmokeClass, ...]
+
+_WORST_FIRST = (Outcome.ERRORED, Outcome.FAILED, Outcome.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stretch of test code that may take so many seconds, and the tests it decides about."""
+
+    #: The name of unittest's hook; empty for a test.
+    hook: str = ""
+    declarations: tuple[Declaration, ...]
+    timeout: float
+    started_at: float
+
+    def results(self, outcome: Outcome, duration: float, failure: Failure) -> Iterator[Result]:
+        """The results of all its tests, if the step itself ended like this."""
+        if self.hook:
+            failure = {**failure, "message": f"{self.hook}: {failure['message']}"}
+        for declaration in self.declarations:
+            yield Result(
+                declaration=declaration,
+                outcome=outcome,
+                started_at=self.started_at,
+                duration=duration,
+                **failure,
+            )
+
+
+class Watch(Protocol):
+    """Whoever waits for the results and may give up waiting."""
+
+    def watching(self, step: Step) -> AbstractContextManager[None]:
+        """Around a step. Leaving it raises if nobody waits for the thread any more."""
+
+    def report(self, result: Result) -> None:
+        """A test has its result."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether no further test is to begin."""
+
+
+def make_batches(classes: Iterable[SmokeClass]) -> list[Batch]:
+    """One batch for each class, so that classes run in parallel.
+
+    The classes of all modules that have fixtures make one batch together: they share what
+    ``setUpModule`` made, and unittest keeps the module cleanups of a process in a single list.
+    """
+    batches: list[Batch] = []
+    with_module_fixtures: list[SmokeClass] = []
+    for smoke_class in classes:
+        if _has_module_fixtures(smoke_class.module):
+            with_module_fixtures.append(smoke_class)
+        else:
+            batches.append((smoke_class,))
+    return [tuple(with_module_fixtures), *batches] if with_module_fixtures else batches
+
+
+class Execution:
+    """Runs batches on the thread whose databases the isolation holds."""
+
+    def __init__(self, isolation: ThreadIsolation, watch: Watch, *, lock_timeout: float) -> None:
+        self._isolation = isolation
+        self._watch = watch
+        self._lock_timeout = lock_timeout
+
+    def run(self, batch: Batch) -> None:
+        for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
+            if _has_module_fixtures(module):
+                self._run_with_module_fixtures(module, list(group))
+            else:
+                for smoke_class in group:
+                    self._run_class(smoke_class, list(smoke_class.declarations))
+
+    def _run_with_module_fixtures(self, module: ModuleType, classes: list[SmokeClass]) -> None:
+        pending = {smoke_class: list(smoke_class.declarations) for smoke_class in classes}
+        while pending and not self._watch.is_cut:
+            fixtures = self._fixtures(
+                module.__name__,
+                "Module",
+                SmokeTest,
+                chain.from_iterable(pending.values()),
+                set_up=getattr(module, "setUpModule", _nothing),
+                tear_down=getattr(module, "tearDownModule", _nothing),
+                clean_up=unittest.doModuleCleanups,
+            )
+            with fixtures as frame:
+                if frame is None:
+                    return
+                while pending and frame.intact and not self._watch.is_cut:
+                    smoke_class = next(iter(pending))
+                    self._run_class(smoke_class, pending[smoke_class], frame)
+                    if not pending[smoke_class]:
+                        del pending[smoke_class]
+
+    def _run_class(
+        self, smoke_class: SmokeClass, pending: list[Declaration], outer: Frame | None = None
+    ) -> None:
+        """Run the pending tests, and take from the list those that are done.
+
+        What ``setUpClass`` wrote is lost when a test loses the connection; then it runs again for
+        the rest, unless the fixtures of the module are lost as well.
+        """
+        case = smoke_class.case
+        if not _has_class_fixtures(case):
+            while pending and not self._watch.is_cut and (outer is None or outer.intact):
+                self._run_test(case, pending.pop(0))
+            return
+        while pending and not self._watch.is_cut and (outer is None or outer.intact):
+            fixtures = self._fixtures(
+                f"{case.__module__}.{case.__qualname__}",
+                "Class",
+                case,
+                pending,
+                set_up=case.setUpClass,
+                tear_down=case.tearDownClass,
+                clean_up=lambda: _do_class_cleanups(case),
+            )
+            with fixtures as frame:
+                if frame is None:
+                    pending.clear()
+                    return
+                while pending and frame.intact and not self._watch.is_cut:
+                    self._run_test(case, pending.pop(0))
+
+    def _run_test(self, case: type[SmokeTest], declaration: Declaration) -> None:
+        problems = _Problems()
+        step = _step((declaration,), declaration.timeout)
+        started = monotonic()
+        with self._watch.watching(step):
+            with problems.catching(), self._frame(declaration.id, case, step.timeout):
+                test = case(declaration.id.rpartition(".")[2])
+                test.run(_Recorder(test, problems))
+            duration = monotonic() - started
+        self._report(step, problems, duration)
+
+    @contextmanager
+    def _fixtures(
+        self,
+        owner: str,
+        kind: str,
+        case: type[SmokeTest],
+        declarations: Iterable[Declaration],
+        *,
+        set_up: Callable[[], Any],
+        tear_down: Callable[[], Any],
+        clean_up: Callable[[], Any],
+    ) -> Iterator[Frame | None]:
+        """Around tests that share what ``setUpClass`` or ``setUpModule`` writes.
+
+        Gives None when that failed; the tests have their results then.
+        """
+        declarations = tuple(declarations)
+        timeout = max(declaration.timeout for declaration in declarations)
+        with ExitStack() as stack:
+            frame: Frame | None = None
+            problems = _Problems()
+            step = _step(declarations, timeout, f"setUp{kind}")
+            started = monotonic()
+            with self._watch.watching(step):
+                with problems.catching():
+                    frame = stack.enter_context(self._frame(owner, case, timeout))
+                    set_up()
+                duration = monotonic() - started
+            if problems:
+                self._report(step, problems, duration)
+                yield None
+                actions = [clean_up, stack.close]
+            else:
+                yield frame
+                actions = [tear_down, clean_up, stack.close]
+            self._tear_down(f"{owner}.tearDown{kind}", declarations, timeout, actions, frame)
+
+    def _tear_down(
+        self,
+        name: str,
+        declarations: Sequence[Declaration],
+        timeout: float,
+        actions: Sequence[Callable[[], Any]],
+        frame: Frame | None,
+    ) -> None:
+        """Run the actions; a problem is a result of its own, since the tests have theirs."""
+        severities = {declaration.severity for declaration in declarations}
+        declaration = replace(
+            declarations[0],
+            id=name,
+            severity=Severity.CRITICAL if Severity.CRITICAL in severities else Severity.WARNING,
+            timeout=timeout,
+            description="",
+        )
+        problems = _Problems()
+        step = _step((declaration,), timeout)
+        started = monotonic()
+        with self._watch.watching(step):
+            for action in actions:
+                with problems.catching():
+                    action()
+            duration = monotonic() - started
+        was_lost = frame is not None and not frame.intact  # so that tearing down had to fail
+        if problems.outcome.is_problem and not was_lost:
+            self._report(step, problems, duration)
+
+    def _frame(
+        self, name: str, case: type[SmokeTest], timeout: float
+    ) -> AbstractContextManager[Frame]:
+        databases: Databases = "__all__" if case.databases == "__all__" else tuple(case.databases)
+        limits = Limits(statement=timeout, lock=self._lock_timeout, read_only=case.read_only)
+        return self._isolation.frame(name, databases, limits)
+
+    def _report(self, step: Step, problems: _Problems, duration: float) -> None:
+        for result in step.results(problems.outcome, duration, problems.failure):
+            self._watch.report(result)
+
+
+class _Problems:
+    """What went wrong in a step; the worst of it is the outcome."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Outcome, Failure]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def outcome(self) -> Outcome:
+        found = {outcome for outcome, _ in self._found}
+        return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.PASSED)
+
+    @property
+    def failure(self) -> Failure:
+        """The first of the worst, with the tracebacks of all."""
+        worst = [failure for outcome, failure in self._found if outcome is self.outcome]
+        if not worst:
+            return say("")
+        more = len(self._found) - 1
+        return {
+            **worst[0],
+            "message": worst[0]["message"] + (f" (and {more} more)" if more else ""),
+            "traceback": "\n".join(failure["traceback"] for _, failure in self._found),
+        }
+
+    def add(self, outcome: Outcome, failure: Failure) -> None:
+        self._found.append((outcome, failure))
+
+    def skip(self, reason: str) -> None:
+        self.add(Outcome.SKIPPED, say(reason))
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        try:
+            yield
+        except unittest.SkipTest as skip:
+            self.skip(str(skip))
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            outcome = Outcome.FAILED if isinstance(error, AssertionError) else Outcome.ERRORED
+            self.add(outcome, describe(error))
+
+
+class _Recorder(unittest.TestResult):
+    """The `unittest.TestResult` of one test."""
+
+    def __init__(self, test: SmokeTest, problems: _Problems) -> None:
+        super().__init__()
+        self._test = test
+        self._problems = problems
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        self._problems.add(Outcome.ERRORED, describe(err[1]))
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        self._problems.add(Outcome.FAILED, describe(err[1]))
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        if err is None:
+            return
+        failed = issubclass(err[0], test.failureException)
+        failure = describe(err[1])
+        which = subtest.id().removeprefix(f"{test.id()} ")
+        self._problems.add(
+            Outcome.FAILED if failed else Outcome.ERRORED,
+            {**failure, "message": f"{which} {failure['message']}"},
+        )
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        if test is self._test:  # a skipped subtest does not skip the rest
+            self._problems.skip(reason)
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        """It passes."""
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        self._problems.add(
+            Outcome.FAILED, say("unexpected success: it passed, but is marked as expectedFailure")
+        )
+
+
+def _step(declarations: Sequence[Declaration], timeout: float, hook: str = "") -> Step:
+    return Step(hook=hook, declarations=tuple(declarations), timeout=timeout, started_at=time())
+
+
+def _has_module_fixtures(module: ModuleType) -> bool:
+    return hasattr(module, "setUpModule") or hasattr(module, "tearDownModule")
+
+
+def _has_class_fixtures(case: type[SmokeTest]) -> bool:
+    if getattr(case, "__unittest_skip__", False):
+        return False
+    return any(
+        getattr(case, hook).__func__ is not getattr(unittest.TestCase, hook).__func__
+        for hook in ("setUpClass", "tearDownClass")
+    )
+
+
+def _do_class_cleanups(case: type[SmokeTest]) -> None:
+    case.doClassCleanups()
+    for _, error, _ in case.tearDown_exceptions:  # type: ignore[attr-defined]
+        raise error
+
+
+def _nothing() -> None:
+    """In place of a fixture that the module does not have."""

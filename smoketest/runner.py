@@ -1,0 +1,413 @@
+"""Run a suite on threads, give up on tests that take too long, and build the report.
+
+Each class runs on one of a few daemon threads while the calling thread watches the clock. A test
+over its time gets its result at that moment; its thread is *abandoned*: whatever it does later is
+discarded, the isolation refuses its statements, and another thread goes on with the rest. Nothing
+is ever raised inside the hung thread, since that can leave locks of the process held for ever.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import monotonic, time  # bound here: a test may patch the module
+from typing import Protocol
+
+from django.core.cache import caches
+
+from smoketest.discovery import SmokeClass, Suite, collection_error, discover
+from smoketest.execution import Batch, Execution, Step, make_batches
+from smoketest.failures import describe, describe_thread, say
+from smoketest.isolation import ThreadIsolation
+from smoketest.results import Cut, Declaration, Outcome, Report, Result
+from smoketest.selection import Selection
+
+#: Seconds to wait, after the run, for threads that close their connections.
+CLOSE_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run; times are in seconds."""
+
+    #: Names or labels of apps to leave out.
+    skip_apps: Collection[str]
+    #: For tests that declare none: how long they may take, and when they count as slow.
+    timeout: float
+    slow_after: float
+    #: Deadline of the whole run.
+    run_timeout: float
+    #: Longest wait for a row or table lock.
+    lock_timeout: float
+    #: Threads; 0 runs in the calling thread, without time-outs.
+    workers: int
+    release: str = ""
+
+
+class AbandonedTests(Protocol):
+    """Knows the tests whose abandoned threads still live, in whichever process of the host."""
+
+    def running(self) -> Mapping[str, float]:
+        """Their ids, and the Unix time at which each began."""
+
+    def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
+        """Remember tests as running until the function that is returned is called."""
+
+
+def find(selection: Selection, options: RunOptions) -> Suite:
+    """Discover the selected tests where every use of a database is refused.
+
+    A smoke module whose import does not end within the time of a run is a collection error, and
+    all that is found.
+    """
+    found: list[Suite] = []
+    importing: list[tuple[str, str]] = []
+
+    def target() -> None:
+        with _test_thread():
+            found.append(
+                discover(
+                    selection,
+                    skip_apps=options.skip_apps,
+                    timeout=options.timeout,
+                    slow_after=options.slow_after,
+                    importing=importing.append,
+                )
+            )
+
+    if not options.workers:
+        target()
+        return found[0]
+    started_at, started = time(), monotonic()
+    thread = threading.Thread(target=target, name="smoketest-discovery", daemon=True)
+    thread.start()
+    thread.join(options.run_timeout)
+    if found:
+        return found[0]
+    message = f"its import did not end within {options.run_timeout:g} s"
+    error = collection_error(
+        *importing[-1],
+        outcome=Outcome.TIMED_OUT,
+        failure=describe_thread(message, thread.ident),
+        started_at=started_at,
+        duration=monotonic() - started,
+    )
+    return Suite(collection_errors=(error,))
+
+
+def run(
+    suite: Suite,
+    selection: Selection,
+    options: RunOptions,
+    *,
+    abandoned: AbandonedTests,
+    carried: Mapping[str, Result],
+    failfast: bool = False,
+) -> Report:
+    """Run the tests of the suite, all but those for which `carried` holds an earlier result.
+
+    With `failfast`, no further test begins once a critical one has failed. Never raises for
+    anything that a test does.
+    """
+    running = abandoned.running()
+    results: dict[str, Result] = {}
+    for declaration in suite.declarations:
+        if declaration.id in carried:
+            results[declaration.id] = carried[declaration.id].as_carried()
+        elif declaration.id in running:
+            results[declaration.id] = _still_running(declaration, running[declaration.id])
+    progress = _Progress(results, options, failfast=failfast)
+    batches = make_batches(_without_results(suite.classes, results))
+    if options.workers:
+        _Watcher(batches, progress, abandoned).run()
+    else:
+        _run_inline(batches, progress)
+    return progress.report(suite, selection)
+
+
+class _Progress:
+    """What is known of a run so far; shared by its threads."""
+
+    def __init__(self, results: dict[str, Result], options: RunOptions, *, failfast: bool) -> None:
+        #: Held while anything of a run is read or changed, notified of what the watcher waits for.
+        self.changed = threading.Condition()
+        self.results = results
+        self.options = options
+        self.cut = Cut.NONE
+        self.started_at = time()
+        self.started = monotonic()
+        self.deadline = self.started + options.run_timeout
+        self._failfast = failfast
+
+    @property
+    def is_cut(self) -> bool:
+        return self.cut is not Cut.NONE
+
+    def record(self, result: Result) -> None:
+        with self.changed:
+            self.results[result.id] = result
+            if self._failfast and result.is_problem and result.is_critical:
+                self.cut = Cut.FAIL_FAST
+
+    def report(self, suite: Suite, selection: Selection) -> Report:
+        """The report, in the order of discovery."""
+        with self.changed:
+            results = dict(self.results)
+        in_order = [
+            results.pop(declaration.id) if declaration.id in results else self._not_run(declaration)
+            for declaration in suite.declarations
+        ]
+        return Report(
+            selection=selection,
+            results=(*suite.collection_errors, *in_order, *results.values()),
+            started_at=self.started_at,
+            duration=monotonic() - self.started,
+            cut=self.cut,
+            release=self.options.release,
+        )
+
+    def _not_run(self, declaration: Declaration) -> Result:
+        if self.cut is Cut.FAIL_FAST:
+            reason = "another test had failed (fail-fast)"
+        else:
+            reason = f"the time of the whole run, {self.options.run_timeout:g} s, was over"
+        return Result(
+            declaration=declaration,
+            outcome=Outcome.NOT_RUN,
+            started_at=self.started_at,
+            **say(reason),
+        )
+
+
+class _Worker(threading.Thread):
+    """A thread that runs batches from the queue; the `Watch` of their execution.
+
+    Its attributes are read and changed under ``progress.changed`` alone.
+    """
+
+    def __init__(self, name: str, queue: deque[Batch], progress: _Progress) -> None:
+        super().__init__(name=name, daemon=True)
+        self._queue = queue
+        self._progress = progress
+        self._isolation: ThreadIsolation | None = None
+        #: Whether the watcher has to wait for it.
+        self.is_busy = True
+        self.batch: Batch = ()
+        #: What it does, and by when (in seconds of the monotonic clock) that has to end.
+        self.step: Step | None = None
+        self.deadline = math.inf
+        #: Called when the thread ends after it was abandoned.
+        self._let_go: Callable[[], None] | None = None
+
+    def run(self) -> None:
+        try:
+            with _test_thread() as isolation:
+                self._isolation = isolation
+                lock_timeout = self._progress.options.lock_timeout
+                execution = Execution(isolation, self, lock_timeout=lock_timeout)
+                while self._take_batch():
+                    execution.run(self.batch)
+        except _AbandonedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - a fault of ours must not hang the run
+            self._crash(error)
+        finally:
+            with self._progress.changed:
+                self.is_busy = False
+                self._progress.changed.notify()
+                let_go = self._let_go
+            if let_go:
+                let_go()
+
+    @contextmanager
+    def watching(self, step: Step) -> Iterator[None]:
+        with self._progress.changed:
+            self._end_if_abandoned()
+            self.step, self.deadline = step, monotonic() + step.timeout
+            self._progress.changed.notify()
+        try:
+            yield
+        finally:
+            with self._progress.changed:
+                self._end_if_abandoned()
+                self.step, self.deadline = None, math.inf
+
+    def report(self, result: Result) -> None:
+        self._progress.record(result)
+
+    @property
+    def is_cut(self) -> bool:
+        return self._progress.is_cut
+
+    def abandon(self, let_go: Callable[[], None]) -> None:
+        """Wait for it no more; called by the watcher, which holds the lock."""
+        self.is_busy = False
+        self._let_go = let_go
+        if self._isolation is not None:
+            self._isolation.abandon()
+
+    def _take_batch(self) -> bool:
+        with self._progress.changed:
+            self._end_if_abandoned()
+            if not self._queue or self.is_cut:
+                # The watcher may go on while this thread closes its connections.
+                self.batch, self.is_busy = (), False
+                self._progress.changed.notify()
+                return False
+            self.batch = self._queue.popleft()
+            return True
+
+    def _end_if_abandoned(self) -> None:
+        if self._let_go is not None:
+            raise _AbandonedError
+
+    def _crash(self, error: BaseException) -> None:
+        with self._progress.changed:
+            left = _without_results(self.batch, self._progress.results)
+        for declaration in Suite(classes=left).declarations:
+            self._progress.record(
+                Result(
+                    declaration=declaration,
+                    outcome=Outcome.ERRORED,
+                    started_at=time(),
+                    **describe(error),
+                )
+            )
+
+
+class _AbandonedError(BaseException):
+    """Unwinds a thread that nobody waits for any more."""
+
+
+class _Watcher:
+    """Starts the threads, gives up on those that take too long, and waits for the rest."""
+
+    def __init__(
+        self, batches: list[Batch], progress: _Progress, abandoned: AbandonedTests
+    ) -> None:
+        self._queue = deque(batches)
+        self._progress = progress
+        self._abandoned = abandoned
+        self._workers: list[_Worker] = []
+
+    def run(self) -> None:
+        with self._progress.changed:
+            try:
+                self._start_workers()
+                while busy := [worker for worker in self._workers if worker.is_busy]:
+                    next_deadline = min(self._progress.deadline, *(w.deadline for w in busy))
+                    self._progress.changed.wait(max(0.0, next_deadline - monotonic()))
+                    self._give_up_on_late()
+                    self._start_workers()
+            finally:  # an interrupt leaves nothing behind either
+                for worker in self._workers:
+                    if worker.is_busy:
+                        worker.abandon(_nothing)
+        until = monotonic() + CLOSE_TIMEOUT
+        for worker in self._workers:
+            worker.join(max(0.0, until - monotonic()))
+
+    def _start_workers(self) -> None:
+        """One for each batch that waits, as many as may run at a time."""
+        busy = sum(worker.is_busy for worker in self._workers)
+        wanted = min(len(self._queue), self._progress.options.workers - busy)
+        for _ in range(0 if self._progress.is_cut else wanted):
+            worker = _Worker(f"smoketest-{len(self._workers)}", self._queue, self._progress)
+            self._workers.append(worker)
+            worker.start()
+
+    def _give_up_on_late(self) -> None:
+        now = monotonic()
+        is_over = now >= self._progress.deadline
+        busy = [worker for worker in self._workers if worker.is_busy]
+        if is_over and busy:
+            self._progress.cut = Cut.DEADLINE
+        for worker in busy:
+            if worker.step and now >= worker.deadline:
+                self._give_up_on(worker, f"timed out after {worker.step.timeout:g} s")
+            elif is_over:
+                seconds = self._progress.options.run_timeout
+                self._give_up_on(worker, f"the time of the whole run, {seconds:g} s, was over")
+
+    def _give_up_on(self, worker: _Worker, reason: str) -> None:
+        step = worker.step
+        if step is None:  # it runs no test at this moment
+            worker.abandon(_nothing)
+            return
+        test_ids = [declaration.id for declaration in step.declarations]
+        failure = describe_thread(reason, worker.ident)
+        for result in step.results(Outcome.TIMED_OUT, time() - step.started_at, failure):
+            self._progress.record(result)
+        worker.abandon(self._abandoned.hold(test_ids, step.started_at))
+        if rest := _without_results(worker.batch, self._progress.results):
+            self._queue.appendleft(rest)
+
+
+class _Inline:
+    """The `Watch` of an execution in the calling thread: it cannot give up on anything."""
+
+    def __init__(self, progress: _Progress) -> None:
+        self._progress = progress
+
+    def watching(self, step: Step) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def report(self, result: Result) -> None:
+        self._progress.record(result)
+
+    @property
+    def is_cut(self) -> bool:
+        if not self._progress.is_cut and monotonic() >= self._progress.deadline:
+            self._progress.cut = Cut.DEADLINE
+        return self._progress.is_cut
+
+
+def _run_inline(batches: list[Batch], progress: _Progress) -> None:
+    watch = _Inline(progress)
+    with ThreadIsolation() as isolation:
+        execution = Execution(isolation, watch, lock_timeout=progress.options.lock_timeout)
+        for batch in batches:
+            if not watch.is_cut:
+                execution.run(batch)
+
+
+@contextmanager
+def _test_thread() -> Iterator[ThreadIsolation]:
+    """Around all that a thread of tests does; leaves no connection open."""
+    with ThreadIsolation() as isolation:
+        try:
+            yield isolation
+        finally:
+            with suppress(Exception):
+                caches.close_all()
+
+
+def _still_running(declaration: Declaration, since: float) -> Result:
+    moment = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Result(
+        declaration=declaration,
+        outcome=Outcome.TIMED_OUT,
+        started_at=time(),
+        **say(f"still running since {moment}, so it was not started again"),
+    )
+
+
+def _without_results(
+    classes: tuple[SmokeClass, ...], results: Collection[str]
+) -> tuple[SmokeClass, ...]:
+    """The classes with those of their tests alone that have no result yet."""
+    left = []
+    for smoke_class in classes:
+        pending = tuple(d for d in smoke_class.declarations if d.id not in results)
+        if pending:
+            left.append(replace(smoke_class, declarations=pending))
+    return tuple(left)
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""

@@ -1,0 +1,447 @@
+"""The results store: what is known of every test, shared by all processes of the site on a host.
+
+One SQLite file in WAL mode, opened anew for each use, so that forked workers share nothing.
+A run is recorded in a single transaction: killed in the middle of it, a process leaves the store
+as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import time
+from typing import Any
+
+from smoketest.locks import HostLock
+from smoketest.results import Cut, Outcome, Report, Result, RunResult, result_from_dict
+from smoketest.selection import Selection, is_dotted_prefix
+from smoketest.state import StateError, StateFolder
+
+logger = logging.getLogger("smoketest")
+
+FILE_NAME = "results.sqlite3"
+SCHEMA_VERSION = 1
+#: Runs whose outcomes are kept, and runs that are kept with all that they said.
+KEPT_RUNS = 100
+KEPT_REPORTS = 5
+BUSY_TIMEOUT = 5.0
+
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    started_at REAL NOT NULL,
+    duration REAL NOT NULL,
+    result TEXT NOT NULL,
+    passed INTEGER NOT NULL,
+    is_full INTEGER NOT NULL,
+    selection TEXT NOT NULL,
+    cut TEXT NOT NULL,
+    collection_errors INTEGER NOT NULL,
+    outcomes TEXT NOT NULL,
+    report TEXT
+);
+CREATE TABLE outcomes (
+    test TEXT NOT NULL,
+    run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    outcome TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    duration REAL NOT NULL,
+    PRIMARY KEY (test, run)
+) WITHOUT ROWID;
+CREATE INDEX outcomes_of_run ON outcomes (run);
+CREATE TABLE tests (
+    test TEXT PRIMARY KEY,
+    result TEXT NOT NULL,
+    consecutive_failures INTEGER NOT NULL,
+    failing_since REAL,
+    last_success_at REAL
+) WITHOUT ROWID;
+CREATE TABLE test_totals (
+    test TEXT NOT NULL REFERENCES tests (test) ON DELETE CASCADE,
+    outcome TEXT NOT NULL,
+    runs INTEGER NOT NULL,
+    PRIMARY KEY (test, outcome)
+) WITHOUT ROWID;
+CREATE TABLE run_totals (result TEXT PRIMARY KEY, runs INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+
+
+class StoreError(Exception):
+    """The results store cannot be read or written now; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTest:
+    """What is known of one test; times of day are Unix seconds."""
+
+    #: When it last ran or was skipped.
+    result: Result
+    #: Runs in a row that it did not pass, skips left out.
+    consecutive_failures: int
+    #: When the first of those began; None if it passed.
+    failing_since: float | None
+    last_success_at: float | None
+    totals: Mapping[Outcome, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One run, in short."""
+
+    started_at: float
+    duration: float
+    passed: bool
+    collection_errors: int
+    outcomes: Mapping[Outcome, int]
+
+    @property
+    def finished_at(self) -> float:
+        return self.started_at + self.duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that the store knows, at one moment."""
+
+    #: False if what had been stored could not be read.
+    is_up: bool
+    #: Whether totals outlive this process; if not, they are no counters.
+    is_shared: bool
+    last_full_run: RunSummary | None = None
+    last_success_at: float | None = None
+    run_totals: Mapping[RunResult, int] = field(default_factory=dict)
+    tests: tuple[KnownTest, ...] = ()
+
+
+class ResultsStore(ABC):
+    """What is known of every test from its latest run, totals, and the latest runs."""
+
+    is_shared: bool
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """A context manager that gives an SQLite connection; raises `StoreError`."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where it is, for messages."""
+
+    def record(self, report: Report) -> None:
+        """Add a run. Raises `StoreError`."""
+        with self._transaction() as database:
+            _record(database, report)
+
+    def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
+        """The newest report that says all that the selection asks for, narrowed to it.
+
+        A run that fail-fast cut short serves those alone who asked for that. Raises `StoreError`.
+        """
+        with self.connect() as database:
+            rows = database.execute(
+                "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
+            ).fetchall()
+            for run, stored_selection, cut in rows:
+                stored = _selection(json.loads(stored_selection))
+                if not (stored.is_everything or stored == selection):
+                    continue
+                if cut == Cut.FAIL_FAST and not failfast:
+                    continue
+                (text,) = database.execute("SELECT report FROM runs WHERE id = ?", [run]).fetchone()
+                return Report.from_dict(json.loads(text)).narrowed_to(selection)
+        return None
+
+    def latest_results(self) -> dict[str, Result]:
+        """The latest result of every test, by its id. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute("SELECT test, result FROM tests").fetchall()
+        return {test: result_from_dict(json.loads(text)) for test, text in rows}
+
+    def snapshot(self) -> Snapshot:
+        """All that is known, as of one moment. Raises `StoreError`."""
+        with self.connect() as database:
+            database.execute("BEGIN")
+            return _snapshot(database, is_shared=self.is_shared)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self.connect() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+
+class SharedStore(ResultsStore):
+    """The store in the state folder of the site."""
+
+    is_shared = True
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+        self._path = folder.path / FILE_NAME
+
+    @property
+    def location(self) -> str:
+        return str(self._path)
+
+    @property
+    def set_aside(self) -> list[Path]:
+        """Files that were found corrupt."""
+        return sorted(self._folder.path.glob(f"{FILE_NAME}.corrupt-*[0-9]"))
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._open() as database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            if _is_corrupt(error):
+                self._set_aside(error)
+            raise StoreError(f"{self._path} cannot be used: {error}") from error
+        except StateError as error:
+            raise StoreError(str(error)) from error
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        path = self._folder.file(FILE_NAME)
+        database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        with closing(database):
+            database.execute("PRAGMA foreign_keys = ON")
+            database.execute("PRAGMA synchronous = NORMAL")
+            if _schema_version(database) < SCHEMA_VERSION:
+                database.execute("PRAGMA journal_mode = WAL")
+                _make_schema(database)
+            if (version := _schema_version(database)) > SCHEMA_VERSION:
+                msg = (
+                    f"{path} was written by a newer django-smoketest (schema {version}; this one"
+                    f" knows {SCHEMA_VERSION}). It is left alone; upgrade this process as well."
+                )
+                raise StoreError(msg)
+            yield database
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Move the corrupt file away, once, whichever process finds it."""
+        with HostLock(self._folder, "store").held(BUSY_TIMEOUT):
+            try:
+                with self._open() as database:
+                    problem = database.execute("PRAGMA quick_check").fetchone()[0]
+                if problem == "ok":
+                    return  # another process was first
+            except sqlite3.DatabaseError as still:
+                if not _is_corrupt(still):
+                    return
+            aside = f"{FILE_NAME}.corrupt-{int(time())}"
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    (self._folder.path / f"{FILE_NAME}{suffix}").replace(
+                        self._folder.path / f"{aside}{suffix}"
+                    )
+            logger.error(
+                "The results store was corrupt (%s); it was moved to %s and begins anew.",
+                error,
+                aside,
+            )
+            with self._open() as database:
+                database.execute("INSERT INTO facts VALUES ('begun_anew', 1)")
+
+
+class MemoryStore(ResultsStore):
+    """The fallback of a process that has no state folder: latest results, no totals to rely on."""
+
+    is_shared = False
+    location = "the memory of this process"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._database is None:
+                self._database = sqlite3.connect(
+                    ":memory:", isolation_level=None, check_same_thread=False
+                )
+                self._database.execute("PRAGMA foreign_keys = ON")
+                _make_schema(self._database)
+            try:
+                yield self._database
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+
+
+def _schema_version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _make_schema(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    if _schema_version(database) == 0:  # else another process was first
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.execute("COMMIT")
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _record(database: sqlite3.Connection, report: Report) -> None:
+    run = database.execute(
+        "INSERT INTO runs (started_at, duration, result, passed, is_full, selection, cut,"
+        " collection_errors, outcomes, report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            report.started_at,
+            report.duration,
+            report.result,
+            report.passed,
+            report.is_full,
+            json.dumps(asdict(report.selection)),
+            report.cut,
+            sum(result.declaration.is_collection_error for result in report.results),
+            json.dumps(Counter(result.outcome for result in report.results)),
+            json.dumps(report.to_dict()),
+        ],
+    ).lastrowid
+    for result in report.results:
+        if not result.carried and result.outcome is not Outcome.NOT_RUN:
+            _record_result(database, run, result)
+    if report.is_full:
+        _forget_removed(database, report)
+        database.execute("DELETE FROM facts WHERE name = 'begun_anew'")
+        if report.passed:
+            database.execute(
+                "INSERT OR REPLACE INTO facts VALUES ('last_success_at', ?)", [report.finished_at]
+            )
+    if report.selection.is_everything:
+        database.execute(
+            "INSERT INTO run_totals VALUES (?, 1)"
+            " ON CONFLICT (result) DO UPDATE SET runs = runs + 1",
+            [report.result],
+        )
+    _prune(database)
+
+
+def _record_result(database: sqlite3.Connection, run: int | None, result: Result) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)",
+        [result.id, run, result.outcome, result.started_at, result.duration],
+    )
+    is_problem = result.is_problem
+    has_passed = result.outcome is Outcome.PASSED
+    database.execute(
+        "INSERT INTO tests VALUES (:test, :result, :is_problem, :failing_since, :success_at)"
+        " ON CONFLICT (test) DO UPDATE SET result = :result,"
+        " consecutive_failures ="
+        " CASE WHEN :has_passed THEN 0 ELSE consecutive_failures + :is_problem END,"
+        " failing_since ="
+        " CASE WHEN :has_passed THEN NULL ELSE coalesce(failing_since, :failing_since) END,"
+        " last_success_at = coalesce(:success_at, last_success_at)",
+        {
+            "test": result.id,
+            "result": json.dumps(asdict(result)),
+            "is_problem": is_problem,
+            "has_passed": has_passed,
+            "failing_since": result.started_at if is_problem else None,
+            "success_at": result.finished_at if has_passed else None,
+        },
+    )
+    database.execute(
+        "INSERT INTO test_totals VALUES (?, ?, 1)"
+        " ON CONFLICT (test, outcome) DO UPDATE SET runs = runs + 1",
+        [result.id, result.outcome],
+    )
+
+
+def _forget_removed(database: sqlite3.Connection, report: Report) -> None:
+    """Forget the tests that the site no longer has.
+
+    Those of a module that cannot be imported are not removed, only out of sight.
+    """
+    present = {result.id for result in report.results}
+    broken = [r.id for r in report.results if r.declaration.is_collection_error]
+    for (test,) in database.execute("SELECT test FROM tests").fetchall():
+        if test not in present and not any(is_dotted_prefix(module, test) for module in broken):
+            database.execute("DELETE FROM tests WHERE test = ?", [test])
+
+
+def _prune(database: sqlite3.Connection) -> None:
+    """Keep the latest runs, the reports of the very latest, and always the latest full run."""
+    database.execute(
+        "DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?"
+        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
+        [KEPT_RUNS],
+    )
+    database.execute(
+        "UPDATE runs SET report = NULL WHERE report IS NOT NULL"
+        " AND id <= (SELECT max(id) FROM runs) - ?"
+        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
+        [KEPT_REPORTS],
+    )
+
+
+def _snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
+    facts = dict(database.execute("SELECT name, value FROM facts").fetchall())
+    totals: dict[str, dict[Outcome, int]] = {}
+    for test, outcome, runs in database.execute("SELECT test, outcome, runs FROM test_totals"):
+        totals.setdefault(test, {})[Outcome(outcome)] = runs
+    tests = tuple(
+        KnownTest(
+            result=result_from_dict(json.loads(text)),
+            consecutive_failures=failures,
+            failing_since=failing_since,
+            last_success_at=last_success_at,
+            totals=totals.get(test, {}),
+        )
+        for test, text, failures, failing_since, last_success_at in database.execute(
+            "SELECT test, result, consecutive_failures, failing_since, last_success_at FROM tests"
+        )
+    )
+    row = database.execute(
+        "SELECT started_at, duration, passed, collection_errors, outcomes FROM runs"
+        " WHERE is_full ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return Snapshot(
+        is_up=is_shared and "begun_anew" not in facts,
+        is_shared=is_shared,
+        last_full_run=row and _summary(*row),
+        last_success_at=facts.get("last_success_at"),
+        run_totals={
+            RunResult(result): runs
+            for result, runs in database.execute("SELECT result, runs FROM run_totals")
+        },
+        tests=tests,
+    )
+
+
+def _summary(
+    started_at: float, duration: float, passed: int, collection_errors: int, outcomes: str
+) -> RunSummary:
+    return RunSummary(
+        started_at=started_at,
+        duration=duration,
+        passed=bool(passed),
+        collection_errors=collection_errors,
+        outcomes={Outcome(name): count for name, count in json.loads(outcomes).items()},
+    )
+
+
+def _selection(values: Mapping[str, Collection[str]]) -> Selection:
+    return Selection(**{name: tuple(names) for name, names in values.items()})

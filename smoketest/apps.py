@@ -1,0 +1,18 @@
+"""The Django app."""
+
+from time import time
+
+from django.apps import AppConfig
+
+
+class SmokeTestConfig(AppConfig):
+    name = "smoketest"
+    verbose_name = "Smoke tests"
+
+    #: Unix time at which this process had loaded the site's code.
+    code_loaded_at = 0.0
+
+    def ready(self) -> None:
+        from smoketest import checks  # noqa: F401, PLC0415 - registers the checks
+
+        self.code_loaded_at = time()

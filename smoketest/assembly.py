@@ -1,0 +1,109 @@
+"""Makes, from the settings, the objects that answer a request or run a command."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.conf import settings
+
+from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
+from smoketest.conf import conf
+from smoketest.coordinator import Coordinator
+from smoketest.locks import HostLock, Lock, ProcessLock
+from smoketest.runner import RunOptions
+from smoketest.state import StateError, StateFolder, open_state_folder
+from smoketest.store import MemoryStore, ResultsStore, SharedStore
+
+logger = logging.getLogger("smoketest")
+
+#: How many requests of a host may wait for a run.
+WAITING_PLACES = 2
+
+
+class State(NamedTuple):
+    """What outlives a run."""
+
+    store: ResultsStore
+    abandoned: AbandonedOnHost | LocallyAbandoned
+    run_lock: Lock
+    waiting_locks: tuple[Lock, ...]
+
+
+def coordinator() -> Coordinator:
+    """The coordinator of this process. Raises `smoketest.conf.InvalidSettingError`."""
+    shared = state()
+    config: Any = apps.get_app_config("smoketest")
+    return Coordinator(
+        options=run_options(),
+        store=shared.store,
+        abandoned=shared.abandoned,
+        run_lock=shared.run_lock,
+        waiting_locks=shared.waiting_locks,
+        max_age=conf.max_age,
+        code_loaded_at=config.code_loaded_at,
+    )
+
+
+def run_options() -> RunOptions:
+    return RunOptions(
+        skip_apps=conf.skip_apps,
+        timeout=conf.timeout,
+        slow_after=conf.slow_after,
+        run_timeout=conf.run_timeout,
+        lock_timeout=conf.lock_timeout,
+        workers=conf.workers,
+        release=conf.release,
+    )
+
+
+def state() -> State:
+    """The shared state of the site on this host, or that of this process if there is none."""
+    try:
+        return _shared_state(state_folder())
+    except StateError as error:
+        _log_once(str(error))
+        return _process_state()
+
+
+def state_folder() -> StateFolder:
+    """Where the state of the site lives. Raises `smoketest.state.StateError`."""
+    return open_state_folder(str(conf.state_dir), os.environ, site_identity())
+
+
+def site_identity() -> list[str]:
+    """What tells one site on a host from another; passwords are not part of it."""
+    databases = [
+        f"{alias} {database.get('ENGINE')} {database.get('HOST')} {database.get('PORT')}"
+        f" {database.get('NAME')}"
+        for alias, database in sorted(settings.DATABASES.items())
+    ]
+    return [str(settings.SETTINGS_MODULE), str(settings.ROOT_URLCONF), *databases]
+
+
+@cache
+def _shared_state(folder: StateFolder) -> State:
+    return State(
+        store=SharedStore(folder),
+        abandoned=AbandonedOnHost(folder),
+        run_lock=HostLock(folder, "run"),
+        waiting_locks=tuple(HostLock(folder, f"waiting-{n}") for n in range(WAITING_PLACES)),
+    )
+
+
+@cache
+def _process_state() -> State:
+    return State(
+        store=MemoryStore(),
+        abandoned=LocallyAbandoned(),
+        run_lock=ProcessLock(),
+        waiting_locks=tuple(ProcessLock() for _ in range(WAITING_PLACES)),
+    )
+
+
+@cache
+def _log_once(problem: str) -> None:
+    logger.error("Results are kept in the memory of this process alone. %s", problem)

@@ -1,0 +1,1 @@
+"""One module for each output format: pure functions from a report to a string."""

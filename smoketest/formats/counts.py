@@ -1,0 +1,62 @@
+"""The counts and lines that django-smoketest 1.x gave, for the formats that keep them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from smoketest.results import Outcome, Report, Result
+
+
+class Counts(NamedTuple):
+    """How many tests had which outcome.
+
+    `run` is the sum of `passed`, `failed` and `errored`; `timed_out` is part of `errored`.
+    """
+
+    classes: int
+    run: int
+    passed: int
+    failed: int
+    errored: int
+    timed_out: int
+    skipped: int
+    not_run: int
+
+
+def count(report: Report) -> Counts:
+    passed = report.count(Outcome.PASSED)
+    failed = report.count(Outcome.FAILED)
+    timed_out = report.count(Outcome.TIMED_OUT)
+    errored = report.count(Outcome.ERRORED) + timed_out
+    return Counts(
+        classes=len({r.class_id for r in report.results if not r.declaration.is_collection_error}),
+        run=passed + failed + errored,
+        passed=passed,
+        failed=failed,
+        errored=errored,
+        timed_out=timed_out,
+        skipped=report.count(Outcome.SKIPPED),
+        not_run=report.count(Outcome.NOT_RUN),
+    )
+
+
+def failed_lines(report: Report) -> list[str]:
+    return [_line(result, "failed") for result in report.with_outcome(Outcome.FAILED)]
+
+
+def errored_lines(report: Report) -> list[str]:
+    """One line for each test that raised or ran out of time."""
+    errored = report.with_outcome(Outcome.ERRORED, Outcome.TIMED_OUT)
+    return [_line(result, "errored") for result in errored]
+
+
+def warning_lines(report: Report) -> list[str]:
+    """The lines, among the others, of tests that did not make the run fail."""
+    return [
+        _line(result, "failed" if result.outcome is Outcome.FAILED else "errored")
+        for result in report.warnings
+    ]
+
+
+def _line(result: Result, verb: str) -> str:
+    return f"{result.id} {verb}: {result.message}"

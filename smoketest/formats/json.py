@@ -1,0 +1,66 @@
+"""JSON: the keys of django-smoketest 1.x, and one object for each test."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from smoketest.formats.counts import count, errored_lines, failed_lines, warning_lines
+from smoketest.results import Report, Result
+
+
+def render(report: Report, *, age: float, with_tracebacks: bool) -> str:
+    """`age` is how many seconds ago the run ended."""
+    counts = count(report)
+    return json.dumps(
+        {
+            "status": report.status,
+            "test_classes": counts.classes,
+            "tests_run": counts.run,
+            "tests_passed": counts.passed,
+            "tests_failed": counts.failed,
+            "tests_errored": counts.errored,
+            "failed_tests": failed_lines(report),
+            "errored_tests": errored_lines(report),
+            "time": report.duration * 1000,
+            "tests_skipped": counts.skipped,
+            "tests_timed_out": counts.timed_out,
+            "tests_not_run": counts.not_run,
+            "warnings": warning_lines(report),
+            "results": [
+                _result(result, with_traceback=with_tracebacks) for result in report.results
+            ],
+            "started_at": _moment(report.started_at),
+            "cut_short_by": report.cut.value or None,
+            "release": report.release,
+            "age": round(age, 3),
+        }
+    )
+
+
+def _result(result: Result, *, with_traceback: bool) -> dict[str, Any]:
+    declared = result.declaration
+    values = {
+        "id": result.id,
+        "outcome": result.outcome,
+        "duration": result.duration,
+        "message": result.message,
+        "severity": declared.severity,
+        "app": declared.app,
+        "exception": result.exception,
+        "started_at": _moment(result.started_at),
+        "carried": result.carried,
+        "description": declared.description,
+        "maintainer": declared.maintainer,
+        "runbook_url": declared.runbook_url,
+        "tags": declared.tags,
+        "timeout": declared.timeout,
+        "slow_after": declared.slow_after,
+        "every": declared.every,
+    }
+    return {**values, "traceback": result.traceback} if with_traceback else values
+
+
+def _moment(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")

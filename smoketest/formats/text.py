@@ -1,0 +1,28 @@
+"""Plain text: the lines of django-smoketest 1.x, and others only where 1.x had nothing to say."""
+
+from __future__ import annotations
+
+from smoketest.formats.counts import count, errored_lines, failed_lines
+from smoketest.results import Report
+
+
+def render(report: Report) -> str:
+    counts = count(report)
+    lines = [
+        report.status,
+        f"test classes: {counts.classes}",
+        f"tests run: {counts.run}",
+        f"tests passed: {counts.passed}",
+        f"tests failed: {counts.failed}",
+        f"tests errored: {counts.errored}",
+    ]
+    if counts.skipped:
+        lines.append(f"tests skipped: {counts.skipped}")
+    if counts.not_run:
+        lines.append(f"tests not run: {counts.not_run}")
+    lines.append(f"time: {report.duration * 1000:f}ms")
+    paragraphs = (
+        "\n".join(lines),
+        *map("\n\n".join, (failed_lines(report), errored_lines(report))),
+    )
+    return "\n\n".join(paragraphs)

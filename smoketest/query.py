@@ -1,0 +1,127 @@
+"""What a request to ``GET /smoketest/`` asks for: parsed once, or refused with what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+from django.http import HttpRequest, QueryDict
+
+from smoketest.coordinator import Freshness
+from smoketest.selection import Selection
+
+#: Formats by their name in ``?format=``, with their media types, the one to fall back on first.
+FORMATS = {"text": "text/plain", "json": "application/json"}
+
+PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
+
+
+class InvalidQueryError(ValueError):
+    """A parameter, or its value, means nothing; the message names what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A request, understood."""
+
+    selection: Selection
+    freshness: Freshness
+    failfast: bool
+    #: A key of `FORMATS`.
+    format: str
+
+
+def parse_query(request: HttpRequest) -> Query:
+    """Raises `InvalidQueryError`."""
+    parameters = request.GET
+    for name in parameters:
+        if name not in PARAMETERS:
+            close = difflib.get_close_matches(name, PARAMETERS, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            msg = f"There is no parameter {name!r}; there are {', '.join(PARAMETERS)}.{hint}"
+            raise InvalidQueryError(msg)
+    return Query(
+        selection=Selection(
+            names=_names(parameters, "test"),
+            tags=_names(parameters, "tag"),
+            excluded_tags=_names(parameters, "exclude_tag"),
+        ),
+        freshness=_freshness(parameters, request.headers.get("Cache-Control", "")),
+        failfast=_flag(parameters, "failfast"),
+        format=_format(parameters) or preferred_format(request),
+    )
+
+
+def preferred_format(request: HttpRequest) -> str:
+    """The format that ``Accept`` prefers; text if it prefers none, or cannot be understood."""
+    try:
+        preferred = request.get_preferred_type(list(FORMATS.values()))
+    except ValueError:
+        preferred = None
+    return next((name for name, media in FORMATS.items() if media == preferred), "text")
+
+
+def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:
+    values = parameters.getlist(name)
+    if not all(values):
+        msg = f"The parameter {name} is empty; it takes a name, as in ?{name}=..."
+        raise InvalidQueryError(msg)
+    return tuple(dict.fromkeys(values))
+
+
+def _flag(parameters: QueryDict, name: str) -> bool:
+    value = _single(parameters, name, "0")
+    if value not in {"0", "1"}:
+        msg = f"{name} is {value!r}; it must be 1, or 0."
+        raise InvalidQueryError(msg)
+    return value == "1"
+
+
+def _format(parameters: QueryDict) -> str | None:
+    value = _single(parameters, "format", "")
+    if "format" in parameters and value not in FORMATS:
+        msg = f"format is {value!r}; it must be one of {', '.join(FORMATS)}."
+        raise InvalidQueryError(msg)
+    return value or None
+
+
+def _single(parameters: QueryDict, name: str, default: str) -> str:
+    values = parameters.getlist(name)
+    if len(values) > 1:
+        msg = f"{name} is given {len(values)} times; it may be given once."
+        raise InvalidQueryError(msg)
+    return values[0] if values else default
+
+
+def _freshness(parameters: QueryDict, cache_control: str) -> Freshness:
+    """Of the parameters, or else of the header; a directive that means nothing is ignored."""
+    directives = dict(_directives(cache_control))
+    max_age = _seconds(directives.get("max-age"))
+    if "max_age" in parameters:
+        value = _single(parameters, "max_age", "")
+        if (max_age := _seconds(value)) is None:
+            msg = f"max_age is {value!r}; it must be a number of seconds, 0 or more."
+            raise InvalidQueryError(msg)
+    return Freshness(
+        max_age=max_age,
+        no_cache="no-cache" in directives,
+        only_if_cached="only-if-cached" in directives or _flag(parameters, "only_if_cached"),
+    )
+
+
+def _directives(cache_control: str) -> list[tuple[str, str]]:
+    """https://www.rfc-editor.org/rfc/rfc9111#section-5.2"""
+    directives = []
+    for directive in cache_control.split(","):
+        name, _, value = directive.partition("=")
+        directives.append((name.strip().lower(), value.strip().strip('"')))
+    return directives
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,12 @@
+"""The URLs of the endpoints, for ``include("smoketest.urls")`` under a prefix of the site."""
+
+from django.urls import path
+
+from smoketest.views import IndexView, MetricsView
+
+app_name = "smoketest"
+
+urlpatterns = [
+    path("", IndexView.as_view(), name="smoketest"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
+]

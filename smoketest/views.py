@@ -1,0 +1,163 @@
+"""The endpoints: ``GET <prefix>/`` for people and scripts, ``GET <prefix>/metrics``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import reverse
+from django.views.generic import View
+
+from smoketest import assembly, metrics
+from smoketest.conf import conf
+from smoketest.coordinator import (
+    RETRY_AFTER,
+    Answer,
+    BusyError,
+    NothingSelectedError,
+    NotStoredError,
+)
+from smoketest.deferred import DeferredResponse
+from smoketest.formats import json as json_format
+from smoketest.formats import text as text_format
+from smoketest.query import FORMATS, InvalidQueryError, Query, parse_query, preferred_format
+from smoketest.state import StateError
+from smoketest.store import Snapshot, StoreError
+
+NO_TESTS = (
+    "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
+    " a subclass of smoketest.SmokeTest with a method whose name begins with test_."
+)
+
+
+class EndpointView(View):
+    """What the endpoints have in common."""
+
+    http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as Django declares it
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        """A view that no transaction of ``ATOMIC_REQUESTS`` surrounds."""
+        view = super().as_view(**initkwargs)
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+
+class IndexView(EndpointView):
+    """Runs the smoke tests, or shows a result that is fresh enough."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            query = parse_query(request)
+        except InvalidQueryError as error:
+            return _problem(400, str(error), preferred_format(request))
+        make = partial(self.respond, query)
+        return DeferredResponse(make) if isinstance(request, ASGIRequest) else make()
+
+    def respond(self, query: Query) -> HttpResponse:
+        """The answer to the query; blocks while the tests run."""
+        try:
+            answer = assembly.coordinator().answer(
+                query.selection, query.freshness, failfast=query.failfast
+            )
+        except NothingSelectedError:
+            return _problem(404, _nothing_selected(query), query.format)
+        except NotStoredError:
+            message = "There is no stored result that is fresh enough. Ask without only-if-cached."
+            return _problem(504, message, query.format)
+        except (BusyError, StateError) as error:
+            message = str(error) or "The smoke tests are running, and enough others wait for them."
+            response = _problem(503, f"{message} Ask again in {RETRY_AFTER} s.", query.format)
+            response["Retry-After"] = str(RETRY_AFTER)
+            return response
+        return render(answer, query.format)
+
+
+class MetricsView(EndpointView):
+    """Shows what is known of the smoke tests to Prometheus; never runs one."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        state = assembly.state()
+
+        def snapshot() -> Snapshot:
+            try:
+                return state.store.snapshot()
+            except StoreError:
+                return Snapshot(is_up=False, is_shared=False)
+
+        def context() -> metrics.Context:
+            return metrics.Context(
+                interval=conf.interval,
+                page_url=_page_url(),
+                release=conf.release,
+                abandoned_tests=state.abandoned.count(),
+            )
+
+        encoding = preferred_encoding(request)
+        body = metrics.expose(metrics.SmokeTestCollector(snapshot, context), encoding)
+        return _uncached(HttpResponse(body, content_type=encoding.content_type))
+
+
+def render(answer: Answer, format_name: str) -> HttpResponse:
+    """The answer in a format, a key of `smoketest.query.FORMATS`: 200 for PASS, 500 for FAIL."""
+    if format_name == "json":
+        content = json_format.render(answer.report, age=answer.age, with_tracebacks=settings.DEBUG)
+    else:
+        content = text_format.render(answer.report)
+    response = _response(200 if answer.report.passed else 500, content, format_name)
+    # Django would log each FAIL as an error of the site, and mail it to the admins. It is no error
+    # of the site's code, and the logger "smoketest" has told of it.
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
+    return response
+
+
+def preferred_encoding(request: HttpRequest) -> metrics.Encoding:
+    """The exposition format that ``Accept`` prefers: OpenMetrics 1.0, else text 0.0.4."""
+    for accepted in request.accepted_types:
+        version = accepted.params.get("version", "")
+        match (accepted.main_type, accepted.sub_type):
+            case ("application", "openmetrics-text") if version in {"", "1.0.0"}:
+                return metrics.OPEN_METRICS
+            case ("text", "plain") if version in {"", "0.0.4"}:
+                return metrics.TEXT
+    return metrics.TEXT
+
+
+def _nothing_selected(query: Query) -> str:
+    if query.selection.is_everything:
+        return NO_TESTS
+    return (
+        f"No smoke test matches {query.selection}. A test is named module.Class.method, or by the"
+        " beginning of that; ask for everything with ?format=json to see all names and tags."
+    )
+
+
+def _problem(status: int, message: str, format_name: str) -> HttpResponse:
+    content = json.dumps({"error": message}) if format_name == "json" else message
+    return _response(status, content, format_name)
+
+
+def _response(status: int, content: str, format_name: str) -> HttpResponse:
+    response = HttpResponse(
+        content, status=status, content_type=f"{FORMATS[format_name]}; charset=utf-8"
+    )
+    response["Vary"] = "Accept"
+    return _uncached(response)
+
+
+def _uncached(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _page_url() -> str:
+    return conf.public_url.rstrip("/") + reverse("smoketest:smoketest") if conf.public_url else ""

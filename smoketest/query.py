@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from django.http import HttpRequest, QueryDict
+from django.http.request import MediaType
 
 from smoketest.coordinator import Freshness
 from smoketest.selection import Selection
@@ -55,11 +56,18 @@ def parse_query(request: HttpRequest) -> Query:
 
 def preferred_format(request: HttpRequest) -> str:
     """The format that ``Accept`` prefers; text if it prefers none, or cannot be understood."""
-    try:
-        preferred = request.get_preferred_type(list(FORMATS.values()))
-    except ValueError:
-        preferred = None
+    if not accepted_types(request):
+        return "text"
+    preferred = request.get_preferred_type(list(FORMATS.values()))
     return next((name for name, media in FORMATS.items() if media == preferred), "text")
+
+
+def accepted_types(request: HttpRequest) -> list[MediaType]:
+    """What ``Accept`` accepts, best first; nothing if it cannot be understood."""
+    try:
+        return request.accepted_types
+    except ValueError:  # longer than Django reads
+        return []
 
 
 def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:

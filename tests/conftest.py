@@ -1,0 +1,123 @@
+"""Apps with smoke modules, written for a single test and gone after it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from django.test import override_settings
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.results import Report, Result
+from smoketest.runner import RunOptions, find, run
+from smoketest.selection import Selection
+
+EVERYTHING = Selection()
+
+#: What nearly every smoke module of the tests begins with.
+IMPORTS = """\
+import time
+import unittest
+from django.core.cache import cache
+from django.db import connection, connections, models, transaction
+from smoketest import SmokeTest, options, tag
+from tests.ledger.models import Account, Entry
+"""
+
+
+@dataclass
+class Apps:
+    """Writes Django apps to a folder of the import path, and installs them."""
+
+    folder: Path
+    names: list[str] = field(default_factory=list)
+
+    def add(
+        self, smoke: str | None = None, *, name: str = "", files: Mapping[str, str] = {}
+    ) -> str:
+        """Install an app whose ``smoke.py`` begins with `IMPORTS`; returns its name.
+
+        `files` are others of its files, taken as they are.
+        """
+        name = name or f"app{len(self.names)}"
+        sources = {"__init__.py": "", **files}
+        if smoke is not None:
+            sources["smoke.py"] = IMPORTS + dedent(smoke)
+        for path, source in sources.items():
+            target = self.folder / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(source)
+        importlib.invalidate_caches()
+        self.names.append(name)
+        return name
+
+    def installed(self, *entries: str) -> override_settings:
+        """In its context the site has these apps; `entries` stand in for their names."""
+        installed = ["smoketest", "tests.ledger", *(entries or self.names)]
+        return override_settings(INSTALLED_APPS=installed)
+
+
+@pytest.fixture
+def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apps]:
+    """Apps that exist for this test alone; install them with `installed`, or use `run_smoke`."""
+    folder = tmp_path / "apps"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield Apps(folder)
+    for module in set(sys.modules) - before:
+        if module.partition(".")[0].startswith("app"):
+            del sys.modules[module]
+
+
+def options(**changes: object) -> RunOptions:
+    defaults: dict[str, object] = {
+        "skip_apps": (),
+        "timeout": 5.0,
+        "slow_after": 1.0,
+        "run_timeout": 20.0,
+        "lock_timeout": 0.5,
+        "workers": 2,
+    }
+    return RunOptions(**defaults | changes)  # type: ignore[arg-type]
+
+
+def outcomes(report: Report) -> dict[str, str]:
+    """What came of each test, by the name of its method; in the order of the report."""
+    return {result.id.rpartition(".")[2]: str(result.outcome) for result in report.results}
+
+
+def result_of(report: Report, name: str) -> Result:
+    """The one result whose id ends with the name."""
+    (result,) = (r for r in report.results if f".{r.id}".endswith(f".{name}"))
+    return result
+
+
+RunSmoke = Callable[..., Report]
+
+
+@pytest.fixture
+def run_smoke(apps: Apps) -> RunSmoke:
+    """Write a smoke module, and run it as the site does: ``run_smoke(source, workers=0)``."""
+
+    def run_source(
+        smoke: str, selection: Selection = EVERYTHING, *, failfast: bool = False, **changes: object
+    ) -> Report:
+        apps.add(smoke)
+        with apps.installed():
+            suite = find(selection, options(**changes))
+            return run(
+                suite,
+                selection,
+                options(**changes),
+                abandoned=LocallyAbandoned(),
+                carried={},
+                failfast=failfast,
+            )
+
+    return run_source

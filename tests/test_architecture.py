@@ -1,0 +1,122 @@
+"""The modules stand in an order, and data flows forward through them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import smoketest
+
+PACKAGE = Path(smoketest.__file__).parent
+
+#: A module may import those that stand before it, and no others of the package.
+ORDER = [
+    "smoketest.selection",
+    "smoketest.results",
+    "smoketest.failures",
+    "smoketest.case",
+    "smoketest",
+    "smoketest.discovery",
+    "smoketest.isolation.errors",
+    "smoketest.isolation.vendor",
+    "smoketest.isolation.mysql",
+    "smoketest.isolation.postgresql",
+    "smoketest.isolation.sqlite",
+    "smoketest.isolation.connection",
+    "smoketest.isolation.thread",
+    "smoketest.isolation",
+    "smoketest.execution",
+    "smoketest.runner",
+    "smoketest.state",
+    "smoketest.locks",
+    "smoketest.abandoned",
+    "smoketest.store",
+    "smoketest.signals",
+    "smoketest.coordinator",
+    "smoketest.formats",
+    "smoketest.formats.counts",
+    "smoketest.formats.text",
+    "smoketest.formats.json",
+    "smoketest.metrics",
+    # The edges, which alone know settings and HTTP
+    "smoketest.conf",
+    "smoketest.assembly",
+    "smoketest.checks",
+    "smoketest.apps",
+    "smoketest.query",
+    "smoketest.deferred",
+    "smoketest.views",
+    "smoketest.urls",
+    "smoketest.management",
+    "smoketest.management.commands",
+    "smoketest.management.commands.smoketest",
+]
+EDGES = ORDER[ORDER.index("smoketest.conf") :]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        yield name, ast.parse(path.read_text())
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """``a.b`` and, where ``c`` may be a module, ``a.b.c`` for ``from a.b import c``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name for name in members if name in ORDER)
+            if not all(name in ORDER for name in members):
+                yield node.module
+
+
+def test_every_module_has_a_place() -> None:
+    """A new module is put into the order on purpose."""
+    assert sorted(name for name, _ in modules()) == sorted(ORDER)
+
+
+def test_imports_point_backwards() -> None:
+    """A module imports only what stands before it."""
+    wrong = [
+        f"{name} imports {imported}"
+        for name, tree in modules()
+        for imported in imported_names(tree)
+        if imported.split(".")[0] == "smoketest" and imported not in ORDER[: ORDER.index(name)]
+    ]
+    assert wrong == []
+
+
+def test_settings_and_http_are_known_at_the_edges_alone() -> None:
+    """The core takes plain values."""
+    wrong = [
+        f"{name} imports {imported}"
+        for name, tree in modules()
+        for imported in imported_names(tree)
+        if name not in EDGES and imported.startswith(("django.conf", "django.http", "django.urls"))
+    ]
+    assert wrong == []
+
+
+def test_results_and_selection_need_nothing_but_the_standard_library() -> None:
+    """Whoever reads a report needs no Django for it."""
+    for name, tree in modules():
+        if name in {"smoketest.selection", "smoketest.results"}:
+            assert not any("django" in imported for imported in imported_names(tree))
+
+
+def test_no_import_hides_in_a_function() -> None:
+    """Django's own convention, to register checks when the apps are ready, is the one exception."""
+    hidden = [
+        name
+        for name, tree in modules()
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
+    ]
+    assert hidden == ["smoketest.apps"]

@@ -18,7 +18,7 @@ help:
 	@echo "make test    run everything that CI runs: all tests, the wheel, lint, types, coverage"
 	@echo "make lint    run the linter and the type checker"
 	@echo "make dev     put the package and all its tools into .venv, to work on the code"
-	@echo "make demo    start the example site, and all that watches it"
+	@echo "make demo    start the example site, a small book shop"
 	@echo "make clean   remove everything that these commands left behind"
 
 test: .venv/bin/tox

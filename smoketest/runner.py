@@ -244,6 +244,10 @@ class _Worker(threading.Thread):
     def is_cut(self) -> bool:
         return self._progress.is_cut
 
+    @property
+    def is_abandoned(self) -> bool:
+        return self._let_go is not None
+
     def abandon(self, let_go: Callable[[], None]) -> None:
         """Wait for it no more; called by the watcher, which holds the lock."""
         self.is_busy = False
@@ -263,7 +267,7 @@ class _Worker(threading.Thread):
             return True
 
     def _end_if_abandoned(self) -> None:
-        if self._let_go is not None:
+        if self.is_abandoned:
             raise _AbandonedError
 
     def _crash(self, error: BaseException) -> None:
@@ -310,7 +314,8 @@ class _Watcher:
                         worker.abandon(_nothing)
         until = monotonic() + CLOSE_TIMEOUT
         for worker in self._workers:
-            worker.join(max(0.0, until - monotonic()))
+            if not worker.is_abandoned:
+                worker.join(max(0.0, until - monotonic()))
 
     def _start_workers(self) -> None:
         """One for each batch that waits, as many as may run at a time."""

@@ -146,7 +146,7 @@ def _nothing_selected(query: Query) -> str:
 
 
 def _problem(status: int, message: str, format_name: str) -> HttpResponse:
-    content = json.dumps({"error": message}) if format_name == "json" else message
+    content = json.dumps({"error": message}) if format_name == "json" else f"{message}\n"
     return _response(status, content, format_name)
 
 

@@ -20,6 +20,8 @@ def render(report: Report) -> str:
         lines.append(f"tests skipped: {counts.skipped}")
     if counts.not_run:
         lines.append(f"tests not run: {counts.not_run}")
+    if report.warnings:
+        lines.append(f"warnings: {len(report.warnings)}")
     lines.append(f"time: {report.duration * 1000:f}ms")
     paragraphs = (
         "\n".join(lines),

@@ -1,0 +1,11 @@
+"""The sales of past years."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from archive.models import YearlySales
+
+
+def sales(request: HttpRequest) -> HttpResponse:
+    """List what was sold, year by year."""
+    return render(request, "archive/sales.html", {"years": YearlySales.objects.all()})

@@ -1,0 +1,1 @@
+"""Smoke tests of the orders: a package, of which every submodule is found."""

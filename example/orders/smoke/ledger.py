@@ -1,0 +1,35 @@
+"""Sums over the whole history: worth checking, but not once a minute."""
+
+from django.db.models import F
+
+from orders.models import Order, OrderLine
+from smoketest import SmokeTest, options, tag
+
+
+@tag("db", "ledger")
+class LedgerTest(SmokeTest):
+    read_only = True
+    databases = {"default"}
+    every = 600
+    slow_after = 5
+    maintainer = "sales"
+
+    def test_every_order_has_a_line(self) -> None:
+        """No order is empty."""
+        empty = Order.objects.filter(lines=None).count()
+        self.assertEqual(
+            empty,
+            0,
+            f"{empty} orders have no lines: ask the customers what they ordered, and look for "
+            "code that saves an order outside place_order().",
+        )
+
+    @options(severity="warning")
+    def test_nothing_was_sold_below_half_its_price(self) -> None:
+        """No book was sold for less than half of what it costs today."""
+        cheap = OrderLine.objects.filter(price__lt=F("book__price") / 2).count()
+        self.assertEqual(
+            cheap,
+            0,
+            f"{cheap} order lines are suspiciously cheap: ask sales whether there was an offer.",
+        )

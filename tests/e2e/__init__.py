@@ -1,0 +1,1 @@
+"""The example site, Prometheus and the command line, all of them real."""

@@ -1,0 +1,18 @@
+"""What the end-to-end tests share: the logs of the servers in the report of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.servers.processes import running_logs
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Append the logs of the servers that a fixture still holds."""
+    report = yield
+    if report.failed:
+        report.sections.extend(running_logs())
+    return report

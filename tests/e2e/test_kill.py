@@ -1,0 +1,183 @@
+"""SIGKILL at the worst of moments costs one run, and nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.servers.exposition import Exposition, Series
+from tests.servers.processes import wait_for
+from tests.servers.site import ExampleSite, gunicorn
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = 2
+SUITE = 0.4
+
+#: Records the latest report over and over; without Django, so that it starts at once.
+RECORD_FOR_EVER = """
+import sys
+from smoketest.selection import Selection
+from smoketest.state import open_state_folder
+from smoketest.store import SharedStore
+
+store = SharedStore(open_state_folder(sys.argv[1], {}, ()))
+report = store.latest_report(Selection(), failfast=False)
+print("recording", flush=True)
+while True:
+    store.record(report)
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[ExampleSite]:
+    """A site whose suite takes long enough to be hit in the middle."""
+    with ExampleSite(gunicorn(workers=WORKERS), EXAMPLE_SLEEP=str(SUITE)) as site:
+        site.wait_for_workers(WORKERS)
+        site.run_tests()
+        yield site
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    """A thread that asks while the test kills."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def answered(request: Future[Any]) -> bool:
+    """Whether the request got an answer, instead of a connection that broke."""
+    try:
+        request.result()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def whole_runs(before: Mapping[Series, float], after: Mapping[Series, float]) -> float:
+    """How many passing runs were counted meanwhile, in the totals of the runs and of each test."""
+    moved: dict[str, float] = {}
+    for (name, labels), total in after.items():
+        source = f"{name} {dict(labels).get('test', '')}"
+        moved[source] = moved.get(source, 0) + total - before[name, labels]
+    assert len(set(moved.values())) == 1, f"half a run was counted: {moved}"
+    return next(iter(moved.values()))
+
+
+def kill_workers(site: ExampleSite) -> None:
+    """Kill all workers at once; gunicorn starts others."""
+    workers = site.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(
+        site.workers,
+        lambda found: len(found) == WORKERS and not set(found) & set(workers),
+        within=15,
+        what="new workers",
+    )
+
+
+def assert_intact(site: ExampleSite, totals: Mapping[Series, float]) -> Exposition:
+    """The results can be read, and no total went back."""
+    exposition = site.metrics()
+    assert exposition.value("smoketest_results_store_up") == 1
+    for series, total in totals.items():
+        assert exposition.samples[series] >= total, series
+    return exposition
+
+
+def assert_next_run_is_normal(site: ExampleSite) -> Exposition:
+    """Nobody holds the lock, no test is thought to run still, and the run counts once."""
+    before = site.metrics()
+    started = time.monotonic()
+    report = site.run_tests()
+    assert time.monotonic() - started < SUITE + 2
+    assert report["status"] == "PASS"
+    assert report["tests_timed_out"] == 0
+    assert report["tests_not_run"] == 0
+    after = site.metrics()
+    assert after.value("smoketest_abandoned_tests") == 0
+    assert after.by("test", "smoketest_test_runs_total") == {
+        test: total + 1 for test, total in before.by("test", "smoketest_test_runs_total").items()
+    }
+    return after
+
+
+def test_kill__in_the_middle_of_a_run(site: ExampleSite, background: ThreadPoolExecutor) -> None:
+    """A run that is killed counts nowhere, and the next one need not wait for it."""
+    for delay in (0.2, 0.3, 0.35):  # the first moments pass with imports in a new worker
+        totals = site.metrics().totals()
+        request = background.submit(site.run_tests)
+        time.sleep(delay)
+        kill_workers(site)
+        assert not answered(request), "the run was over before the workers were killed"
+        assert assert_intact(site, totals).totals() == totals
+        assert_next_run_is_normal(site)
+
+
+def test_kill__as_the_run_ends(site: ExampleSite, background: ThreadPoolExecutor) -> None:
+    """A run that is killed around its end is counted or not, and the next one is normal."""
+    started = time.monotonic()
+    site.run_tests()
+    length = time.monotonic() - started
+    for early in (0.04, 0.02, 0.01, 0.0):
+        totals = site.metrics().totals()
+        request = background.submit(site.run_tests)
+        time.sleep(length - early)
+        kill_workers(site)
+        answered(request)
+        counted = whole_runs(totals, assert_intact(site, totals).totals())
+        assert counted in (0, 1)
+        assert_next_run_is_normal(site)
+
+
+def test_kill__in_the_middle_of_store_writes(site: ExampleSite) -> None:
+    """Processes that do nothing but record runs, killed at random: no run is counted by halves."""
+    recorded = 0.0
+    for attempt in range(20):
+        totals = site.metrics().totals()
+        state = str(site.data_folder / "smoketest")
+        with site.spawn(sys.executable, "-c", RECORD_FOR_EVER, state) as recorder:
+            assert recorder.stdout is not None
+            assert recorder.stdout.readline() == b"recording\n"
+            time.sleep(0.05 + attempt * 0.0013)
+            recorder.kill()
+        recorded += whole_runs(totals, assert_intact(site, totals).totals())
+    assert recorded > 20, "too little was recorded to be hit in the middle"
+    assert_next_run_is_normal(site)
+
+
+def test_kill__of_the_command(site: ExampleSite) -> None:
+    """A killed `manage.py smoketest` holds up neither the site nor the next command."""
+    started = time.monotonic()
+    site.manage("smoketest")
+    length = time.monotonic() - started
+    totals = site.metrics().totals()
+    with site.spawn(sys.executable, "manage.py", "smoketest", EXAMPLE_SLEEP="9") as command:
+        time.sleep(length)  # longer than it takes to start, shorter than it takes to end
+        command.kill()
+    assert assert_intact(site, totals).totals() == totals
+    assert_next_run_is_normal(site)
+    site.manage("smoketest")
+
+
+def test_kill__ends_a_hanging_test(site: ExampleSite) -> None:
+    """A test that hangs is remembered by all processes until the one that runs it is gone."""
+    site.break_("hang")
+    try:
+        assert site.run_tests()["tests_timed_out"] == 1
+        assert site.metrics().value("smoketest_abandoned_tests") == 1
+    finally:
+        site.mend()
+    assert "still running since" in site.manage("smoketest", check=False).stdout
+    kill_workers(site)
+    assert site.metrics().value("smoketest_abandoned_tests") == 0
+    assert_next_run_is_normal(site)

@@ -1,0 +1,118 @@
+"""The harness itself: what it starts works, and nothing of it stays."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers.client import get
+from tests.servers.mariadb import MariaDB
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.processes import Server, ServerError, is_alive, wait_for
+from tests.servers.services import require
+
+pytestmark = pytest.mark.e2e
+
+
+class Trivial(Server):
+    """A web server behind a shell that ignores being asked to end."""
+
+    name = "trivial"
+    stop_within = 0.2
+    script = "trap '' TERM; {python} -m http.server --bind 127.0.0.1 {port} & wait; wait"
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", self.script.format(python=sys.executable, port=self.port)]
+
+    def is_ready(self) -> bool:
+        return get(self.port, "/").status == 200
+
+
+def test_server__leaves_no_process_and_no_folder() -> None:
+    """A failing test ends the whole family, one that ignores SIGTERM too, and shows its log."""
+    family: list[int] = []
+    folders: list[Path] = []
+
+    def fail_inside() -> None:
+        with Trivial() as server:
+            folders.append(server.folder)
+            family.extend(server.family())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail_inside()
+    assert len(family) > 1
+    assert not any(map(is_alive, family))
+    assert not folders[0].exists()
+    assert "GET / HTTP" in caught.value.__notes__[0]
+
+
+class Refusing(Trivial):
+    """Says why it does not start."""
+
+    script = "echo no room on board; exit 3"
+
+
+def test_server__that_cannot_start_says_why() -> None:
+    """A server that ends at once is not waited for, and its own words are in the message."""
+    with pytest.raises(ServerError, match="ended with 3") as caught, Refusing():
+        pass
+    assert "no room on board" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("database", [PostgreSQL, MariaDB])
+def test_database__survives_kill9(database: type[PostgreSQL | MariaDB]) -> None:
+    """A database server that was killed starts again on the same port with its committed rows."""
+    with database() as server:
+        server.sql("CREATE TABLE boats (name varchar(20))")
+        server.sql("INSERT INTO boats VALUES ('Anna')")
+        server.restart()
+        server.kill9()
+        server.start()
+        assert server.sql("SELECT name FROM boats") == "Anna"
+        assert server.django()["PORT"] == str(server.port)
+
+
+class Obedient(Trivial):
+    """A web server without a family."""
+
+    script = "exec {python} -m http.server --bind 127.0.0.1 {port}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's parent-death signal")
+def test_server__dies_with_the_tests() -> None:
+    """Even SIGKILL of the tests leaves no server behind, where the kernel can see to it."""
+    code = (
+        "import sys\n"
+        "from tests.e2e.test_servers import Obedient\n"
+        "server = Obedient().__enter__()\n"
+        "print(server.pid, server.folder, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        assert tests.stdout is not None
+        pid, folder = tests.stdout.readline().split()
+        assert is_alive(int(pid))
+        tests.kill()
+    shutil.rmtree(folder)
+    wait_for(lambda: is_alive(int(pid)), lambda alive: not alive, within=5, what="its end")
+
+
+def test_missing_service__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing program is a skip that says what to install; where all are required, a failure."""
+    monkeypatch.delenv("SMOKETEST_TEST_REQUIRE_SERVICES", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install no-such-server"):
+        require("no-such-server")
+    monkeypatch.setenv("SMOKETEST_TEST_REQUIRE_SERVICES", "1")
+    with pytest.raises(pytest.fail.Exception, match="no-such-server is not installed"):
+        require("no-such-server")

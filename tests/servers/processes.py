@@ -1,0 +1,338 @@
+"""A server process: started in its own folder and group, waited for, and surely stopped."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tests.servers.services import find
+
+T = TypeVar("T")
+
+LOG_LINES = 60
+
+
+class ServerError(AssertionError):
+    """A server did not do what the test needs of it; the message ends with its log."""
+
+
+def free_port() -> int:
+    """A loopback port on which nothing listens at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(
+    look: Callable[[], T],
+    predicate: Callable[[T], object] = bool,
+    *,
+    within: float,
+    what: str,
+    every: float = 0.05,
+) -> T:
+    """Look until the predicate holds and return what was seen; fail with the last sight."""
+    deadline = time.monotonic() + within
+    while True:
+        seen = look()
+        if predicate(seen):
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within:g} s for {what}; last seen: {seen!r}")
+        time.sleep(every)
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is `pid`."""
+    return [child for child, parent in _parents().items() if parent == pid]
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid`, the nearest first."""
+    parents = _parents()
+    family = [pid]
+    for ancestor in family:  # grows while it is walked
+        family.extend(child for child, parent in parents.items() if parent == ancestor)
+    return family[1:]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    listing = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return bool(listing) and not listing.startswith("Z")
+
+
+def _parents() -> dict[int, int]:
+    """Parent by process, zombies left out."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = (line.split() for line in listing.splitlines())
+    return {int(pid): int(parent) for pid, parent, stat in rows if not stat.startswith("Z")}
+
+
+class Server(ABC):
+    """Base of the servers; `with` starts one in a temporary folder and leaves nothing behind."""
+
+    name: str
+    ready_within = 30.0
+    stop_within = 15.0
+    stop_signal = signal.SIGTERM
+    #: accounts to choose from for a server that refuses to run as root
+    unprivileged_users: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.user = self._choose_user()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    # -- what a server has to say ------------------------------------------------------------
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether the server answers; an OSError means not yet."""
+
+    def prepare(self) -> None:  # noqa: B027 - most servers need none
+        """Called once, before the first start, in the fresh folder."""
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the server's processes."""
+        return dict(os.environ)
+
+    def working_directory(self) -> Path:
+        """The working directory of the server's processes."""
+        return self.folder
+
+    # -- life --------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        # Not pytest's folder: that is private to the user who runs the tests, and its long name
+        # leaves too little room for the path of a unix socket.
+        self._folder = Path(tempfile.mkdtemp(prefix=f"smoketest-{self.name}-")).resolve()
+        try:
+            if self.user is not None:
+                shutil.chown(self._folder, self.user)
+            self.prepare()
+            self.start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(f"---- log of {self.name} ----\n{self.log_tail()}")
+        self.close()
+
+    def start(self) -> None:
+        """Start the processes and wait until they answer."""
+        if self._process is not None:
+            raise ServerError(f"{self.name} was started already")
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), *self.command()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._surroundings(),
+            )
+        _running.append(self)
+        self._wait_until_ready()
+
+    def stop(self) -> list[int]:
+        """Ask the server to end, wait, and kill what is left of it; the processes left."""
+        process = self._process
+        if process is None:
+            return []
+        family = self.family()
+        if process.poll() is None:
+            self.ask_to_stop()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(self.stop_within)
+        left = [pid for pid in family if is_alive(pid)]
+        self._kill(family)
+        return left
+
+    def ask_to_stop(self) -> None:
+        """Tell a server that runs to end in good order."""
+        os.kill(self.pid, self.stop_signal)
+
+    def kill9(self) -> None:
+        """End every process of the server with SIGKILL, at once."""
+        if self._process is not None:
+            self._kill(self.family())
+
+    def family(self) -> list[int]:
+        """The process that was started and all below it."""
+        return [self.pid, *descendants(self.pid)]
+
+    def restart(self) -> None:
+        """Stop and start again, on the same port and folder."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop and remove the folder."""
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    # -- sight -------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The server's own folder; gone after the `with` block."""
+        if self._folder is None:
+            raise ServerError(f"{self.name} lives only inside its `with` block")
+        return self._folder
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        if self._process is None:
+            raise ServerError(f"{self.name} is not running")
+        return self._process.pid
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        """The file with all that the server wrote."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def log(self) -> str:
+        """All that the server wrote, of all its starts."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_tail(self) -> str:
+        """The end of the log, for a failure message."""
+        lines = self.log.splitlines()
+        cut = [f"... {len(lines) - LOG_LINES} lines before"] if len(lines) > LOG_LINES else []
+        return "\n".join([*cut, *lines[-LOG_LINES:]]) or "(nothing)"
+
+    def spawn(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command beside the server, as its user and in its environment."""
+        surroundings = self._surroundings()
+        surroundings["env"] |= environment
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **surroundings
+        )
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end as `spawn` does; a failure shows its output."""
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, **self._surroundings()
+        )
+        if check and done.returncode:
+            raise ServerError(
+                f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _kill(self, family: list[int]) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        # PostgreSQL's processes leave the group, others may outlive their parent: kill both ways.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        wait_for(
+            lambda: [pid for pid in family if is_alive(pid)],
+            lambda left: not left,
+            within=5,
+            what=f"the end of the processes of {self.name}",
+        )
+        _running.remove(self)
+
+    def _surroundings(self) -> dict[str, Any]:
+        return {
+            "cwd": self.working_directory(),
+            "env": self.environment(),
+            "stdin": subprocess.DEVNULL,
+            "user": self.user,
+            "group": None if self.user is None else pwd.getpwnam(self.user).pw_gid,
+            "extra_groups": None if self.user is None else [],
+        }
+
+    def _choose_user(self) -> str | None:
+        if not self.unprivileged_users or os.geteuid() != 0:
+            return None
+        known = {entry.pw_name for entry in pwd.getpwall()}
+        return next((user for user in self.unprivileged_users if user in known), None)
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + self.ready_within
+        while True:
+            if self._process.poll() is not None:
+                code = self._process.returncode
+                self.kill9()
+                raise ServerError(f"{self.name} ended with {code} instead of starting")
+            with contextlib.suppress(OSError):
+                if self.is_ready():
+                    return
+            if time.monotonic() > deadline:
+                self.kill9()
+                raise ServerError(f"{self.name} was not ready after {self.ready_within:g} s")
+            time.sleep(0.05)
+
+
+# Servers that run now: a failing test shows their logs, the end of the tests stops them.
+_running: list[Server] = []
+
+
+def _dies_with_us() -> list[str]:
+    """A wrapper that lets the kernel end the server when even SIGKILL ends the tests.
+
+    Only where Linux has it, and only for servers started by a thread that lives as long as they.
+    """
+    setpriv = find("setpriv") if sys.platform == "linux" else None
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+
+def running_logs() -> Iterator[tuple[str, str]]:
+    """A title and the end of the log of every server that runs now."""
+    for server in _running:
+        yield f"log of {server.name} on port {server.port}", server.log_tail()
+
+
+@atexit.register
+def _stop_all() -> None:
+    while _running:
+        _running[-1].close()

@@ -1,0 +1,114 @@
+"""A Prometheus server that scrapes what a test asks it to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.servers.client import get
+from tests.servers.processes import Server, wait_for
+from tests.servers.services import require
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One element of an instant vector."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+class Prometheus(Server):
+    """Scrapes `targets` (`host:port`) every second, with its data in its own folder."""
+
+    name = "prometheus"
+
+    def __init__(
+        self,
+        *targets: str,
+        path: str = "/smoketest/metrics",
+        scrape_interval: str = "1s",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "global": {
+                "scrape_interval": scrape_interval,
+                "scrape_timeout": "1s",
+                "evaluation_interval": scrape_interval,
+            },
+            "scrape_configs": [
+                {
+                    "job_name": "site",
+                    "metrics_path": path,
+                    "static_configs": [{"targets": list(targets)}],
+                }
+            ],
+            **(config or {}),
+        }
+
+    def prepare(self) -> None:
+        """Write the configuration; JSON is YAML."""
+        (self.folder / "prometheus.yml").write_text(json.dumps(self.config, indent=2))
+
+    def command(self) -> list[str]:
+        """The server on loopback."""
+        return [
+            require("prometheus"),
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address={self.address}",
+            "--log.level=warn",
+        ]
+
+    def is_ready(self) -> bool:
+        """Whether it serves queries."""
+        return get(self.port, "/-/ready").status == 200
+
+    def api(self, endpoint: str, **parameters: str) -> Any:
+        """The `data` of an answer of the HTTP API."""
+        answer = get(self.port, f"/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}")
+        assert answer.status == 200, f"{endpoint} {parameters}: {answer.text}"
+        return answer.json()["data"]
+
+    def query(self, expression: str) -> list[Sample]:
+        """The instant vector of an expression now."""
+        data = self.api("query", query=expression)
+        assert data["resultType"] == "vector", f"{expression} is a {data['resultType']}"
+        return [Sample(item["metric"], float(item["value"][1])) for item in data["result"]]
+
+    def wait_for(
+        self,
+        expression: str,
+        predicate: Callable[[Sequence[Sample]], object] = bool,
+        *,
+        within: float = 15,
+    ) -> list[Sample]:
+        """Query until the predicate holds for the answer."""
+        return wait_for(
+            lambda: self.query(expression),
+            predicate,
+            within=within,
+            what=expression,
+            every=0.25,
+        )
+
+    def targets(self) -> list[dict[str, Any]]:
+        """The targets that are scraped, with `health` and `lastError`."""
+        active: list[dict[str, Any]] = self.api("targets")["activeTargets"]
+        return active
+
+
+def check_metrics(exposition: str) -> subprocess.CompletedProcess[str]:
+    """What `promtool check metrics` says of a text exposition."""
+    return subprocess.run(
+        [require("promtool"), "check", "metrics"],
+        input=exposition,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

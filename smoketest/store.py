@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
 from smoketest.locks import HostLock
@@ -222,7 +222,7 @@ class SharedStore(ResultsStore):
             database.execute("PRAGMA foreign_keys = ON")
             database.execute("PRAGMA synchronous = NORMAL")
             if _schema_version(database) < SCHEMA_VERSION:
-                database.execute("PRAGMA journal_mode = WAL")
+                _use_wal(database)
                 _make_schema(database)
             if (version := _schema_version(database)) > SCHEMA_VERSION:
                 msg = (
@@ -287,6 +287,20 @@ class MemoryStore(ResultsStore):
 def _schema_version(database: sqlite3.Connection) -> int:
     version: int = database.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    """Switch to WAL mode; SQLite does not wait by itself here for others that read."""
+    until = monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if monotonic() > until:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _make_schema(database: sqlite3.Connection) -> None:

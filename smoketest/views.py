@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse
@@ -24,7 +22,6 @@ from smoketest.coordinator import (
     NothingSelectedError,
     NotStoredError,
 )
-from smoketest.deferred import DeferredResponse
 from smoketest.formats import json as json_format
 from smoketest.formats import text as text_format
 from smoketest.query import (
@@ -66,11 +63,14 @@ class IndexView(EndpointView):
             query = parse_query(request)
         except InvalidQueryError as error:
             return _problem(400, str(error), preferred_format(request))
-        make = partial(self.respond, query)
-        return DeferredResponse(make) if isinstance(request, ASGIRequest) else make()
+        return self.respond(query)
 
     def respond(self, query: Query) -> HttpResponse:
-        """The answer to the query; blocks while the tests run."""
+        """The answer to the query.
+
+        It blocks while the tests run. Under ASGI, too, Django gives each request's sync code a
+        thread of its own, so that neither the event loop nor another request waits for it.
+        """
         try:
             answer = assembly.coordinator().answer(
                 query.selection, query.freshness, failfast=query.failfast

@@ -1,9 +1,12 @@
 """Settings of the tests: two SQLite databases in files, so that threads really share them."""
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
 _folder = Path(tempfile.mkdtemp(prefix="smoketest-tests-"))
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 SECRET_KEY = "not-secret"
 USE_TZ = True

@@ -45,7 +45,6 @@ ORDER = [
     "smoketest.checks",
     "smoketest.apps",
     "smoketest.query",
-    "smoketest.deferred",
     "smoketest.views",
     "smoketest.urls",
     "smoketest.management",

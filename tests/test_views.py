@@ -310,24 +310,6 @@ def test_index__asgi_subclass(site: Site) -> None:
     assert response.cookies["seen"].value == "1"
 
 
-def test_index__asgi_does_not_block_sync_views(site: Site) -> None:
-    """Under ASGI a run blocks neither the event loop nor the thread that sync views share."""
-    site("class T(SmokeTest):\n    def test_slow(self):\n        time.sleep(1)\n")
-
-    async def both() -> tuple[float, float]:
-        started = time.monotonic()
-        run = asyncio.create_task(get_async("/smoketest/"))
-        await asyncio.sleep(0.2)
-        assert (await get_async("/smoketest/metrics")).status_code == 200
-        metrics_after = time.monotonic() - started
-        assert (await run).status_code == 200
-        return metrics_after, time.monotonic() - started
-
-    metrics_after, run_after = asyncio.run(both())
-    assert metrics_after < 0.8
-    assert run_after >= 1
-
-
 def test_metrics__before_any_run(site: Site) -> None:
     """200 and what is known: nothing has run, and the store works."""
     response = site(PASSES).get("/smoketest/metrics")

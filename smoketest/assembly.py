@@ -71,7 +71,7 @@ def state() -> State:
 
 def state_folder() -> StateFolder:
     """Where the state of the site lives. Raises `smoketest.state.StateError`."""
-    return open_state_folder(str(conf.state_dir), os.environ, site_identity())
+    return open_state_folder(str(conf.state_dir or ""), os.environ, site_identity())
 
 
 def site_identity() -> list[str]:
@@ -81,7 +81,7 @@ def site_identity() -> list[str]:
         f" {database.get('NAME')}"
         for alias, database in sorted(settings.DATABASES.items())
     ]
-    return [str(settings.SETTINGS_MODULE), str(settings.ROOT_URLCONF), *databases]
+    return [str(settings.SETTINGS_MODULE), str(getattr(settings, "ROOT_URLCONF", "")), *databases]
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import difflib
 import functools
 import math
@@ -52,21 +54,45 @@ class SmokeTest(unittest.TestCase):
         for name in _VALIDATORS:
             _validate(f"{cls.__qualname__}.{name}", name, getattr(cls, name))
 
+    #: Ends the coroutine that runs, if one does.
+    _cancel: Callable[[], object] = staticmethod(lambda: None)
+
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """Run the test as unittest does; an ``async def`` test runs to its end.
 
         `asgiref.sync.async_to_sync` keeps what the ORM does inside on the thread, and so on the
         database connections, of the caller.
         """
+        self._make_sync()
+        return super().run(result)
+
+    def debug(self) -> None:
+        """Run the test, and let what it raises through."""
+        self._make_sync()
+        super().debug()
+
+    def _make_sync(self) -> None:
         method = getattr(self, self._testMethodName)
         if iscoroutinefunction(method):
 
+            async def run_cancellably() -> None:
+                loop, task = asyncio.get_running_loop(), asyncio.current_task()
+                self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]
+                await method()
+
             @functools.wraps(method)  # unittest reads its marks, such as expectedFailure's
             def run_to_its_end() -> None:
-                async_to_sync(method)()
+                async_to_sync(run_cancellably)()
 
             setattr(self, self._testMethodName, run_to_its_end)
-        return super().run(result)
+
+    def cancel(self) -> None:
+        """End an ``async def`` test where it awaits; may be called from another thread.
+
+        Threads cannot be ended, but coroutines can.
+        """
+        with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
+            self._cancel()
 
 
 def tag(*names: str) -> Callable[[Decorated], Decorated]:
@@ -137,9 +163,8 @@ def _seconds(*, zero: bool = False, none: bool = False) -> Callable[[object], _C
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return TypeError, allowed
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-            return ValueError, allowed
-        return None
+        is_in_range = 0 <= value < math.inf if zero else 0 < value < math.inf
+        return None if is_in_range else (ValueError, allowed)
 
     return validate
 

@@ -20,19 +20,22 @@ from types import ModuleType
 from django.apps import apps
 
 from smoketest.case import METHOD_OPTIONS, OPTIONS_ATTRIBUTE, SmokeTest
-from smoketest.failures import Failure, clean, describe, is_interrupt
+from smoketest.failures import Failure, clean, describe, encodable, is_interrupt
 from smoketest.results import Declaration, Outcome, Result, Severity
 from smoketest.selection import Selection
 
 MODULE_NAME = "smoke"
 METHOD_PREFIX = "test_"
-DESCRIPTION_LIMIT = 1_000
+#: Longest text that is kept, in characters.
+TEXT_LIMIT = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeClass:
     """A `SmokeTest` class and the declarations of its selected tests, in the order they run."""
 
+    #: ``module.Class``
+    id: str
     case: type[SmokeTest]
     module: ModuleType
     declarations: tuple[Declaration, ...]
@@ -69,23 +72,13 @@ def discover(
     tests that declare none. `importing` is told the label of the app and the name of each module
     before it is imported.
     """
-    classes: list[SmokeClass] = []
-    errors: list[Result] = []
+    discovery = _Discovery(selection, timeout, slow_after, importing)
     for app in apps.get_app_configs():
-        if app.name in skip_apps or app.label in skip_apps:
-            continue
-        for found in _import_smoke_modules(app.label, f"{app.name}.{MODULE_NAME}", importing):
-            if isinstance(found, Result):
-                errors.append(found)
-                continue
-            for case in _smoke_classes(found):
-                declared = (
-                    _declare(case, method, app.label, timeout, slow_after)
-                    for method in _method_names(case)
-                )
-                if selected := tuple(d for d in declared if d.is_selected_by(selection)):
-                    classes.append(SmokeClass(case=case, module=found, declarations=selected))
-    return Suite(classes=tuple(classes), collection_errors=tuple(errors))
+        if app.name not in skip_apps and app.label not in skip_apps:
+            discovery.visit(app.label, f"{app.name}.{MODULE_NAME}")
+    return Suite(
+        classes=tuple(discovery.classes), collection_errors=tuple(discovery.collection_errors)
+    )
 
 
 def collection_error(
@@ -114,77 +107,107 @@ def collection_error(
     )
 
 
-def _import_smoke_modules(
-    app_label: str, name: str, importing: Callable[[tuple[str, str]], None]
-) -> Iterator[ModuleType | Result]:
-    """The module of that name, if there is one, and all below it; a result for each failure."""
-    importing((app_label, name))
-    started_at, started = time.time(), time.monotonic()
-    try:
-        if importlib.util.find_spec(name) is None:
-            return
-        module = importlib.import_module(name)
-    except BaseException as error:
-        if is_interrupt(error):
-            raise
-        yield collection_error(
-            app_label,
-            name,
-            outcome=Outcome.ERRORED,
-            failure=describe(error),
-            started_at=started_at,
-            duration=time.monotonic() - started,
+class _Discovery:
+    """What was found so far."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        timeout: float,
+        slow_after: float,
+        importing: Callable[[tuple[str, str]], None],
+    ) -> None:
+        self.classes: list[SmokeClass] = []
+        self.collection_errors: list[Result] = []
+        self._selection = selection
+        self._timeout = timeout
+        self._slow_after = slow_after
+        self._importing = importing
+
+    def visit(self, app_label: str, module_name: str) -> None:
+        """Find what is in the module of that name, if there is one, and in all below it."""
+        self._importing((app_label, module_name))
+        module: ModuleType | None = None
+        started_at, started = time.time(), time.monotonic()
+        try:
+            if importlib.util.find_spec(module_name) is None:
+                return
+            module = importlib.import_module(module_name)
+            self.classes += self._classes_of(module, app_label)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self.collection_errors.append(
+                collection_error(
+                    app_label,
+                    module_name,
+                    outcome=Outcome.ERRORED,
+                    failure=describe(error),
+                    started_at=started_at,
+                    duration=time.monotonic() - started,
+                )
+            )
+        for submodule in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            self.visit(app_label, f"{module_name}.{submodule.name}")
+
+    def _classes_of(self, module: ModuleType, app_label: str) -> list[SmokeClass]:
+        """The classes that the module itself defines, each once, in the order of definition."""
+        classes: dict[type[SmokeTest], SmokeClass] = {}
+        for name, value in list(vars(module).items()):
+            # type(): a lazy object would be evaluated if it were asked for its class
+            if not issubclass(type(value), type) or not issubclass(value, SmokeTest):
+                continue
+            if value.__module__ != module.__name__ or value in classes:
+                continue
+            class_id = _class_id(value, name)
+            if declarations := self._declarations_of(value, class_id, app_label):
+                classes[value] = SmokeClass(
+                    id=class_id, case=value, module=module, declarations=declarations
+                )
+        return list(classes.values())
+
+    def _declarations_of(
+        self, case: type[SmokeTest], class_id: str, app_label: str
+    ) -> tuple[Declaration, ...]:
+        loader = unittest.TestLoader()
+        loader.testMethodPrefix = METHOD_PREFIX
+        declared = (
+            self._declare(case, method, f"{class_id}.{method}", app_label)
+            for method in loader.getTestCaseNames(case)
         )
-        return
-    yield module
-    for submodule in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        yield from _import_smoke_modules(app_label, f"{name}.{submodule.name}", importing)
+        return tuple(d for d in declared if d.is_selected_by(self._selection))
+
+    def _declare(
+        self, case: type[SmokeTest], method_name: str, test_id: str, app_label: str
+    ) -> Declaration:
+        method = getattr(case, method_name)
+        overrides = getattr(method, OPTIONS_ATTRIBUTE, {})
+        declared = {name: overrides.get(name, getattr(case, name)) for name in METHOD_OPTIONS}
+        tags = {*getattr(case, "tags", ()), *getattr(method, "tags", ())}
+        timeout, slow_after = declared["timeout"], declared["slow_after"]
+        return Declaration(
+            id=encodable(test_id),
+            app=app_label,
+            severity=Severity(declared["severity"]),
+            timeout=self._timeout if timeout is None else timeout,
+            slow_after=self._slow_after if slow_after is None else slow_after,
+            every=declared["every"],
+            maintainer=clean(declared["maintainer"], TEXT_LIMIT),
+            runbook_url=clean(declared["runbook_url"], TEXT_LIMIT),
+            description=_first_paragraph(inspect.getdoc(method) or ""),
+            tags=tuple(sorted(tags)),
+            databases="__all__" if case.databases == "__all__" else tuple(sorted(case.databases)),
+            read_only=case.read_only,
+        )
 
 
-def _smoke_classes(module: ModuleType) -> Iterator[type[SmokeTest]]:
-    """The classes that the module itself defines, each once, in the order of their definition."""
-    seen: set[type] = set()
-    for value in list(vars(module).values()):
-        if (
-            isinstance(value, type)
-            and issubclass(value, SmokeTest)
-            and value.__module__ == module.__name__
-            and value not in seen
-        ):
-            seen.add(value)
-            yield value
-
-
-def _method_names(case: type[SmokeTest]) -> list[str]:
-    loader = unittest.TestLoader()
-    loader.testMethodPrefix = METHOD_PREFIX
-    return list(loader.getTestCaseNames(case))
-
-
-def _declare(
-    case: type[SmokeTest], method_name: str, app_label: str, timeout: float, slow_after: float
-) -> Declaration:
-    method = getattr(case, method_name)
-    overrides = getattr(method, OPTIONS_ATTRIBUTE, {})
-    declared = {name: overrides.get(name, getattr(case, name)) for name in METHOD_OPTIONS}
-    tags = {*getattr(case, "tags", ()), *getattr(method, "tags", ())}
-    return Declaration(
-        id=f"{case.__module__}.{case.__qualname__}.{method_name}",
-        app=app_label,
-        severity=Severity(declared["severity"]),
-        timeout=timeout if declared["timeout"] is None else declared["timeout"],
-        slow_after=slow_after if declared["slow_after"] is None else declared["slow_after"],
-        every=declared["every"],
-        maintainer=declared["maintainer"],
-        runbook_url=declared["runbook_url"],
-        description=_first_paragraph(inspect.getdoc(method) or ""),
-        tags=tuple(sorted(tags)),
-        databases="__all__" if case.databases == "__all__" else tuple(sorted(case.databases)),
-        read_only=case.read_only,
-    )
+def _class_id(case: type[SmokeTest], name_in_module: str) -> str:
+    """``module.Class``; a class that a function made goes by its name in the module."""
+    is_local = "<locals>" in case.__qualname__
+    return f"{case.__module__}.{name_in_module if is_local else case.__qualname__}"
 
 
 def _first_paragraph(docstring: str) -> str:
     """In one line, and in characters that can be shown anywhere."""
     paragraph = docstring.strip().partition("\n\n")[0]
-    return clean(" ".join(paragraph.split()), DESCRIPTION_LIMIT)
+    return clean(" ".join(paragraph.split()), TEXT_LIMIT)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from time import monotonic, time  # bound here: a test may patch the module
+from time import time  # bound here: a test may patch the module
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -24,6 +24,9 @@ from smoketest.results import Databases, Declaration, Outcome, Result, Severity
 
 #: Classes whose tests share a thread.
 Batch = tuple[SmokeClass, ...]
+
+#: Does something, and returns what went wrong besides what it raises.
+_Action = Callable[[], Iterable[BaseException]]
 
 _WORST_FIRST = (Outcome.ERRORED, Outcome.FAILED, Outcome.SKIPPED)
 
@@ -55,8 +58,11 @@ class Step:
 class Watch(Protocol):
     """Whoever waits for the results and may give up waiting."""
 
-    def watching(self, step: Step) -> AbstractContextManager[None]:
-        """Around a step. Leaving it raises if nobody waits for the thread any more."""
+    def watching(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
+        """Around a step; gives how many seconds it has taken.
+
+        Leaving it raises if nobody waits for the thread any more.
+        """
 
     def report(self, result: Result) -> None:
         """A test has its result."""
@@ -89,6 +95,7 @@ class Execution:
         self._isolation = isolation
         self._watch = watch
         self._lock_timeout = lock_timeout
+        self._test: SmokeTest | None = None
 
     def run(self, batch: Batch) -> None:
         for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
@@ -106,9 +113,9 @@ class Execution:
                 "Module",
                 SmokeTest,
                 chain.from_iterable(pending.values()),
-                set_up=getattr(module, "setUpModule", _nothing),
-                tear_down=getattr(module, "tearDownModule", _nothing),
-                clean_up=unittest.doModuleCleanups,
+                set_up=vars(module).get("setUpModule", _nothing),
+                tear_down=vars(module).get("tearDownModule", _nothing),
+                clean_up=_do_module_cleanups,
             )
             with fixtures as frame:
                 if frame is None:
@@ -129,12 +136,14 @@ class Execution:
         """
         case = smoke_class.case
         if not _has_class_fixtures(case):
+            declarations = tuple(pending)
             while pending and not self._watch.is_cut and (outer is None or outer.intact):
-                self._run_test(case, pending.pop(0))
+                self._run_test(smoke_class, pending.pop(0))
+            self._clean_up_class(smoke_class, declarations)
             return
         while pending and not self._watch.is_cut and (outer is None or outer.intact):
             fixtures = self._fixtures(
-                f"{case.__module__}.{case.__qualname__}",
+                smoke_class.id,
                 "Class",
                 case,
                 pending,
@@ -147,18 +156,35 @@ class Execution:
                     pending.clear()
                     return
                 while pending and frame.intact and not self._watch.is_cut:
-                    self._run_test(case, pending.pop(0))
+                    self._run_test(smoke_class, pending.pop(0))
 
-    def _run_test(self, case: type[SmokeTest], declaration: Declaration) -> None:
+    def _run_test(self, smoke_class: SmokeClass, declaration: Declaration) -> None:
+        case = smoke_class.case
         problems = _Problems()
         step = _step((declaration,), declaration.timeout)
-        started = monotonic()
-        with self._watch.watching(step):
+        with self._watch.watching(step) as elapsed:
             with problems.catching(), self._frame(declaration.id, case, step.timeout):
-                test = case(declaration.id.rpartition(".")[2])
-                test.run(_Recorder(test, problems))
-            duration = monotonic() - started
+                self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
+                self._test.run(_Recorder(self._test, problems))
+            self._test = None
+            duration = elapsed()
         self._report(step, problems, duration)
+
+    def _clean_up_class(
+        self, smoke_class: SmokeClass, declarations: tuple[Declaration, ...]
+    ) -> None:
+        """What tests of a class without class fixtures may have left to do, as in unittest."""
+        case = smoke_class.case
+        if not case._class_cleanups:  # type: ignore[attr-defined]
+            return
+        name = f"{smoke_class.id}.tearDownClass"
+        timeout = _longest(declarations)
+
+        def clean_up() -> list[BaseException]:
+            with self._frame(name, case, timeout):
+                return list(_do_class_cleanups(case))
+
+        self._tear_down(name, declarations, timeout, [clean_up], None)
 
     @contextmanager
     def _fixtures(
@@ -170,39 +196,47 @@ class Execution:
         *,
         set_up: Callable[[], Any],
         tear_down: Callable[[], Any],
-        clean_up: Callable[[], Any],
+        clean_up: _Action,
     ) -> Iterator[Frame | None]:
         """Around tests that share what ``setUpClass`` or ``setUpModule`` writes.
 
         Gives None when that failed; the tests have their results then.
         """
         declarations = tuple(declarations)
-        timeout = max(declaration.timeout for declaration in declarations)
+        timeout = _longest(declarations)
         with ExitStack() as stack:
+
+            def end_frame() -> list[BaseException]:
+                stack.close()
+                return []
+
+            def tear_down_alone() -> list[BaseException]:
+                tear_down()
+                return []
+
             frame: Frame | None = None
             problems = _Problems()
             step = _step(declarations, timeout, f"setUp{kind}")
-            started = monotonic()
-            with self._watch.watching(step):
+            with self._watch.watching(step) as elapsed:
                 with problems.catching():
                     frame = stack.enter_context(self._frame(owner, case, timeout))
                     set_up()
-                duration = monotonic() - started
+                duration = elapsed()
             if problems:
                 self._report(step, problems, duration)
                 yield None
-                actions = [clean_up, stack.close]
+                actions: list[_Action] = [clean_up, end_frame]
             else:
                 yield frame
-                actions = [tear_down, clean_up, stack.close]
+                actions = [tear_down_alone, clean_up, end_frame]
             self._tear_down(f"{owner}.tearDown{kind}", declarations, timeout, actions, frame)
 
     def _tear_down(
         self,
         name: str,
-        declarations: Sequence[Declaration],
+        declarations: tuple[Declaration, ...],
         timeout: float,
-        actions: Sequence[Callable[[], Any]],
+        actions: Sequence[_Action],
         frame: Frame | None,
     ) -> None:
         """Run the actions; a problem is a result of its own, since the tests have theirs."""
@@ -216,15 +250,21 @@ class Execution:
         )
         problems = _Problems()
         step = _step((declaration,), timeout)
-        started = monotonic()
-        with self._watch.watching(step):
+        with self._watch.watching(step) as elapsed:
             for action in actions:
                 with problems.catching():
-                    action()
-            duration = monotonic() - started
+                    for error in action():
+                        with problems.catching():
+                            raise error
+            duration = elapsed()
         was_lost = frame is not None and not frame.intact  # so that tearing down had to fail
         if problems.outcome.is_problem and not was_lost:
             self._report(step, problems, duration)
+
+    def cancel(self) -> None:
+        """End the ``async def`` test that runs at this moment; called from another thread."""
+        if (test := self._test) is not None:
+            test.cancel()
 
     def _frame(
         self, name: str, case: type[SmokeTest], timeout: float
@@ -322,27 +362,38 @@ class _Recorder(unittest.TestResult):
         )
 
 
+def _longest(declarations: Iterable[Declaration]) -> float:
+    return max(declaration.timeout for declaration in declarations)
+
+
 def _step(declarations: Sequence[Declaration], timeout: float, hook: str = "") -> Step:
     return Step(hook=hook, declarations=tuple(declarations), timeout=timeout, started_at=time())
 
 
 def _has_module_fixtures(module: ModuleType) -> bool:
-    return hasattr(module, "setUpModule") or hasattr(module, "tearDownModule")
+    return not vars(module).keys().isdisjoint({"setUpModule", "tearDownModule"})
 
 
 def _has_class_fixtures(case: type[SmokeTest]) -> bool:
     if getattr(case, "__unittest_skip__", False):
         return False
-    return any(
-        getattr(case, hook).__func__ is not getattr(unittest.TestCase, hook).__func__
-        for hook in ("setUpClass", "tearDownClass")
+    inherited = (unittest.TestCase.setUpClass.__func__, unittest.TestCase.tearDownClass.__func__)  # type: ignore[attr-defined]
+    own = (
+        getattr(case.setUpClass, "__func__", None),
+        getattr(case.tearDownClass, "__func__", None),
     )
+    return own != inherited
 
 
-def _do_class_cleanups(case: type[SmokeTest]) -> None:
+def _do_class_cleanups(case: type[SmokeTest]) -> Iterator[BaseException]:
     case.doClassCleanups()
     for _, error, _ in case.tearDown_exceptions:  # type: ignore[attr-defined]
-        raise error
+        yield error
+
+
+def _do_module_cleanups() -> Iterator[BaseException]:
+    unittest.doModuleCleanups()
+    yield from ()
 
 
 def _nothing() -> None:

@@ -67,6 +67,11 @@ def clean(text: str, limit: int) -> str:
     if len(text) > limit:
         head, tail = text[: limit // 2], text[-(limit // 2) :]
         text = f"{head}\n[... {len(text) - len(head) - len(tail)} characters left out ...]\n{tail}"
+    return encodable(text)
+
+
+def encodable(text: str) -> str:
+    """The text, with a question mark for each character that UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -81,21 +86,32 @@ def _message(error: BaseException, name: str) -> str:
     try:
         text = str(error)
     except BaseException as broken:  # noqa: BLE001 - a test may raise anything
-        return f"{name} (its message cannot be shown: {type(broken).__qualname__})"
+        text = f"{name} (its message cannot be shown: {type(broken).__qualname__})"
     if not text.strip():
-        return name
-    if isinstance(error, KeyError):  # str() gives the bare repr of the key
-        return clean(f"{name}: {text}", MESSAGE_LIMIT)
+        text = name
+    elif isinstance(error, KeyError):  # str() gives the bare repr of the key
+        text = f"{name}: {text}"
     return clean(text, MESSAGE_LIMIT)
 
 
 def _traceback(error: BaseException) -> str:
     try:
         rendered = traceback.TracebackException.from_exception(error, compact=True)
-        rendered.stack = traceback.StackSummary.from_list(_without_machinery(rendered.stack))
+        _hide_machinery(rendered)
         return clean("".join(rendered.format()), TRACEBACK_LIMIT)
     except BaseException as broken:  # noqa: BLE001 - such as a RecursionError near the limit
-        return f"(the traceback cannot be shown: {type(broken).__qualname__})"
+        name = type(broken).__qualname__
+        return clean(f"(the traceback cannot be shown: {name})", TRACEBACK_LIMIT)
+
+
+def _hide_machinery(rendered: traceback.TracebackException) -> None:
+    """In the exception itself, and in those that it came from or holds."""
+    pending = [rendered]
+    while pending:
+        shown = pending.pop()
+        shown.stack = traceback.StackSummary.from_list(_without_machinery(shown.stack))
+        others = (shown.__cause__, shown.__context__, *(shown.exceptions or ()))
+        pending += [other for other in others if other is not None]
 
 
 def _without_machinery(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:

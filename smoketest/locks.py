@@ -6,12 +6,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from time import monotonic
 
 from filelock import FileLock, Timeout
 
-from smoketest.state import StateFolder
+from smoketest.state import StateError, StateFolder, advice
 
 _POLL_SECONDS = 0.05
 
@@ -55,24 +53,12 @@ class HostLock(Lock):
         self._name = f"{name}.lock"
 
     def acquire(self, timeout: float = 0.0) -> Callable[[], None] | None:
-        until = monotonic() + timeout
-        while True:
-            path = self._folder.file(self._name)
-            before = _inode(path)
-            lock = FileLock(path, mode=self._folder.file_mode, thread_local=False)
-            try:
-                lock.acquire(max(0.0, until - monotonic()), poll_interval=_POLL_SECONDS)
-            except Timeout:
-                return None
-            # Someone may have deleted the file meanwhile: this lock would then exclude nobody.
-            if before is not None and before == _inode(path):
-                return lock.release
-            lock.release()
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+        path = self._folder.file(self._name)
+        lock = FileLock(path, mode=self._folder.file_mode, thread_local=False)
+        try:
+            lock.acquire(timeout, poll_interval=_POLL_SECONDS)
+        except Timeout:
+            return None
+        except OSError as error:
+            raise StateError(advice(f"{path} cannot be locked: {error.strerror}")) from error
+        return lock.release

@@ -22,6 +22,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from smoketest import __version__
+from smoketest.failures import encodable
 from smoketest.results import Outcome, RunResult
 from smoketest.store import KnownTest, RunSummary, Snapshot
 
@@ -143,17 +144,22 @@ def _test_families(tests: Iterable[KnownTest], context: Context) -> Iterator[Met
         for outcome in Outcome:
             is_it = test.result.outcome is outcome
             outcomes.add_metric([*_test_labels(test), outcome], is_it)
-        url = f"{context.page_url}?test={quote(test.result.id)}" if context.page_url else ""
+        url = (
+            f"{context.page_url}?test={quote(test.result.id, errors='replace')}"
+            if context.page_url
+            else ""
+        )
         runbook_url = test.result.declaration.runbook_url
-        shortened = [text[:INFO_VALUE_LIMIT] for text in (url, runbook_url)]
-        information.add_metric([test.result.id, *shortened], 1)
+        shortened = [encodable(text)[:INFO_VALUE_LIMIT] for text in (url, runbook_url)]
+        information.add_metric([encodable(test.result.id), *shortened], 1)
     yield outcomes
     yield information
 
 
 def _test_labels(test: KnownTest) -> list[str]:
     declared = test.result.declaration
-    return [declared.app, declared.id, declared.severity, declared.maintainer]
+    labels = (declared.app, declared.id, declared.severity, declared.maintainer)
+    return [encodable(label) for label in labels]
 
 
 def _success(test: KnownTest) -> float | None:
@@ -234,7 +240,7 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for test in snapshot.tests:
         for outcome in Outcome:
-            test_runs.add_metric([test.result.id, outcome], test.totals.get(outcome, 0))
+            test_runs.add_metric([encodable(test.result.id), outcome], test.totals.get(outcome, 0))
     yield test_runs
 
 
@@ -260,7 +266,7 @@ def _process_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
         labels=["version", "django_version", "python_version", "release"],
     )
     versions = [__version__, django.get_version(), platform.python_version(), context.release]
-    build.add_metric(versions, 1)
+    build.add_metric([encodable(version) for version in versions], 1)
     yield build
 
 
@@ -272,7 +278,7 @@ class Encoding(NamedTuple):
 
 
 #: Text format 0.0.4, which every Prometheus reads.
-TEXT = Encoding(exposition.CONTENT_TYPE_PLAIN_0_0_4, exposition.generate_latest)
+TEXT = Encoding("text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest)
 #: https://prometheus.io/docs/specs/om/open_metrics_spec/
 OPEN_METRICS = Encoding(
     openmetrics_exposition.CONTENT_TYPE_LATEST, openmetrics_exposition.generate_latest

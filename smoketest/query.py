@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
+import re
 from dataclasses import dataclass
 
 from django.http import HttpRequest, QueryDict
@@ -16,6 +16,10 @@ from smoketest.selection import Selection
 FORMATS = {"text": "text/plain", "json": "application/json"}
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
+
+
+#: Seconds; a greater age means no more than that (section 1.2.2 of RFC 9111).
+GREATEST_AGE = 2.0**31
 
 
 class InvalidQueryError(ValueError):
@@ -66,7 +70,7 @@ def accepted_types(request: HttpRequest) -> list[MediaType]:
     """What ``Accept`` accepts, best first; nothing if it cannot be understood."""
     try:
         return request.accepted_types
-    except ValueError:  # longer than Django reads
+    except (LookupError, ValueError):
         return []
 
 
@@ -128,8 +132,6 @@ def _directives(cache_control: str) -> list[tuple[str, str]]:
 
 
 def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = float(text or "")
-    except ValueError:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text or ""):
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return min(float(text or ""), GREATEST_AGE)

@@ -23,7 +23,7 @@ from django.core.cache import caches
 from smoketest.discovery import SmokeClass, Suite, collection_error, discover
 from smoketest.execution import Batch, Execution, Step, make_batches
 from smoketest.failures import describe, describe_thread, say
-from smoketest.isolation import ThreadIsolation
+from smoketest.isolation import ThreadIsolation, Waiting
 from smoketest.results import Cut, Declaration, Outcome, Report, Result
 from smoketest.selection import Selection
 
@@ -63,41 +63,82 @@ def find(selection: Selection, options: RunOptions) -> Suite:
     """Discover the selected tests where every use of a database is refused.
 
     A smoke module whose import does not end within the time of a run is a collection error, and
-    all that is found.
+    all that is found; nothing is imported again while that import goes on.
     """
-    found: list[Suite] = []
-    importing: list[tuple[str, str]] = []
-
-    def target() -> None:
-        with _test_thread():
-            found.append(
-                discover(
-                    selection,
-                    skip_apps=options.skip_apps,
-                    timeout=options.timeout,
-                    slow_after=options.slow_after,
-                    importing=importing.append,
-                )
-            )
-
     if not options.workers:
-        target()
-        return found[0]
-    started_at, started = time(), monotonic()
-    thread = threading.Thread(target=target, name="smoketest-discovery", daemon=True)
-    thread.start()
-    thread.join(options.run_timeout)
-    if found:
-        return found[0]
-    message = f"its import did not end within {options.run_timeout:g} s"
-    error = collection_error(
-        *importing[-1],
-        outcome=Outcome.TIMED_OUT,
-        failure=describe_thread(message, thread.ident),
-        started_at=started_at,
-        duration=monotonic() - started,
+        with ThreadIsolation():
+            return _discover(selection, options, _nothing)
+    with _discovery_lock:
+        hung = next((discovery for discovery in _discoveries if discovery.has_hung), None)
+        discovery = hung or _Discovery(selection, options)
+        if hung is None:
+            _discoveries.add(discovery)
+    if hung is None:
+        discovery.start()
+        discovery.join(options.run_timeout)
+    return discovery.result(options.run_timeout)
+
+
+class _Discovery(threading.Thread):
+    """Imports smoke modules; it may never end."""
+
+    def __init__(self, selection: Selection, options: RunOptions) -> None:
+        super().__init__(name="smoketest-discovery", daemon=True)
+        self._selection = selection
+        self._options = options
+        self._importing = ("", "")
+        self._began_at = time()
+        self._began = monotonic()
+        self._found: Suite | None = None
+        self._error: BaseException | None = None
+        self.has_hung = False
+
+    def run(self) -> None:
+        try:
+            with _test_thread():
+                self._found = _discover(self._selection, self._options, self._note)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            self._error = error
+        finally:
+            with _discovery_lock:
+                _discoveries.discard(self)
+
+    def result(self, timeout: float) -> Suite:
+        """What was found; raises what went wrong, other than an import."""
+        with _discovery_lock:
+            self.has_hung = self in _discoveries
+        if self._error is not None:
+            raise self._error
+        if self._found is not None:
+            return self._found
+        error = collection_error(
+            *self._importing,
+            outcome=Outcome.TIMED_OUT,
+            failure=describe_thread(f"its import did not end within {timeout:g} s", self.ident),
+            started_at=self._began_at,
+            duration=monotonic() - self._began,
+        )
+        return Suite(collection_errors=(error,))
+
+    def _note(self, importing: tuple[str, str]) -> None:
+        self._importing = importing
+
+
+_discovery_lock = threading.Lock()
+#: Those that go on; one that has hung stands in for all others.
+_discoveries: set[_Discovery] = set()
+
+
+def _discover(
+    selection: Selection, options: RunOptions, importing: Callable[[tuple[str, str]], None]
+) -> Suite:
+    return discover(
+        selection,
+        skip_apps=options.skip_apps,
+        timeout=options.timeout,
+        slow_after=options.slow_after,
+        importing=importing,
     )
-    return Suite(collection_errors=(error,))
 
 
 def run(
@@ -122,6 +163,8 @@ def run(
         elif declaration.id in running:
             results[declaration.id] = _still_running(declaration, running[declaration.id])
     progress = _Progress(results, options, failfast=failfast)
+    for known in (*suite.collection_errors, *results.values()):
+        progress.cut_if_failed(known)
     batches = make_batches(_without_results(suite.classes, results))
     if options.workers:
         _Watcher(batches, progress, abandoned).run()
@@ -151,8 +194,11 @@ class _Progress:
     def record(self, result: Result) -> None:
         with self.changed:
             self.results[result.id] = result
-            if self._failfast and result.is_problem and result.is_critical:
-                self.cut = Cut.FAIL_FAST
+            self.cut_if_failed(result)
+
+    def cut_if_failed(self, result: Result) -> None:
+        if self._failfast and result.is_problem and result.is_critical:
+            self.cut = Cut.FAIL_FAST
 
     def report(self, suite: Suite, selection: Selection) -> Report:
         """The report, in the order of discovery."""
@@ -195,23 +241,28 @@ class _Worker(threading.Thread):
         self._queue = queue
         self._progress = progress
         self._isolation: ThreadIsolation | None = None
+        self._execution: Execution | None = None
         #: Whether the watcher has to wait for it.
         self.is_busy = True
         self.batch: Batch = ()
         #: What it does, and by when (in seconds of the monotonic clock) that has to end.
         self.step: Step | None = None
         self.deadline = math.inf
+        #: Seconds of the step in which it waited for other tests.
+        self._waited = 0.0
         #: Called when the thread ends after it was abandoned.
         self._let_go: Callable[[], None] | None = None
 
     def run(self) -> None:
         try:
-            with _test_thread() as isolation:
-                self._isolation = isolation
+            # Before anything may fail: a batch that nobody has taken would be waited for.
+            has_batch = self._take_batch()
+            with _test_thread(self._waiting) as self._isolation:
                 lock_timeout = self._progress.options.lock_timeout
-                execution = Execution(isolation, self, lock_timeout=lock_timeout)
-                while self._take_batch():
-                    execution.run(self.batch)
+                self._execution = Execution(self._isolation, self, lock_timeout=lock_timeout)
+                while has_batch:
+                    self._execution.run(self.batch)
+                    has_batch = self._take_batch()
         except _AbandonedError:
             pass
         except BaseException as error:  # noqa: BLE001 - a fault of ours must not hang the run
@@ -225,17 +276,33 @@ class _Worker(threading.Thread):
                 let_go()
 
     @contextmanager
-    def watching(self, step: Step) -> Iterator[None]:
+    def watching(self, step: Step) -> Iterator[Callable[[], float]]:
+        started = monotonic()
         with self._progress.changed:
             self._end_if_abandoned()
-            self.step, self.deadline = step, monotonic() + step.timeout
+            self.step, self.deadline, self._waited = step, started + step.timeout, 0.0
             self._progress.changed.notify()
         try:
-            yield
+            yield lambda: monotonic() - started - self._waited
         finally:
             with self._progress.changed:
                 self._end_if_abandoned()
                 self.step, self.deadline = None, math.inf
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around a wait for other tests, which is not the time of this one."""
+        began = monotonic()
+        with self._progress.changed:
+            deadline, self.deadline = self.deadline, math.inf
+        try:
+            yield
+        finally:
+            with self._progress.changed:
+                waited = monotonic() - began
+                self.deadline = deadline + waited
+                self._waited += waited
+                self._progress.changed.notify()
 
     def report(self, result: Result) -> None:
         self._progress.record(result)
@@ -254,6 +321,8 @@ class _Worker(threading.Thread):
         self._let_go = let_go
         if self._isolation is not None:
             self._isolation.abandon()
+        if self._execution is not None:
+            self._execution.cancel()
 
     def _take_batch(self) -> bool:
         with self._progress.changed:
@@ -359,8 +428,9 @@ class _Inline:
     def __init__(self, progress: _Progress) -> None:
         self._progress = progress
 
-    def watching(self, step: Step) -> AbstractContextManager[None]:
-        return nullcontext()
+    def watching(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
+        started = monotonic()
+        return nullcontext(lambda: monotonic() - started)
 
     def report(self, result: Result) -> None:
         self._progress.record(result)
@@ -382,9 +452,9 @@ def _run_inline(batches: list[Batch], progress: _Progress) -> None:
 
 
 @contextmanager
-def _test_thread() -> Iterator[ThreadIsolation]:
+def _test_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]:
     """Around all that a thread of tests does; leaves no connection open."""
-    with ThreadIsolation() as isolation:
+    with ThreadIsolation(waiting) as isolation:
         try:
             yield isolation
         finally:
@@ -414,5 +484,5 @@ def _without_results(
     return tuple(left)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """There is nobody to tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -33,12 +34,21 @@ class StateFolder:
         except FileExistsError:
             return path
         except OSError as error:
-            raise StateError(_advice(f"{path} cannot be written: {error.strerror}")) from error
+            raise StateError(advice(f"{path} cannot be written: {error.strerror}")) from error
         try:
-            os.fchmod(descriptor, self.file_mode)  # the umask may have taken the group's rights
+            self._share(descriptor)
         finally:
             os.close(descriptor)
         return path
+
+    def _share(self, descriptor: int) -> None:
+        """Let those use the file who may use the folder, whoever makes it: root, or cron."""
+        if hasattr(os, "fchown"):
+            os.fchmod(descriptor, self.file_mode)  # the umask may have taken the group's rights
+            status = self.path.stat()
+            owner = status.st_uid if os.geteuid() == 0 else -1
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, owner, status.st_gid)
 
 
 def open_state_folder(
@@ -59,7 +69,7 @@ def open_state_folder(
     if state_directory := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         path = Path(state_directory, f"smoketest-{name}")
     else:
-        path = Path(tempfile.gettempdir(), f"django-smoketest-{_user()}-{name}")
+        path = Path(_temporary_folder(), f"django-smoketest-{_user()}-{name}")
     _make(path, parents=False)
     return _checked(path, is_private=True)
 
@@ -68,7 +78,7 @@ def _make(path: Path, *, parents: bool) -> None:
     try:
         path.mkdir(mode=0o700, parents=parents, exist_ok=True)
     except OSError as error:
-        raise StateError(_advice(f"{path} cannot be made: {error.strerror}")) from error
+        raise StateError(advice(f"{path} cannot be made: {error.strerror}")) from error
 
 
 def _checked(path: Path, *, is_private: bool) -> StateFolder:
@@ -76,25 +86,33 @@ def _checked(path: Path, *, is_private: bool) -> StateFolder:
     try:
         status = path.stat() if not is_private else path.lstat()
     except OSError as error:
-        raise StateError(_advice(f"{path} cannot be read: {error.strerror}")) from error
+        raise StateError(advice(f"{path} cannot be read: {error.strerror}")) from error
     if not stat.S_ISDIR(status.st_mode):
-        raise StateError(_advice(f"{path} is not a folder"))
+        raise StateError(advice(f"{path} is not a folder"))
     if is_private and hasattr(os, "getuid"):
         if status.st_uid != os.getuid():
-            raise StateError(_advice(f"{path} belongs to another user"))
+            raise StateError(advice(f"{path} belongs to another user"))
         if status.st_mode & 0o077:
-            raise StateError(_advice(f"{path} is open to other users; its mode must be 0700"))
+            raise StateError(advice(f"{path} is open to other users; its mode must be 0700"))
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StateError(_advice(f"{path} cannot be written by this user"))
+        raise StateError(advice(f"{path} cannot be written by this user"))
     is_shared = bool(status.st_mode & stat.S_IWGRP)
     return StateFolder(path, 0o660 if is_shared else 0o600)
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise StateError(advice("There is no folder for temporary files")) from error
 
 
 def _user() -> str:
     return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
 
-def _advice(problem: str) -> str:
+def advice(problem: str) -> str:
+    """The problem, and what to do about it."""
     return (
         f"{problem}. Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
     )

@@ -147,6 +147,7 @@ class ResultsStore(ABC):
         A run that fail-fast cut short serves those alone who asked for that. Raises `StoreError`.
         """
         with self.connect() as database:
+            database.execute("BEGIN")  # or a report might be pruned before it is read
             rows = database.execute(
                 "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
             ).fetchall()
@@ -205,13 +206,14 @@ class SharedStore(ResultsStore):
     @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._open() as database:
-                yield database
-        except sqlite3.DatabaseError as error:
-            if _is_corrupt(error):
-                self._set_aside(error)
-            raise StoreError(f"{self._path} cannot be used: {error}") from error
-        except StateError as error:
+            try:
+                with self._open() as database:
+                    yield database
+            except sqlite3.DatabaseError as error:
+                if _is_corrupt(error):
+                    self._set_aside(error)
+                raise StoreError(f"{self._path} cannot be used: {error}") from error
+        except (OSError, StateError) as error:
             raise StoreError(str(error)) from error
 
     @contextmanager
@@ -234,7 +236,9 @@ class SharedStore(ResultsStore):
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         """Move the corrupt file away, once, whichever process finds it."""
-        with HostLock(self._folder, "store").held(BUSY_TIMEOUT):
+        with HostLock(self._folder, "store").held(BUSY_TIMEOUT) as is_ours:
+            if not is_ours:
+                return
             try:
                 with self._open() as database:
                     problem = database.execute("PRAGMA quick_check").fetchone()[0]

@@ -10,7 +10,14 @@ transaction of a test, or of a class's or module's fixtures with the tests' save
 """
 
 from smoketest.isolation.errors import IsolationError, TransactionEndedError
-from smoketest.isolation.thread import Frame, ThreadIsolation
+from smoketest.isolation.thread import Frame, ThreadIsolation, Waiting
 from smoketest.isolation.vendor import Limits
 
-__all__ = ["Frame", "IsolationError", "Limits", "ThreadIsolation", "TransactionEndedError"]
+__all__ = [
+    "Frame",
+    "IsolationError",
+    "Limits",
+    "ThreadIsolation",
+    "TransactionEndedError",
+    "Waiting",
+]

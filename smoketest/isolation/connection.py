@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +13,7 @@ from django.db import DatabaseError, IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic
 
-from smoketest.isolation.errors import TransactionEndedError
+from smoketest.isolation.errors import IsolationError, TransactionEndedError
 from smoketest.isolation.mysql import MySQL
 from smoketest.isolation.postgresql import PostgreSQL
 from smoketest.isolation.sqlite import SQLite
@@ -28,6 +30,26 @@ class Gate(Protocol):
 
         Raises `smoketest.isolation.IsolationError` if the thread may not use the database now.
         """
+
+    def take_turn(self, alias: str) -> None:
+        """Wait until no other thread uses a database of the kind that takes turns."""
+
+    def end_turn(self, alias: str) -> None:
+        """Let the next one have its turn."""
+
+
+class _ClosedGate:
+    """The gate of copies that the code under test makes itself."""
+
+    def admit(self, alias: str) -> list[Limits]:
+        msg = f"Smoke tests use the connections of the site; a copy of {alias!r} is refused."
+        raise IsolationError(msg)
+
+    def take_turn(self, alias: str) -> None:
+        """Never reached."""
+
+    def end_turn(self, alias: str) -> None:
+        """It never began."""
 
 
 class Snapshot(NamedTuple):
@@ -49,11 +71,14 @@ class PrivateConnection(BaseDatabaseWrapper):
     database which no test touches is never connected to.
     """
 
-    gate: Gate
-    isolation_vendor: Vendor
+    gate: Gate = _ClosedGate()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.isolation_vendor = _VENDORS.get(self.vendor, Vendor)()
+        self.execute_wrappers.append(self._guard)
+        #: Held while the connection is closed, or cut by another thread.
+        self._closing = threading.Lock()
         self._outermost: Any = Atomic(self.alias, savepoint=False, durable=False)
         self._outermost._from_testcase = True  # type: ignore[attr-defined] # durable may nest
         #: Savepoints of the frames that have begun on this connection, outermost first.
@@ -72,34 +97,61 @@ class PrivateConnection(BaseDatabaseWrapper):
                 self._begin(frames)
         super().ensure_connection()
 
+    def connect(self) -> None:
+        if self.isolation_vendor.is_trusted:
+            super().connect()
+        else:
+            self.ensure_connection()
+
+    def get_new_connection(self, conn_params: Any) -> Any:
+        if not self.isolation_vendor.is_trusted:
+            self.gate.admit(self.alias)
+            msg = f"A smoke test may not make a driver's connection to {self.alias!r} of its own."
+            raise IsolationError(msg)
+        return super().get_new_connection(conn_params)
+
     def close_if_unusable_or_obsolete(self) -> None:
         """Never: request signals that a test sends must not end its transaction."""
+
+    def _guard(
+        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+    ) -> Any:
+        """Around each statement: a cursor may outlive the frame that it was made in."""
+        if not self.isolation_vendor.is_trusted:
+            self.gate.admit(self.alias)
+        return execute(sql, params, many, context)
 
     # What isolation calls
 
     def snapshot(self) -> Snapshot:
         return Snapshot(list(self.atomic_blocks), list(self.savepoint_ids), len(self._markers))
 
-    def end_frame(self, depth: int, before: Snapshot) -> bool:
-        """Undo what the innermost frame, the `depth`-th, did.
+    def end_frame(self, frames: list[Limits], before: Snapshot) -> bool:
+        """Undo what the innermost of the frames did.
 
         Returns whether what the outer frames did is still there. Raises `IntegrityError` if the
         frame could never have been committed, and `TransactionEndedError` if the code under test
         committed it or rolled it back. Either way nothing of the frame remains open.
         """
+        self.execute_wrappers = [self._guard]
         with self.isolation_vendor.trusted():
             if self._markers and (self.closed_in_transaction or self.connection is None):
                 self._discard()  # the database rolls back what the lost connection did
             self.atomic_blocks, self.savepoint_ids, depth_before = before
             self.run_on_commit = []
-            if len(self._markers) < depth:
+            if len(self._markers) < len(frames):
                 return len(self._markers) >= depth_before
             self.needs_rollback = False
             violation = self._deferred_violation()
-            self._roll_back(depth)
+            self._roll_back(frames[-2] if len(frames) > 1 else None)
             if violation is not None:
                 raise violation
             return True
+
+    def cut(self) -> None:
+        """Free what the connection holds in the database; called from another thread."""
+        with self._closing, suppress(Exception):
+            self.isolation_vendor.cut(self)
 
     def dispose(self) -> None:
         """Close for good."""
@@ -110,6 +162,8 @@ class PrivateConnection(BaseDatabaseWrapper):
     def _begin(self, frames: list[Limits]) -> None:
         try:
             if not self._markers:
+                if self.isolation_vendor.takes_turns:
+                    self.gate.take_turn(self.alias)
                 pending, hooks = self.snapshot(), self.run_on_commit
                 if self.connection is None:
                     super().ensure_connection()
@@ -136,10 +190,10 @@ class PrivateConnection(BaseDatabaseWrapper):
             pass  # the transaction had failed before; the test knows
         return None
 
-    def _roll_back(self, depth: int) -> None:
+    def _roll_back(self, outer: Limits | None) -> None:
         marker = self._markers.pop()
         try:
-            self.isolation_vendor.rollback(self, marker)
+            self.isolation_vendor.rollback(self, marker, outer)
         except DatabaseError as error:
             self._discard()
             msg = (
@@ -148,21 +202,25 @@ class PrivateConnection(BaseDatabaseWrapper):
                 " commit by themselves out of smoke tests."
             )
             raise TransactionEndedError(msg) from error
-        if depth == 1:
+        if outer is None:
+            self.isolation_vendor.ended(self)
             self.needs_rollback = True
             self._outermost.__exit__(None, None, None)
-            if self.connection is not None:
-                self.isolation_vendor.ended(self)
             self._pretend_begun()
+            self.gate.end_turn(self.alias)
 
     def _discard(self) -> None:
         """Drop the connection, whatever its state; the next statement makes a new one."""
         self._markers.clear()
-        with suppress(Exception):
-            self.connection.close()
-        self.connection = None
+        with self._closing:
+            if self.connection is not None:
+                with suppress(Exception):
+                    self.isolation_vendor.ended(self)
+                    self.connection.close()
+            self.connection = None
         self.closed_in_transaction = False
         self._pretend_begun()
+        self.gate.end_turn(self.alias)
 
     def _pretend_begun(self) -> None:
         self.in_atomic_block = True
@@ -181,10 +239,9 @@ def private_connection(connection: BaseDatabaseWrapper, gate: Gate) -> PrivateCo
     """A connection to the same database, not opened yet, for the thread that calls this."""
     vendor = _VENDORS.get(connection.vendor, Vendor)()
     site_class: Any = type(connection)
-    private_class = _private_class(site_class)
-    private = private_class(vendor.private_settings(connection.settings_dict), connection.alias)
+    settings = vendor.private_settings(connection.settings_dict)
+    private = _private_class(site_class)(settings, connection.alias)
     private.gate = gate
-    private.isolation_vendor = vendor
     return private
 
 

@@ -11,6 +11,15 @@ from smoketest.isolation.vendor import Limits, Vendor, execute
 
 class MySQL(Vendor):
     def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
+        super().begin(connection, marker, limits)
+        self._limit(connection, limits)
+
+    def rollback(self, connection: BaseDatabaseWrapper, marker: str, outer: Limits | None) -> None:
+        super().rollback(connection, marker, outer)
+        if outer is not None:
+            self._limit(connection, outer)
+
+    def _limit(self, connection: BaseDatabaseWrapper, limits: Limits) -> None:
         lock = max(1, math.ceil(limits.lock))  # whole seconds, the least that the server takes
         if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             statement = f"max_statement_time = {limits.statement:.3f}"
@@ -21,4 +30,3 @@ class MySQL(Vendor):
             f"SET SESSION {statement}, SESSION lock_wait_timeout = {lock},"
             f" SESSION innodb_lock_wait_timeout = {lock}",
         )
-        super().begin(connection, marker, limits)

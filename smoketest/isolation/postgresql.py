@@ -17,15 +17,15 @@ class PostgreSQL(Vendor):
         return private
 
     def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
-        statement, lock = (_milliseconds(limits.statement), _milliseconds(limits.lock))
-        execute(
-            connection,
+        statement, lock = _milliseconds(limits.statement), _milliseconds(limits.lock)
+        # What is set after the savepoint is undone with it.
+        sql = (
+            f"{connection.ops.savepoint_create_sql(marker)};"
             f"SET LOCAL statement_timeout = {statement};"
             f"SET LOCAL lock_timeout = {lock};"
-            f"SET LOCAL idle_in_transaction_session_timeout = {statement};"
-            f"SET LOCAL transaction_read_only = {'on' if limits.read_only else 'off'};"
-            f"{connection.ops.savepoint_create_sql(marker)}",
+            f"SET LOCAL idle_in_transaction_session_timeout = {statement}"
         )
+        execute(connection, f"{sql};SET TRANSACTION READ ONLY" if limits.read_only else sql)
 
 
 def _milliseconds(seconds: float) -> int:

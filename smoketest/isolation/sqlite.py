@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
+from weakref import WeakSet
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -13,33 +14,81 @@ from smoketest.isolation.vendor import Limits, Vendor, execute
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 
+class _Connection(sqlite3.Connection):
+    """Knows its cursors: one that somebody keeps in mid-result would keep a lock as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, factory: Any = None) -> Any:
+        cursor = super().cursor(factory or sqlite3.Cursor)
+        self.cursors.add(cursor)
+        return cursor
+
+    # The originals make cursors past `cursor`.
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.cursor().executescript(*args)
+
+
 class SQLite(Vendor):
+    # There is one writer at a time for each file. A single queue for all files, since two tests
+    # that use two of them in opposite order would wait for each other.
+    takes_turns = True
+
     def __init__(self) -> None:
+        super().__init__()
         self._written: set[str] = set()
+        #: Whether the code under test may use the connection.
+        self._is_open = False
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         private = super().private_settings(settings)
+        options = private["OPTIONS"]
         # A smoke test that only reads must not take the write lock that "IMMEDIATE" takes.
-        private["OPTIONS"].pop("transaction_mode", None)
+        options.pop("transaction_mode", None)
         # A statement from the cache would bypass the authorizer.
-        private["OPTIONS"]["cached_statements"] = 0
+        options["cached_statements"] = 0
+        options.setdefault("factory", _Connection)
         return private
 
     def opened(self, connection: BaseDatabaseWrapper) -> None:
+        """Let the authorizer see each statement, those of raw cursors too, before it runs."""
+
         def authorize(action: int, name: str | None, *_: str | None) -> int:
+            if self.is_trusted:
+                return sqlite3.SQLITE_OK
+            if not self._is_open or action == sqlite3.SQLITE_TRANSACTION:
+                return sqlite3.SQLITE_DENY
             if action in _WRITES:
                 self._written.add(name or "")
-            elif action == sqlite3.SQLITE_TRANSACTION and not self.is_trusted:
-                return sqlite3.SQLITE_DENY
             return sqlite3.SQLITE_OK
 
         connection.connection.set_authorizer(authorize)
 
     def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
-        execute(connection, f"PRAGMA busy_timeout = {round(limits.lock * 1000)}")
-        execute(connection, f"PRAGMA query_only = {int(limits.read_only)}")
         super().begin(connection, marker, limits)
+        self._limit(connection, limits)
         self._written.clear()
+        self._is_open = True
+
+    def rollback(self, connection: BaseDatabaseWrapper, marker: str, outer: Limits | None) -> None:
+        super().rollback(connection, marker, outer)
+        if outer is not None:
+            self._limit(connection, outer)
+
+    def ended(self, connection: BaseDatabaseWrapper) -> None:
+        self._is_open = False
+        for cursor in list(getattr(connection.connection, "cursors", ())):
+            with suppress(sqlite3.Error):
+                cursor.close()
 
     def check_constraints(self, connection: BaseDatabaseWrapper) -> None:
         """SQLite can only look at whole tables, so it looks at those that may have changed."""
@@ -56,3 +105,16 @@ class SQLite(Vendor):
             if referring in self._written or referred in self._written
         }
         connection.check_constraints(table_names=sorted(tables))
+
+    def cut(self, connection: BaseDatabaseWrapper) -> None:
+        """Never closes: that can crash a process in whose other thread a statement runs."""
+        self._is_open = False
+        driver_connection = connection.connection
+        if driver_connection is not None:
+            driver_connection.interrupt()
+            with self.trusted(), suppress(sqlite3.Error):
+                driver_connection.execute("ROLLBACK")
+
+    def _limit(self, connection: BaseDatabaseWrapper, limits: Limits) -> None:
+        execute(connection, f"PRAGMA busy_timeout = {round(limits.lock * 1000)}")
+        execute(connection, f"PRAGMA query_only = {int(limits.read_only)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Any, NoReturn, Self
 
 from django.db import IntegrityError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smoketest.isolation.connection import PrivateConnection, Snapshot, private_connection
 from smoketest.isolation.errors import IsolationError
@@ -27,25 +27,56 @@ class Frame:
         self.intact = True
 
 
+class UnavailableConnection:
+    """In place of a connection whose backend cannot even be loaded: each use raises why."""
+
+    def __init__(self, alias: str, error: Exception) -> None:
+        self.alias = alias
+        self._error = error
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    close_if_unusable_or_obsolete = close
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._error
+
+
+#: A context around a wait for others, which is not the time of the test that waits.
+Waiting = Callable[[], AbstractContextManager[object]]
+
+#: Held by the thread whose test uses a database of the kind that takes turns.
+_turn = threading.Lock()
+
+
 class ThreadIsolation:
     """Private connections for the calling thread, for as long as the context lasts.
 
     Outside of a `frame`, and after `abandon`, every statement is refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Waiting = nullcontext) -> None:
+        self._waiting = waiting
         self._frames: list[Frame] = []
         self._abandoned = False
         self._private: dict[str, PrivateConnection] = {}
-        self._replaced: dict[str, BaseDatabaseWrapper | None] = {}
+        self._replaced: dict[str, Any] = {}
+        self._turn_lock = threading.Lock()
+        #: Aliases for which this thread has its turn.
+        self._turns: set[str] = set()
 
     def __enter__(self) -> Self:
         initialized = {c.alias: c for c in connections.all(initialized_only=True)}
         for alias in connections:
-            site_connection = connections[alias]
             self._replaced[alias] = initialized.get(alias)
-            private = private_connection(site_connection, self)
-            connections[alias] = self._private[alias] = private
+            try:
+                private = private_connection(connections[alias], self)
+            except Exception as error:  # noqa: BLE001 - a driver may fail in any way
+                unavailable: Any = UnavailableConnection(alias, error)
+                connections[alias] = unavailable
+            else:
+                connections[alias] = self._private[alias] = private
         return self
 
     def __exit__(
@@ -54,16 +85,47 @@ class ThreadIsolation:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for alias, private in self._private.items():
+        for private in self._private.values():
             private.dispose()
-            if (site_connection := self._replaced[alias]) is None:
+        for alias, site_connection in self._replaced.items():
+            if site_connection is None:
                 del connections[alias]
             else:
                 connections[alias] = site_connection
 
     def abandon(self) -> None:
-        """Refuse every further statement; called from another thread."""
+        """Refuse every further statement, and free what the test holds in its databases.
+
+        Called from another thread, which does not wait for the databases.
+        """
         self._abandoned = True
+        threading.Thread(target=self._cut, name="smoketest-cut", daemon=True).start()
+
+    def _cut(self) -> None:
+        for alias, private in list(self._private.items()):
+            private.cut()
+            self.end_turn(alias)
+
+    def take_turn(self, alias: str) -> None:
+        """Wait until no other thread uses a database of the kind that takes turns."""
+        with self._turn_lock:
+            has_turn = bool(self._turns)
+        if not has_turn:
+            with self._waiting():
+                _turn.acquire()
+        with self._turn_lock:
+            self._turns.add(alias)
+        if self._abandoned:
+            self.end_turn(alias)
+
+    def end_turn(self, alias: str) -> None:
+        """Let the next one have its turn; whoever was abandoned has ended it already."""
+        with self._turn_lock:
+            if alias not in self._turns:
+                return
+            self._turns.discard(alias)
+            if not self._turns:
+                _turn.release()
 
     @contextmanager
     def frame(self, name: str, databases: Databases, limits: Limits) -> Iterator[Frame]:
@@ -85,10 +147,14 @@ class ThreadIsolation:
 
     def _end_frame(self, before: dict[str, Snapshot]) -> list[Exception]:
         problems: list[Exception] = []
+        limits = [frame.limits for frame in self._frames]
         intact = True
         for alias, private in reversed(self._private.items()):
+            if self._abandoned:
+                private.dispose()
+                continue
             try:
-                intact &= private.end_frame(len(self._frames), before[alias])
+                intact &= private.end_frame(limits, before[alias])
             except IntegrityError as problem:
                 problems.append(problem)
             except IsolationError as problem:
@@ -123,9 +189,9 @@ class ThreadIsolation:
     def _refuse_unknown(self, name: str, databases: Collection[str]) -> None:
         if databases == "__all__":
             return
-        if unknown := sorted(set(databases) - self._private.keys()):
+        if unknown := sorted(set(databases) - self._replaced.keys()):
             msg = (
                 f"{name} declares databases that the site does not have: {', '.join(unknown)}."
-                f" It has {', '.join(self._private)}."
+                f" It has {', '.join(self._replaced)}."
             )
             raise IsolationError(msg)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -27,17 +27,30 @@ class Vendor:
     is one for each private connection.
     """
 
-    #: Whether the statements that pass now are isolation's own.
-    is_trusted = False
+    #: Whether tests that use such databases have to run one after the other.
+    takes_turns = False
+
+    def __init__(self) -> None:
+        #: Threads whose statements are isolation's own at this moment.
+        self._trusted: set[int] = set()
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the statements of this thread are isolation's own."""
+        return threading.get_ident() in self._trusted
 
     @contextmanager
     def trusted(self) -> Iterator[None]:
         """Around statements of isolation's own."""
-        before, self.is_trusted = self.is_trusted, True
+        thread = threading.get_ident()
+        if thread in self._trusted:
+            yield
+            return
+        self._trusted.add(thread)
         try:
             yield
         finally:
-            self.is_trusted = before
+            self._trusted.discard(thread)
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings of a private connection, made from those of the site's connection."""
@@ -47,24 +60,26 @@ class Vendor:
         """Called when the connection has been made, before its first transaction."""
 
     def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
-        """Set the limits of a frame in the open transaction, and its savepoint."""
+        """Make the savepoint of a frame in the open transaction, and set its limits."""
         execute(connection, connection.ops.savepoint_create_sql(marker))
 
-    def rollback(self, connection: BaseDatabaseWrapper, marker: str) -> None:
-        """Undo a frame. Raises `django.db.DatabaseError` if its savepoint is gone."""
+    def rollback(self, connection: BaseDatabaseWrapper, marker: str, outer: Limits | None) -> None:
+        """Undo a frame, and set the limits of the one around it again.
+
+        Raises `django.db.DatabaseError` if the frame's savepoint is gone.
+        """
         execute(connection, connection.ops.savepoint_rollback_sql(marker))
 
     def ended(self, connection: BaseDatabaseWrapper) -> None:
-        """Called when the outermost transaction has been rolled back."""
+        """Called when the outermost frame is over, or the connection is about to be closed."""
 
     def check_constraints(self, connection: BaseDatabaseWrapper) -> None:
         """Raise `django.db.IntegrityError` if the transaction could never commit."""
         if connection.features.can_defer_constraint_checks:
             connection.check_constraints()
 
-    def was_rolled_back_by(self, error: DatabaseError) -> bool:
-        """Whether the database itself rolls the whole transaction back with that error."""
-        return False
+    def cut(self, connection: BaseDatabaseWrapper) -> None:
+        """Free what the connection holds in the database; called from another thread."""
 
 
 def execute(connection: BaseDatabaseWrapper, sql: str) -> None:

@@ -1,0 +1,188 @@
+"""Results, reports and snapshots: with defaults, and as Hypothesis strategies for any there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from smoketest.results import Cut, Declaration, Outcome, Report, Result, RunResult, Severity
+from smoketest.selection import Selection
+from smoketest.store import KnownTest, RunSummary, Snapshot
+
+#: 1 February 2026, 12:00:00.5 UTC, which a float holds exactly.
+NOW = 1_769_947_200.5
+
+#: Every property of the tests: no deadline, since the machine may be busy with other tests.
+PROPERTY = settings(deadline=None, max_examples=60)
+
+
+def make_declaration(
+    test_id: str = "polls.smoke.PollsTest.test_vote", **fields: Any
+) -> Declaration:
+    """A critical test that declares nothing but its name."""
+    defaults: dict[str, Any] = {"id": test_id, "app": "polls", "timeout": 10.0, "slow_after": 1.0}
+    return Declaration(**defaults | fields)
+
+
+def make_result(
+    outcome: Outcome = Outcome.PASSED, declaration: Declaration | None = None, **fields: Any
+) -> Result:
+    """A test of `make_declaration` that began `NOW` and took a quarter of a second."""
+    defaults: dict[str, Any] = {"started_at": NOW, "duration": 0.25}
+    return Result(
+        outcome=outcome, declaration=declaration or make_declaration(), **defaults | fields
+    )
+
+
+def make_collection_error(module: str = "blog.smoke", **fields: Any) -> Result:
+    """A smoke module that could not be imported."""
+    declaration = make_declaration(
+        module, app="blog", timeout=0.25, slow_after=0.25, is_collection_error=True
+    )
+    return make_result(Outcome.ERRORED, declaration, **fields)
+
+
+def make_report(*results: Result, **fields: Any) -> Report:
+    """A full run that began `NOW` and took half a second."""
+    defaults: dict[str, Any] = {"selection": Selection(), "started_at": NOW, "duration": 0.5}
+    return Report(results=results, **defaults | fields)
+
+
+def make_known_test(result: Result | None = None, **fields: Any) -> KnownTest:
+    """A test that ran, with the given result, and of which nothing else is known."""
+    defaults: dict[str, Any] = {
+        "consecutive_failures": 0,
+        "failing_since": None,
+        "last_success_at": None,
+        "totals": {},
+    }
+    return KnownTest(result=result or make_result(), **defaults | fields)
+
+
+def make_run_summary(**fields: Any) -> RunSummary:
+    """A run of one test that passed; it began `NOW` and took half a second."""
+    defaults: dict[str, Any] = {
+        "started_at": NOW,
+        "duration": 0.5,
+        "passed": True,
+        "collection_errors": 0,
+        "outcomes": {Outcome.PASSED: 1},
+    }
+    return RunSummary(**defaults | fields)
+
+
+def make_snapshot(*tests: KnownTest, **fields: Any) -> Snapshot:
+    """A readable, shared store in which these tests are known, but no run."""
+    defaults: dict[str, Any] = {"is_up": True, "is_shared": True}
+    return Snapshot(tests=tests, **defaults | fields)
+
+
+def texts() -> st.SearchStrategy[str]:
+    """Any characters that UTF-8 can encode, those that formats escape among them."""
+    awkward = st.lists(
+        st.sampled_from(["\\", '"', "\n", "\r", "\t", "\0", "{", "}", ",", "=", " # ", "😀", "n"])
+    )
+    return st.text(max_size=30) | awkward.map("".join)
+
+
+def moments() -> st.SearchStrategy[float]:
+    """Unix times of this century and the last."""
+    return st.floats(0, 4_102_444_800)
+
+
+def durations() -> st.SearchStrategy[float]:
+    """Seconds, also as a test's author may write them: without a point."""
+    return st.floats(0, 1e6) | st.integers(0, 1_000_000)
+
+
+def name_tuples() -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(texts(), max_size=3).map(tuple)
+
+
+def selections() -> st.SearchStrategy[Selection]:
+    names = name_tuples()
+    filtered = st.builds(Selection, names=names, tags=names, excluded_tags=names)
+    return st.just(Selection()) | filtered
+
+
+def declarations() -> st.SearchStrategy[Declaration]:
+    return st.builds(
+        Declaration,
+        id=texts(),
+        app=texts(),
+        severity=st.sampled_from(Severity),
+        timeout=durations(),
+        slow_after=durations(),
+        every=durations(),
+        maintainer=texts(),
+        runbook_url=texts(),
+        description=texts(),
+        tags=name_tuples(),
+        databases=st.just("__all__") | name_tuples(),
+        read_only=st.booleans(),
+        is_collection_error=st.booleans(),
+    )
+
+
+def results() -> st.SearchStrategy[Result]:
+    return st.builds(
+        Result,
+        declaration=declarations(),
+        outcome=st.sampled_from(Outcome),
+        message=texts(),
+        exception=texts(),
+        traceback=texts(),
+        started_at=moments(),
+        duration=durations(),
+        carried=st.booleans(),
+    )
+
+
+def reports() -> st.SearchStrategy[Report]:
+    """Any report; no two of its results are of the same test."""
+    return st.builds(
+        Report,
+        selection=selections(),
+        results=st.lists(results(), max_size=5, unique_by=lambda result: result.id).map(tuple),
+        started_at=moments(),
+        duration=durations(),
+        cut=st.sampled_from(Cut),
+        release=texts(),
+    )
+
+
+def known_tests() -> st.SearchStrategy[KnownTest]:
+    return st.builds(
+        KnownTest,
+        result=results(),
+        consecutive_failures=st.integers(0, 1_000_000),
+        failing_since=st.none() | moments(),
+        last_success_at=st.none() | moments(),
+        totals=st.dictionaries(st.sampled_from(Outcome), st.integers(0, 1_000_000)),
+    )
+
+
+def run_summaries() -> st.SearchStrategy[RunSummary]:
+    return st.builds(
+        RunSummary,
+        started_at=moments(),
+        duration=durations(),
+        passed=st.booleans(),
+        collection_errors=st.integers(0, 9),
+        outcomes=st.dictionaries(st.sampled_from(Outcome), st.integers(0, 1_000)),
+    )
+
+
+def snapshots() -> st.SearchStrategy[Snapshot]:
+    """Any snapshot; no test is known twice."""
+    return st.builds(
+        Snapshot,
+        is_up=st.booleans(),
+        is_shared=st.booleans(),
+        last_full_run=st.none() | run_summaries(),
+        last_success_at=st.none() | moments(),
+        run_totals=st.dictionaries(st.sampled_from(RunResult), st.integers(0, 1_000_000)),
+        tests=st.lists(known_tests(), max_size=3, unique_by=lambda test: test.result.id).map(tuple),
+    )

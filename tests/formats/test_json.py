@@ -1,0 +1,250 @@
+"""Tests of `smoketest.formats.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smoketest.formats.json import render
+from smoketest.results import Cut, Outcome, Report, Result, Severity
+from smoketest.selection import Selection
+from tests.builders import (
+    NOW,
+    PROPERTY,
+    make_collection_error,
+    make_declaration,
+    make_report,
+    make_result,
+    reports,
+)
+
+#: What follows the results of every report here.
+TAIL = (
+    '], "started_at": "2026-02-01T12:00:00.500+00:00", "cut_short_by": null, "release": "", '
+    '"age": 0.0}'
+)
+
+#: What follows the severity of every test here.
+REST = (
+    '"app": "polls", "exception": "", "started_at": "2026-02-01T12:00:00.500+00:00", '
+    '"carried": false, "description": "", "maintainer": "", "runbook_url": "", "tags": [], '
+    '"timeout": 10.0, "slow_after": 1.0, "every": 0.0}'
+)
+
+PASSED = (
+    '{"status": "PASS", "test_classes": 1, "tests_run": 1, "tests_passed": 1, "tests_failed": 0, '
+    '"tests_errored": 0, "failed_tests": [], "errored_tests": [], "time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "passed", "duration": 0.25, '
+    '"message": "", "severity": "critical", '
+)
+
+FAILED = (
+    '{"status": "FAIL", "test_classes": 1, "tests_run": 1, "tests_passed": 0, "tests_failed": 1, '
+    '"tests_errored": 0, "failed_tests": ["polls.smoke.PollsTest.test_vote failed: 1 != 2"], '
+    '"errored_tests": [], "time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "failed", "duration": 0.25, '
+    '"message": "1 != 2", "severity": "critical", '
+)
+
+ERRORED = (
+    '{"status": "FAIL", "test_classes": 1, "tests_run": 1, "tests_passed": 0, "tests_failed": 0, '
+    '"tests_errored": 1, "failed_tests": [], '
+    '"errored_tests": ["polls.smoke.PollsTest.test_vote errored: KeyError: \'vote\'"], '
+    '"time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "errored", "duration": 0.25, '
+    '"message": "KeyError: \'vote\'", "severity": "critical", '
+)
+
+TIMED_OUT = (
+    '{"status": "FAIL", "test_classes": 1, "tests_run": 1, "tests_passed": 0, "tests_failed": 0, '
+    '"tests_errored": 1, "failed_tests": [], '
+    '"errored_tests": ["polls.smoke.PollsTest.test_vote errored: timed out after 10 s"], '
+    '"time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 1, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "timed_out", "duration": 0.25, '
+    '"message": "timed out after 10 s", "severity": "critical", '
+)
+
+COLLECTION_ERROR = (
+    '{"status": "FAIL", "test_classes": 0, "tests_run": 1, "tests_passed": 0, "tests_failed": 0, '
+    '"tests_errored": 1, "failed_tests": [], '
+    '"errored_tests": ["blog.smoke errored: No module named \'stripe\'"], "time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "blog.smoke", "outcome": "errored", "duration": 0.25, '
+    '"message": "No module named \'stripe\'", "severity": "critical", '
+)
+
+REST_OF_COLLECTION_ERROR = (
+    '"app": "blog", "exception": "", "started_at": "2026-02-01T12:00:00.500+00:00", '
+    '"carried": false, "description": "", "maintainer": "", "runbook_url": "", "tags": [], '
+    '"timeout": 0.25, "slow_after": 0.25, "every": 0.0}'
+)
+
+SKIPPED = (
+    '{"status": "PASS", "test_classes": 1, "tests_run": 0, "tests_passed": 0, "tests_failed": 0, '
+    '"tests_errored": 0, "failed_tests": [], "errored_tests": [], "time": 500.0, '
+    '"tests_skipped": 1, "tests_timed_out": 0, "tests_not_run": 0, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "skipped", "duration": 0.25, '
+    '"message": "not here", "severity": "critical", '
+)
+
+NOT_RUN = (
+    '{"status": "FAIL", "test_classes": 1, "tests_run": 0, "tests_passed": 0, "tests_failed": 0, '
+    '"tests_errored": 0, "failed_tests": [], "errored_tests": [], "time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 1, "warnings": [], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "not_run", "duration": 0.25, '
+    '"message": "the run was over", "severity": "critical", '
+)
+
+WARNING = (
+    '{"status": "PASS", "test_classes": 1, "tests_run": 1, "tests_passed": 0, "tests_failed": 1, '
+    '"tests_errored": 0, '
+    '"failed_tests": ["polls.smoke.PollsTest.test_vote failed: disk is nearly full"], '
+    '"errored_tests": [], "time": 500.0, '
+    '"tests_skipped": 0, "tests_timed_out": 0, "tests_not_run": 0, '
+    '"warnings": ["polls.smoke.PollsTest.test_vote failed: disk is nearly full"], "results": ['
+    '{"id": "polls.smoke.PollsTest.test_vote", "outcome": "failed", "duration": 0.25, '
+    '"message": "disk is nearly full", "severity": "warning", '
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        pytest.param(make_result(), PASSED + REST + TAIL, id="passed"),
+        pytest.param(
+            make_result(Outcome.FAILED, message="1 != 2"), FAILED + REST + TAIL, id="failed"
+        ),
+        pytest.param(
+            make_result(Outcome.ERRORED, message="KeyError: 'vote'"),
+            ERRORED + REST + TAIL,
+            id="errored",
+        ),
+        pytest.param(
+            make_result(Outcome.TIMED_OUT, message="timed out after 10 s"),
+            TIMED_OUT + REST + TAIL,
+            id="timed out",
+        ),
+        pytest.param(
+            make_collection_error(message="No module named 'stripe'"),
+            COLLECTION_ERROR + REST_OF_COLLECTION_ERROR + TAIL,
+            id="collection error",
+        ),
+        pytest.param(
+            make_result(Outcome.SKIPPED, message="not here"), SKIPPED + REST + TAIL, id="skipped"
+        ),
+        pytest.param(
+            make_result(Outcome.NOT_RUN, message="the run was over"),
+            NOT_RUN + REST + TAIL,
+            id="not run",
+        ),
+        pytest.param(
+            make_result(
+                Outcome.FAILED,
+                make_declaration(severity=Severity.WARNING),
+                message="disk is nearly full",
+            ),
+            WARNING + REST + TAIL,
+            id="warning",
+        ),
+    ],
+)
+def test_render__bytes(result: Result, expected: str) -> None:
+    """The keys of 1.x come first, in its order; then the new ones."""
+    assert render(make_report(result), age=0.0, with_tracebacks=False) == expected
+
+
+def rendered(report: Report, *, age: float = 0.0, with_tracebacks: bool = False) -> Any:
+    return json.loads(render(report, age=age, with_tracebacks=with_tracebacks))
+
+
+def test_render__declared() -> None:
+    """An object of a test has all that its author declared for its readers."""
+    declaration = make_declaration(
+        every=3600.0,
+        maintainer="payments",
+        runbook_url="https://runbooks.example/polls",
+        description="Votes can be cast.",
+        tags=("db", "readiness"),
+    )
+    result = make_result(
+        Outcome.ERRORED, declaration, exception="OSError", message="no space", carried=True
+    )
+    assert rendered(make_report(result))["results"] == [
+        {
+            "id": "polls.smoke.PollsTest.test_vote",
+            "outcome": "errored",
+            "duration": 0.25,
+            "message": "no space",
+            "severity": "critical",
+            "app": "polls",
+            "exception": "OSError",
+            "started_at": "2026-02-01T12:00:00.500+00:00",
+            "carried": True,
+            "description": "Votes can be cast.",
+            "maintainer": "payments",
+            "runbook_url": "https://runbooks.example/polls",
+            "tags": ["db", "readiness"],
+            "timeout": 10.0,
+            "slow_after": 1.0,
+            "every": 3600.0,
+        }
+    ]
+
+
+def test_render__run() -> None:
+    """A run tells what cut it short, of which release it is and how old it has become."""
+    report = make_report(cut=Cut.FAIL_FAST, release="v42", selection=Selection(tags=("db",)))
+    values = rendered(report, age=1.234_56)
+    assert values["cut_short_by"] == "failfast"
+    assert values["release"] == "v42"
+    assert values["age"] == 1.235
+
+
+def test_render__tracebacks() -> None:
+    """Tracebacks are for those alone who may see them."""
+    report = make_report(make_result(Outcome.ERRORED, traceback="secret.py, line 1"))
+    assert "secret.py" not in render(report, age=0.0, with_tracebacks=False)
+    assert rendered(report, with_tracebacks=True)["results"][0]["traceback"] == "secret.py, line 1"
+
+
+def test_render__lone_surrogates() -> None:
+    """What no encoding holds is escaped, so that the answer can be sent."""
+    declaration = make_declaration(maintainer="\ud800", tags=("\udfff",))
+    report = make_report(make_result(declaration=declaration), release="\udc80")
+    text = render(report, age=0.0, with_tracebacks=True)
+    assert text.isascii()
+    assert json.loads(text)["results"][0]["maintainer"] == "\ud800"
+
+
+@PROPERTY
+@given(reports(), st.floats(0, NOW), st.booleans())
+def test_render__any_report(report: Report, age: float, with_tracebacks: bool) -> None:
+    """Any report renders to standard JSON whose counts add up and whose lists are that long."""
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    text = render(report, age=age, with_tracebacks=with_tracebacks)
+    values = json.loads(text, parse_constant=refuse)
+    verdicts = [values[f"tests_{verb}"] for verb in ("passed", "failed", "errored")]
+    others = values["tests_skipped"] + values["tests_not_run"]
+    assert values["status"] == report.status
+    assert values["tests_run"] == sum(verdicts)
+    assert values["tests_run"] + others == len(values["results"]) == len(report.results)
+    assert values["tests_failed"] == len(values["failed_tests"])
+    assert values["tests_errored"] == len(values["errored_tests"])
+    assert values["tests_timed_out"] <= values["tests_errored"]
+    lines = values["failed_tests"] + values["errored_tests"]
+    assert all(line in lines for line in values["warnings"])
+    assert len(values["warnings"]) == len(report.warnings)
+    for result, shown in zip(report.results, values["results"], strict=True):
+        assert (shown["id"], shown["outcome"]) == (result.id, result.outcome)
+        assert shown["message"] == result.message

@@ -1,0 +1,150 @@
+"""The system checks: one id a fault, and silence where there is none."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004
+
+from smoketest.conf import Conf
+from smoketest.state import StateFolder
+from smoketest.store import FILE_NAME, SharedStore
+from tests.builders import make_report, make_result
+
+#: A value that no setting may have, whichever it is.
+WRONG = object()
+
+
+def found() -> list[CheckMessage]:
+    """What the checks of this package say, by id."""
+    return sorted(run_checks(tags=["smoketest"]), key=lambda message: str(message.id))
+
+
+def found_ids() -> list[str | None]:
+    return [message.id for message in found()]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, settings: Any) -> SharedStore:
+    """The results store of the site, which nobody else uses."""
+    settings.SMOKETEST_STATE_DIR = str(tmp_path)
+    return SharedStore(StateFolder(tmp_path, 0o600))
+
+
+def test_check__nothing_set(store: SharedStore) -> None:
+    """A site that sets nothing wrong hears nothing, the first time and later."""
+    assert found() == []
+    store.record(make_report(make_result()))
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "check_id"),
+    [
+        ("SMOKETEST_SKIP_APPS", "smoketest.E001"),
+        ("SMOKETEST_TIMEOUT", "smoketest.E002"),
+        ("SMOKETEST_SLOW_AFTER", "smoketest.E003"),
+        ("SMOKETEST_RUN_TIMEOUT", "smoketest.E004"),
+        ("SMOKETEST_LOCK_TIMEOUT", "smoketest.E005"),
+        ("SMOKETEST_WORKERS", "smoketest.E006"),
+        ("SMOKETEST_INTERVAL", "smoketest.E007"),
+        ("SMOKETEST_MAX_AGE", "smoketest.E008"),
+        ("SMOKETEST_STATE_DIR", "smoketest.E009"),
+        ("SMOKETEST_PUBLIC_URL", "smoketest.E010"),
+        ("SMOKETEST_RELEASE", "smoketest.E011"),
+    ],
+)
+def test_check_settings__wrong_value(name: str, check_id: str, settings: Any) -> None:
+    """Each setting has an id of its own, which never changes; its message says what to do."""
+    setattr(settings, name, WRONG)
+    setting: Any = Conf.settings[name]
+    assert found() == [
+        Error(
+            f"{name} is {WRONG!r}; it must be {setting.allowed}.",
+            hint=f"The default is {setting.default!r}.",
+            id=check_id,
+        )
+    ]
+
+
+def test_check_settings__all_wrong(settings: Any) -> None:
+    """All faults are told at once, each once."""
+    for name in Conf.settings:
+        setattr(settings, name, WRONG)
+    assert found_ids() == sorted(setting.check_id for setting in Conf.settings.values())
+
+
+def test_check_settings__unknown(settings: Any) -> None:
+    """A setting that does not exist is a warning with what was meant, or what there is."""
+    settings.SMOKETEST_WORKER = 2
+    settings.SMOKETEST_ZZZZZZZZZZZZ = 1
+    assert found() == [
+        Warning(
+            "SMOKETEST_WORKER is no setting.",
+            hint="Did you mean SMOKETEST_WORKERS?",
+            id="smoketest.W001",
+        ),
+        Warning(
+            "SMOKETEST_ZZZZZZZZZZZZ is no setting.",
+            hint=f"There are {', '.join(Conf.settings)}.",
+            id="smoketest.W001",
+        ),
+    ]
+
+
+def test_check_store__no_folder(tmp_path: Path, settings: Any) -> None:
+    """A folder that cannot be used is a warning: the site runs without shared results."""
+    (tmp_path / "file").touch()
+    settings.SMOKETEST_STATE_DIR = str(tmp_path / "file")
+    (message,) = found()
+    assert isinstance(message, Warning)
+    assert message.id == "smoketest.W002"
+    assert message.msg == (
+        "Results are kept in the memory of each process alone."
+        f" {tmp_path / 'file'} cannot be made: File exists."
+        " Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+    )
+    assert message.hint
+
+
+def test_check_store__newer(store: SharedStore) -> None:
+    """A store that this process cannot use is a warning of its own."""
+    assert found_ids() == []
+    with closing(sqlite3.connect(store.location)) as database:
+        database.execute("PRAGMA user_version = 99")
+    (message,) = found()
+    assert isinstance(message, Warning)
+    assert message.id == "smoketest.W003"
+    assert message.msg.startswith(f"{store.location} was written by a newer django-smoketest")
+    assert message.hint
+
+
+def test_check_store__corrupt(store: SharedStore) -> None:
+    """A corrupt store is told when it is found, and as long as its file is there."""
+    Path(store.location).write_bytes(b"garbage")
+    assert found_ids() == ["smoketest.W003"]
+    (aside,) = store.set_aside
+    assert found() == [
+        Warning(
+            f"The results store was corrupt and was moved to {aside}.",
+            hint="Look at the disk, then delete that file.",
+            id="smoketest.W004",
+        )
+    ]
+    aside.unlink()
+    assert found_ids() == []
+
+
+def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
+    """Each file that was set aside is told, those of its log are not."""
+    for number in (1, 2):
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"{FILE_NAME}.corrupt-{number}{suffix}").touch()
+    assert [str(message.msg) for message in found()] == [
+        f"The results store was corrupt and was moved to {store.location}.corrupt-{number}."
+        for number in (1, 2)
+    ]

@@ -1,0 +1,149 @@
+"""The settings: their defaults, what they may be, and what is said of anything else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from smoketest.conf import Conf, InvalidSettingError, conf, unknown_settings
+
+
+class Case(NamedTuple):
+    attribute: str
+    default: object
+    allowed: str
+    valid: tuple[object, ...]
+    invalid: tuple[object, ...]
+
+
+SECONDS = "a number of seconds, more than 0"
+NO_SECONDS = (True, False, "5", [5], math.nan, math.inf, -math.inf, 5j)
+NO_POSITIVE_SECONDS = (None, 0, 0.0, -1, *NO_SECONDS)
+
+CASES = {
+    "SMOKETEST_SKIP_APPS": Case(
+        "skip_apps",
+        (),
+        "a list, tuple or set of app names or labels",
+        ([], ["polls"], ("polls", "blog"), {"polls"}, frozenset({"polls"})),
+        ("polls", None, [1], {"polls": True}, 5),
+    ),
+    "SMOKETEST_TIMEOUT": Case("timeout", 10.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS),
+    "SMOKETEST_SLOW_AFTER": Case("slow_after", 1.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS),
+    "SMOKETEST_RUN_TIMEOUT": Case(
+        "run_timeout", 25.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS
+    ),
+    "SMOKETEST_LOCK_TIMEOUT": Case(
+        "lock_timeout", 1.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS
+    ),
+    "SMOKETEST_WORKERS": Case(
+        "workers",
+        4,
+        "a whole number, 0 or more",
+        (0, 1, 64),
+        (-1, 1.0, True, False, "4", None, math.inf),
+    ),
+    "SMOKETEST_INTERVAL": Case(
+        "interval",
+        60.0,
+        "a number of seconds, more than 0, or None if no runs are expected",
+        (None, 30, 0.5),
+        (0, -1, *NO_SECONDS),
+    ),
+    "SMOKETEST_MAX_AGE": Case(
+        "max_age", 5.0, "a number of seconds, 0 or more", (0, 0.5, 60), (None, -1, *NO_SECONDS)
+    ),
+    "SMOKETEST_STATE_DIR": Case(
+        "state_dir",
+        "",
+        "the absolute path of a folder, as a string or a Path, or empty",
+        ("", "/var/lib/site", Path("/var/lib/site")),
+        ("state", "./state", "~/state", Path("state"), Path(), 5, b"/var/lib/site", ["/var"]),
+    ),
+    "SMOKETEST_PUBLIC_URL": Case(
+        "public_url",
+        "",
+        "an address that begins with http:// or https://, or empty",
+        ("", "http://localhost:8000", "https://example.com/site/"),
+        ("example.com", "//example.com", "ftp://example.com", " https://x", None, b"http://x", 5),
+    ),
+    "SMOKETEST_RELEASE": Case(
+        "release", "", "a string", ("", "1.2.3", "\N{ROCKET}"), (None, 5, 1.2, b"1.2.3", ("1",))
+    ),
+}
+VALID = [(name, value) for name, case in CASES.items() for value in case.valid]
+INVALID = [(name, value) for name, case in CASES.items() for value in case.invalid]
+
+
+def test_settings__all_have_a_case() -> None:
+    """Every setting has its cases here, and an id of its own in the system checks."""
+    assert set(CASES) == set(Conf.settings)
+    assert len({setting.check_id for setting in Conf.settings.values()}) == len(Conf.settings)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_setting__default(name: str) -> None:
+    """A site need not set anything."""
+    case = CASES[name]
+    value = getattr(conf, case.attribute)
+    assert value == case.default
+    assert type(value) is type(case.default)
+
+
+@pytest.mark.parametrize(("name", "value"), VALID)
+def test_setting__valid(name: str, value: object) -> None:
+    """What the site sets is taken as it is."""
+    with override_settings(**{name: value}):
+        assert getattr(conf, CASES[name].attribute) is value
+
+
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_setting__invalid(name: str, value: object) -> None:
+    """A wrong value is quoted, with what is allowed, and concerns no other setting."""
+    with override_settings(**{name: value}):
+        with pytest.raises(InvalidSettingError) as caught:
+            getattr(conf, CASES[name].attribute)
+        assert str(caught.value) == f"{name} is {value!r}; it must be {CASES[name].allowed}."
+        assert caught.value.setting is Conf.settings[name]
+        assert isinstance(caught.value, ImproperlyConfigured)
+        for other, case in CASES.items():
+            if other != name:
+                assert getattr(conf, case.attribute) == case.default
+
+
+def test_setting__is_never_cached() -> None:
+    """Overriding a setting takes effect at once, and so does its end."""
+    assert conf.timeout == 10.0
+    with override_settings(SMOKETEST_TIMEOUT=3):
+        assert conf.timeout == 3
+        with override_settings(SMOKETEST_TIMEOUT=4):
+            assert Conf().timeout == 4
+        assert conf.timeout == 3
+    assert conf.timeout == 10.0
+
+
+def test_setting__of_the_class() -> None:
+    """The class gives the setting itself, to be described."""
+    setting = Conf.timeout
+    assert (setting.name, setting.default, setting.allowed) == ("SMOKETEST_TIMEOUT", 10.0, SECONDS)
+
+
+def test_unknown_settings__none() -> None:
+    """Settings that exist, and those of others, are not unknown."""
+    known: dict[str, Any] = {name: case.default for name, case in CASES.items()}
+    with override_settings(**known, SMOKE_SCREEN=1):
+        assert unknown_settings() == {}
+
+
+def test_unknown_settings__suggestion() -> None:
+    """A misspelt setting is found, with what may have been meant, if anything comes close."""
+    with override_settings(SMOKETEST_TIME_OUT=5, SMOKETEST_ZZZZZZZZZZZZ=1):
+        assert unknown_settings() == {
+            "SMOKETEST_TIME_OUT": "SMOKETEST_TIMEOUT",
+            "SMOKETEST_ZZZZZZZZZZZZ": None,
+        }

@@ -1,0 +1,249 @@
+"""Tests of `smoketest.results`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import example, given
+
+from smoketest.results import Cut, Declaration, Outcome, Report, Result, RunResult, Severity
+from smoketest.selection import Selection
+from tests.builders import (
+    NOW,
+    PROPERTY,
+    make_collection_error,
+    make_declaration,
+    make_report,
+    make_result,
+    reports,
+)
+
+WARNING = make_declaration("polls.smoke.PollsTest.test_warning", severity=Severity.WARNING)
+
+
+def test_values__stable() -> None:
+    """Stores, JSON and metric labels hold these words: they never change."""
+    outcomes = ["passed", "failed", "errored", "timed_out", "skipped", "not_run"]
+    assert [str(outcome) for outcome in Outcome] == outcomes
+    assert [str(severity) for severity in Severity] == ["critical", "warning"]
+    assert [str(cut) for cut in Cut] == ["", "failfast", "deadline"]
+    assert [str(result) for result in RunResult] == ["passed", "failed", "aborted"]
+
+
+def test_defaults__nothing_special() -> None:
+    """What nobody declared is empty; a test is critical and may use every database."""
+    declaration = Declaration(id="a.smoke.A.test_a", app="a", timeout=10.0, slow_after=1.0)
+    result = Result(declaration=declaration, outcome=Outcome.PASSED, started_at=NOW)
+    report = Report(selection=Selection(), results=(result,), started_at=NOW, duration=0.5)
+    assert report.to_dict() == {
+        "selection": {"names": (), "tags": (), "excluded_tags": ()},
+        "results": (
+            {
+                "declaration": {
+                    "id": "a.smoke.A.test_a",
+                    "app": "a",
+                    "severity": "critical",
+                    "timeout": 10.0,
+                    "slow_after": 1.0,
+                    "every": 0.0,
+                    "maintainer": "",
+                    "runbook_url": "",
+                    "description": "",
+                    "tags": (),
+                    "databases": "__all__",
+                    "read_only": False,
+                    "is_collection_error": False,
+                },
+                "outcome": "passed",
+                "message": "",
+                "exception": "",
+                "traceback": "",
+                "started_at": NOW,
+                "duration": 0.0,
+                "carried": False,
+            },
+        ),
+        "started_at": NOW,
+        "duration": 0.5,
+        "cut": "",
+        "release": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_problem", "is_verdict"),
+    [
+        (Outcome.PASSED, False, True),
+        (Outcome.FAILED, True, True),
+        (Outcome.ERRORED, True, True),
+        (Outcome.TIMED_OUT, True, True),
+        (Outcome.SKIPPED, False, False),
+        (Outcome.NOT_RUN, False, False),
+    ],
+)
+def test_outcome__kinds(outcome: Outcome, is_problem: bool, is_verdict: bool) -> None:
+    """A test that did not run tells neither good nor bad of the site."""
+    assert outcome.is_problem is is_problem
+    assert outcome.is_verdict is is_verdict
+    assert make_result(outcome).is_problem is is_problem
+
+
+def test_result__names() -> None:
+    """A result is known by the id of its test, and by that of the class."""
+    result = make_result()
+    assert result.id == "polls.smoke.PollsTest.test_vote"
+    assert result.class_id == "polls.smoke.PollsTest"
+
+
+def test_result__finished_at() -> None:
+    """A result ends its duration after it began."""
+    assert make_result(started_at=10.0, duration=2.5).finished_at == 12.5
+
+
+def test_result__as_carried() -> None:
+    """A result that stands in for a later run says so, and is the same otherwise."""
+    result = make_result(Outcome.FAILED, message="no")
+    carried = result.as_carried()
+    assert carried.carried
+    assert not result.carried
+    assert dataclasses.replace(carried, carried=False) == result
+
+
+def test_result__frozen() -> None:
+    """Nobody changes a result once it is known."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_result().outcome = Outcome.FAILED  # type: ignore[misc]
+
+
+def test_declaration__selected() -> None:
+    """A test is selected by its name and tags."""
+    declaration = make_declaration(tags=("db",))
+    assert declaration.is_selected_by(Selection(names=("polls",), tags=("db",)))
+    assert not declaration.is_selected_by(Selection(tags=("cache",)))
+
+
+def test_declaration__collection_error() -> None:
+    """No filter hides a module that cannot be imported."""
+    broken = make_collection_error("blog.smoke").declaration
+    assert broken.is_selected_by(Selection(names=("polls",), tags=("db",), excluded_tags=("x",)))
+
+
+@pytest.mark.parametrize(
+    ("results", "passed"),
+    [
+        ((), True),
+        ((make_result(),), True),
+        ((make_result(Outcome.SKIPPED),), True),
+        ((make_result(Outcome.FAILED),), False),
+        ((make_result(Outcome.ERRORED),), False),
+        ((make_result(Outcome.TIMED_OUT),), False),
+        ((make_result(Outcome.NOT_RUN),), False),
+        ((make_result(Outcome.FAILED, WARNING),), True),
+        ((make_result(Outcome.TIMED_OUT, WARNING),), True),
+        ((make_result(Outcome.NOT_RUN, WARNING),), True),
+        ((make_result(Outcome.FAILED, WARNING), make_result(Outcome.ERRORED)), False),
+        ((make_collection_error(),), False),
+    ],
+)
+def test_report__status(results: tuple[Result, ...], passed: bool) -> None:
+    """Critical tests that failed, or could not be asked, fail the run; warnings never do."""
+    report = make_report(*results)
+    assert report.passed is passed
+    assert report.status == ("PASS" if passed else "FAIL")
+    assert report.result is (RunResult.PASSED if passed else RunResult.FAILED)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED])
+@pytest.mark.parametrize("cut", [Cut.FAIL_FAST, Cut.DEADLINE])
+def test_report__aborted(cut: Cut, outcome: Outcome) -> None:
+    """A run that was cut short counts as aborted, whatever came of its tests."""
+    assert make_report(make_result(outcome), cut=cut).result is RunResult.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("report", "is_full"),
+    [
+        (make_report(), True),
+        (make_report(cut=Cut.DEADLINE), False),
+        (make_report(cut=Cut.FAIL_FAST), False),
+        (make_report(selection=Selection(tags=("db",))), False),
+    ],
+)
+def test_report__full(report: Report, is_full: bool) -> None:
+    """Only an unfiltered run that came to its end says everything of the site."""
+    assert report.is_full is is_full
+
+
+def test_report__finished_at() -> None:
+    """A run ends its duration after it began."""
+    assert make_report(duration=2.5).finished_at == NOW + 2.5
+
+
+def test_report__problems() -> None:
+    """The problems are those tests that ran and did not pass; warnings are some of them."""
+    passed, skipped = make_result(), make_result(Outcome.SKIPPED)
+    failed, timed_out = make_result(Outcome.FAILED), make_result(Outcome.TIMED_OUT, WARNING)
+    report = make_report(passed, failed, skipped, timed_out)
+    assert report.problems == (failed, timed_out)
+    assert report.warnings == (timed_out,)
+
+
+def test_report__count() -> None:
+    """Results can be asked for by several outcomes at once, and keep their order."""
+    errored, passed = make_result(Outcome.ERRORED), make_result()
+    timed_out = make_result(Outcome.TIMED_OUT)
+    report = make_report(timed_out, passed, errored)
+    assert report.with_outcome(Outcome.ERRORED, Outcome.TIMED_OUT) == (timed_out, errored)
+    assert report.count(Outcome.ERRORED, Outcome.TIMED_OUT) == 2
+    assert report.count(Outcome.SKIPPED) == 0
+
+
+@pytest.mark.parametrize(
+    ("ran", "asked", "covers"),
+    [
+        (Selection(), Selection(), True),
+        (Selection(), Selection(tags=("db",)), True),
+        (Selection(tags=("db",)), Selection(tags=("db",)), True),
+        (Selection(tags=("db",)), Selection(), False),
+        (Selection(tags=("db",)), Selection(names=("polls",)), False),
+    ],
+)
+def test_report__covers(ran: Selection, asked: Selection, covers: bool) -> None:
+    """A run covers what it was asked for; a run of everything covers any selection."""
+    assert make_report(selection=ran).covers(asked) is covers
+
+
+def test_narrowed_to__selection() -> None:
+    """A report of everything answers for a part; broken modules are in every part."""
+    vote = make_result()
+    post = make_result(Outcome.FAILED, make_declaration("blog.smoke.BlogTest.test_post"))
+    broken = make_collection_error("shop.smoke")
+    report = make_report(vote, post, broken)
+    narrowed = report.narrowed_to(Selection(names=("polls",)))
+    assert narrowed.results == (vote, broken)
+    assert narrowed.selection == Selection(names=("polls",))
+    assert (narrowed.started_at, narrowed.duration) == (report.started_at, report.duration)
+
+
+def test_narrowed_to__same() -> None:
+    """A report of the selection is left as it is."""
+    report = make_report(make_result(), selection=Selection(tags=("db",)))
+    assert report.narrowed_to(Selection(tags=("db",))) is report
+
+
+@PROPERTY
+@given(reports())
+@example(make_report())
+@example(make_report(make_result(declaration=make_declaration(databases=("__all__",)))))
+@example(make_report(make_result(declaration=make_declaration(maintainer="\ud800"))))
+def test_to_dict__round_trip(report: Report) -> None:
+    """Any report comes back from JSON as it was."""
+    again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert again == report
+    assert isinstance(again.cut, Cut)
+    for result in again.results:
+        assert isinstance(result.outcome, Outcome)
+        assert isinstance(result.declaration.severity, Severity)
+    hash(again)  # tuples all the way down

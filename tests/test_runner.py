@@ -1,0 +1,860 @@
+"""Threads, time-outs and deadlines of a run, with real threads that really hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
+from django.test import override_settings
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.results import Cut, Outcome, Report, Result
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, Apps, RunSmoke, options, outcomes, result_of
+from tests.ledger.models import Account
+
+uses_databases = pytest.mark.django_db(transaction=True, databases="__all__")
+
+#: What hangs in these tests waits for it; set at the end of each of them.
+released = threading.Event()
+
+#: Closed caches, by the name of the thread that closed them.
+closed_caches: list[str] = []
+
+
+class RecordingCache(LocMemCache):
+    """A cache that tells when it is closed."""
+
+    def close(self, **_: Any) -> None:
+        closed_caches.append(threading.current_thread().name)
+
+
+def smoke_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("smoketest-")]
+
+
+def release_all() -> None:
+    """Let everything that hangs go on, and wait until it has ended."""
+    released.set()
+    for thread in smoke_threads():
+        thread.join(5)
+    assert not smoke_threads()
+
+
+@pytest.fixture(autouse=True)
+def _released(apps: Apps) -> Iterator[None]:  # noqa: ARG001 - has to end before the apps go
+    released.clear()
+    closed_caches.clear()
+    yield
+    release_all()
+
+
+class Site:
+    """A site whose suite is run again and again, by one process."""
+
+    def __init__(self, apps: Apps) -> None:
+        self.apps = apps
+        self.abandoned = LocallyAbandoned()
+
+    def run(
+        self,
+        *,
+        failfast: bool = False,
+        carried: Mapping[str, Result] | None = None,
+        **changes: object,
+    ) -> Report:
+        with self.apps.installed():
+            suite = find(EVERYTHING, options(**changes))
+            return run(
+                suite,
+                EVERYTHING,
+                options(**changes),
+                abandoned=self.abandoned,
+                carried=carried or {},
+                failfast=failfast,
+            )
+
+
+@pytest.fixture
+def site(apps: Apps) -> Site:
+    return Site(apps)
+
+
+IMPORT_RELEASED = "from tests.test_runner import released\n"
+
+
+# Threads
+
+
+def test_classes__run_in_parallel_and_their_tests_in_order(run_smoke: RunSmoke) -> None:
+    """Two classes overlap; the tests of each share a thread and keep their order."""
+    report = run_smoke("""
+        import threading
+
+        seen = []
+
+        class One(SmokeTest):
+            @classmethod
+            def setUpClass(cls): cls.thread = threading.get_ident()
+
+            def setUp(self): self.assertEqual(threading.get_ident(), self.thread)
+
+            def test_b(self): seen.append("b")
+            def test_a(self):
+                time.sleep(0.5)
+                seen.append("a")
+
+        class Two(SmokeTest):
+            def test_c(self): time.sleep(0.5)
+    """)
+    assert set(outcomes(report).values()) == {"passed"}
+    assert sys.modules["app0.smoke"].seen == ["a", "b"]
+    assert list(outcomes(report)) == ["test_a", "test_b", "test_c"]
+    assert report.duration < 0.9
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers__are_as_many_as_wanted(run_smoke: RunSmoke, workers: int) -> None:
+    """No more classes run at the same time than there may be threads, nor fewer."""
+    classes = "".join(
+        f"class Test{n}(SmokeTest):\n    def test_{n}(self): overlap()\n" for n in range(4)
+    )
+    source = (
+        "import threading\nactive, most, lock = 0, 0, threading.Lock()\n"
+        "def overlap():\n"
+        "    global active, most\n"
+        "    with lock:\n        active += 1\n        most = max(most, active)\n"
+        "    time.sleep(0.1)\n"
+        "    with lock:\n        active -= 1\n"
+    )
+    report = run_smoke(source + classes, workers=workers)
+    assert report.count(Outcome.PASSED) == 4
+    assert sys.modules["app0.smoke"].most == workers
+
+
+def test_threads__are_gone_after_a_run(run_smoke: RunSmoke) -> None:
+    """Once a run is over nothing of it goes on, neither discovery nor workers."""
+    run_smoke("class Test(SmokeTest):\n    def test_it(self): pass")
+    assert smoke_threads() == []
+
+
+def open_databases() -> list[str]:
+    """The database files that this process has open, once for each time."""
+    targets = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            targets.append(str(link.readlink()))
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return sorted(target for target in targets if ".sqlite3" in target)
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="only Linux tells which files are open"
+)
+
+
+@needs_proc
+@uses_databases
+@pytest.mark.parametrize("workers", [0, 2])
+def test_connections__are_closed_after_a_run(run_smoke: RunSmoke, workers: int) -> None:
+    """The threads' connections are open during the run alone."""
+    connections.close_all()
+    report = run_smoke(
+        """
+        from tests.test_runner import open_databases
+
+        class One(SmokeTest):
+            def test_1(self):
+                Account.objects.create(name="one")
+                self.assertEqual(len(open_databases()), 1)
+
+        class Two(SmokeTest):
+            @classmethod
+            def setUpClass(cls): Account.objects.using("other").create(name="two")
+            def test_2(self): pass
+        """,
+        workers=workers,
+    )
+    assert result_of(report, "test_2").outcome == "passed"
+    assert open_databases() == []
+
+
+def test_caches__of_the_threads_are_closed(apps: Apps, site: Site) -> None:
+    """Each thread closes the caches that its tests used, as a request does at its end."""
+    apps.add("class Test(SmokeTest):\n    def test_it(self): cache.get('x')")
+    backend = {"default": {"BACKEND": "tests.test_runner.RecordingCache"}}
+    with override_settings(CACHES=backend):
+        assert site.run().passed
+    assert closed_caches == ["smoketest-0"]
+
+
+@uses_databases
+def test_inline__puts_the_connections_of_the_site_back(run_smoke: RunSmoke) -> None:
+    """Without workers, tests run on the calling thread, whose connections are as before after."""
+    used, connections["default"].connection = connections["default"], None
+    used.ensure_connection()
+    driver = used.connection
+    del connections["other"]
+    report = run_smoke(
+        """
+        import threading
+
+        class Test(SmokeTest):
+            def test_it(self):
+                self.assertIs(threading.current_thread(), threading.main_thread())
+                Account.objects.create(name="inline")
+                Account.objects.using("other").create(name="inline")
+        """,
+        workers=0,
+    )
+    assert outcomes(report) == {"test_it": "passed"}
+    assert connections["default"] is used
+    assert used.connection is driver
+    assert not used.in_atomic_block
+    assert "other" not in {c.alias for c in connections.all(initialized_only=True)}
+
+
+# Time-outs
+
+HANGS = {
+    "test": "def test_1(self): released.wait(5)",
+    "async test": "async def test_1(self): released.wait(5)",
+    "sleep": "def test_1(self): time.sleep(0.8)",
+    "setUp": "def setUp(self): self.hang('test_1')\n    def test_1(self): pass",
+    "tearDown": "def tearDown(self): self.hang('test_1')\n    def test_1(self): pass",
+    "cleanup": "def test_1(self): self.addCleanup(lambda: released.wait(5))",
+    "busy": "def test_1(self):\n        while not released.is_set(): pass",
+    "swallowing": (
+        "def test_1(self):\n"
+        "        while not released.is_set():\n"
+        "            try: time.sleep(0.01)\n"
+        "            except BaseException: pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_timeout__answers_at_once_and_the_rest_runs(run_smoke: RunSmoke, how: str) -> None:
+    """Wherever a test hangs, it is timed out in half a second, and the rest of its class runs."""
+    report = run_smoke(
+        f"""{IMPORT_RELEASED}
+class Test(SmokeTest):
+    def hang(self, name):
+        if self._testMethodName == name:
+            released.wait(5)
+
+    {HANGS[how]}
+
+    def test_2(self): pass
+    def test_3(self): self.fail()
+""",
+        timeout=0.2,
+    )
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed", "test_3": "failed"}
+    result = result_of(report, "test_1")
+    assert result.message == "timed out after 0.2 s"
+    assert result.traceback.startswith("It was here (most recent call last):")
+    if how != "async test":  # its code is on the thread of an event loop
+        assert "smoke.py" in result.traceback
+    assert 0.2 <= result.duration < 0.7
+    assert report.duration < 0.7
+    assert report.cut is Cut.NONE
+
+
+def test_timeout__of_a_test_is_its_own(run_smoke: RunSmoke) -> None:
+    """What a method declares holds before its class, and that before the site."""
+    report = run_smoke(
+        """
+        class Test(SmokeTest):
+            timeout = 0.4
+
+            @options(timeout=0.1)
+            def test_1(self): time.sleep(0.25)
+            def test_2(self): time.sleep(0.25)
+        """,
+        timeout=0.1,
+    )
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
+
+
+def test_timeout__late_results_are_discarded(run_smoke: RunSmoke) -> None:
+    """What a test does after its time changes nothing, while the run still goes on, too."""
+    report = run_smoke(
+        """
+        class Late(SmokeTest):
+            timeout = 0.1
+
+            def test_1(self): time.sleep(0.2)
+            def test_2(self):
+                time.sleep(0.2)
+                self.fail("too late to say")
+
+        class Other(SmokeTest):
+            def test_3(self): time.sleep(0.7)
+        """,
+        failfast=False,
+    )
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "timed_out", "test_3": "passed"}
+    assert result_of(report, "test_2").message == "timed out after 0.1 s"
+
+
+def test_timeout__set_up_class_runs_again_for_the_rest(run_smoke: RunSmoke) -> None:
+    """The rest of the class runs on a new thread, with its fixtures made anew."""
+    run_report = run_smoke(
+        IMPORT_RELEASED
+        + """
+seen = []
+
+def setUpModule(): seen.append("setUpModule")
+
+class Test(SmokeTest):
+    @classmethod
+    def setUpClass(cls): seen.append("setUpClass")
+
+    @classmethod
+    def tearDownClass(cls): seen.append("tearDownClass")
+
+    def test_1(self): released.wait(5)
+    def test_2(self): seen.append(2)
+""",
+        timeout=0.2,
+    )
+    assert outcomes(run_report) == {"test_1": "timed_out", "test_2": "passed"}
+    expected = ["setUpModule", "setUpClass", "setUpModule", "setUpClass", 2, "tearDownClass"]
+    noted = sys.modules["app0.smoke"].seen
+    assert noted == expected
+    release_all()
+    assert noted == expected
+
+
+@pytest.mark.parametrize(
+    ("fixture", "hook"),
+    [
+        ("def setUpModule(): released.wait(5)\n", "setUpModule"),
+        ("", "setUpClass"),
+    ],
+)
+def test_timeout__of_fixtures_is_that_of_every_test(
+    run_smoke: RunSmoke, fixture: str, hook: str
+) -> None:
+    """Every test that waits for the fixture is timed out; the rest of the run goes on."""
+    in_class = "" if fixture else "@classmethod\n    def setUpClass(cls): released.wait(5)"
+    report = run_smoke(
+        f"""{IMPORT_RELEASED}{fixture}
+class Test(SmokeTest):
+    timeout = 0.1
+    {in_class}
+
+    @options(timeout=0.2)
+    def test_1(self): pass
+    def test_2(self): pass
+"""
+    )
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "timed_out"}
+    for name in ("test_1", "test_2"):
+        assert result_of(report, name).message == f"{hook}: timed out after 0.2 s"
+    assert report.duration < 0.7
+
+
+@pytest.mark.parametrize("hook", ["tearDownClass", "tearDownModule"])
+def test_timeout__of_tear_down_is_a_result_of_its_own(run_smoke: RunSmoke, hook: str) -> None:
+    """The tests keep what came of them."""
+    of_class = hook == "tearDownClass"
+    report = run_smoke(
+        f"""{IMPORT_RELEASED}
+def hang(): released.wait(5)
+{"" if of_class else "tearDownModule = hang"}
+
+class Test(SmokeTest):
+    {"tearDownClass = hang" if of_class else ""}
+
+    def test_1(self): pass
+""".replace("tearDownClass = hang", "tearDownClass = classmethod(lambda cls: hang())"),
+        timeout=0.2,
+    )
+    assert outcomes(report) == {"test_1": "passed", hook: "timed_out"}
+    assert report.duration < 0.7
+
+
+def test_timeout__a_module_leaves_others_with_fixtures_running(apps: Apps, site: Site) -> None:
+    """Modules with fixtures share a thread; one that hangs does not keep the next from running."""
+    apps.add(
+        f"{IMPORT_RELEASED}\ndef setUpModule(): released.wait(5)\n\n"
+        "class Test(SmokeTest):\n    def test_1(self): pass"
+    )
+    apps.add(
+        "def setUpModule(): pass\n\nclass Test(SmokeTest):\n    def test_2(self): pass",
+    )
+    assert outcomes(site.run(timeout=0.2)) == {"test_1": "timed_out", "test_2": "passed"}
+
+
+def test_timeout__every_worker_may_hang(run_smoke: RunSmoke) -> None:
+    """Threads that hang are replaced: more tests may hang than there are workers."""
+    tests = "".join(f"    def test_{n}(self): released.wait(5)\n" for n in range(3))
+    report = run_smoke(
+        f"{IMPORT_RELEASED}\nclass Test(SmokeTest):\n{tests}    def test_9(self): pass",
+        timeout=0.15,
+        workers=1,
+    )
+    assert list(outcomes(report).values()) == ["timed_out"] * 3 + ["passed"]
+
+
+@uses_databases
+def test_timeout__the_late_test_may_not_use_the_database(run_smoke: RunSmoke) -> None:
+    """An abandoned test is refused every statement, and what it wrote is rolled back."""
+    run_smoke(
+        IMPORT_RELEASED
+        + """
+seen = []
+
+class Test(SmokeTest):
+    def test_1(self):
+        Account.objects.using("other").create(name="late")
+        released.wait(5)
+        try:
+            Account.objects.create(name="later")
+        except Exception as error:
+            seen.append(str(error))
+""",
+        timeout=0.2,
+    )
+    noted = sys.modules["app0.smoke"].seen
+    release_all()
+    assert noted == ["This test ran out of time; it may not use the database 'default' any more."]
+    assert not Account.objects.using("other").exists()
+
+
+@pytest.mark.parametrize("submodule", [False, True])
+def test_import__that_hangs_is_a_collection_error(apps: Apps, site: Site, submodule: bool) -> None:
+    """A smoke module whose import does not end is named, timed out, at the end of a run's time."""
+    hanging = f"{IMPORT_RELEASED}released.wait(5)\n"
+    if submodule:
+        apps.add(files={"smoke/__init__.py": "", "smoke/deep.py": hanging})
+    else:
+        apps.add(files={"smoke.py": hanging})
+    apps.add("class Test(SmokeTest):\n    def test_it(self): pass")
+    began = time.monotonic()
+    report = site.run(run_timeout=0.2)
+    assert time.monotonic() - began < 0.7
+    (result,) = report.results
+    assert result.id == ("app0.smoke.deep" if submodule else "app0.smoke")
+    assert (result.outcome, result.is_critical) == ("timed_out", True)
+    assert result.message == "its import did not end within 0.2 s"
+    assert "smoke" in result.traceback
+    assert result.declaration.is_collection_error
+    release_all()
+    assert outcomes(site.run())["test_it"] == "passed"
+
+
+def test_import__that_hangs_is_not_started_again(apps: Apps, site: Site) -> None:
+    """While the import of a module hangs, another run starts no second thread for it."""
+    apps.add(files={"smoke.py": f"{IMPORT_RELEASED}released.wait(5)\n"})
+    for _ in range(3):
+        (result,) = site.run(run_timeout=0.1).results
+        assert (result.id, result.outcome) == ("app0.smoke", "timed_out")
+    assert len(smoke_threads()) == 1
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def test_1(self): time.sleep(6)",
+        "async def test_1(self): import asyncio; await asyncio.sleep(6)",
+    ],
+)
+def test_timeout__does_not_keep_the_process_alive(apps: Apps, method: str) -> None:
+    """A process with a test that hangs for ever can end, as a command does after its run."""
+    apps.add(f"class Test(SmokeTest):\n    {method}")
+    program = """
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", INSTALLED_APPS=["smoketest", "tests.ledger", "app0"])
+django.setup()
+from tests.conftest import EVERYTHING, LocallyAbandoned, find, options, run
+suite = find(EVERYTHING, options(timeout=0.2))
+report = run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
+print(*[result.outcome for result in report.results])
+"""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": f"{Path(__file__).parents[1]}:{apps.folder}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "timed_out\n", "")
+    assert time.monotonic() - began < 4
+
+
+# Abandoned tests
+
+
+def test_abandoned__test_is_not_started_again(apps: Apps, site: Site) -> None:
+    """While its thread lives it is reported as still running; once that ends it runs again."""
+    apps.add(
+        IMPORT_RELEASED
+        + """
+seen = []
+
+class Test(SmokeTest):
+    def test_1(self):
+        seen.append(1)
+        released.wait(5)
+
+    def test_2(self): pass
+"""
+    )
+    started = time.time()
+    assert outcomes(site.run(timeout=0.2)) == {"test_1": "timed_out", "test_2": "passed"}
+    for workers in (0, 2):
+        report = site.run(timeout=0.2, workers=workers)
+        assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
+        message = result_of(report, "test_1").message
+        since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(started))
+        assert message.startswith(f"still running since {since}:")
+        assert message.endswith(" UTC, so it was not started again")
+    assert sys.modules["app0.smoke"].seen == [1]
+    assert (site.abandoned.count(), list(site.abandoned.running())) == (
+        1,
+        ["app0.smoke.Test.test_1"],
+    )
+    release_all()
+    assert site.abandoned.count() == 0
+    assert outcomes(site.run(timeout=0.2)) == {"test_1": "passed", "test_2": "passed"}
+
+
+def test_abandoned__fixtures_hold_all_their_tests(apps: Apps, site: Site) -> None:
+    """A setUpClass that still runs keeps all tests of its class from being started again."""
+    apps.add(
+        IMPORT_RELEASED
+        + """
+class Test(SmokeTest):
+    @classmethod
+    def setUpClass(cls): released.wait(5)
+
+    def test_1(self): pass
+    def test_2(self): pass
+
+class Other(SmokeTest):
+    def test_3(self): pass
+"""
+    )
+    for _ in range(2):
+        report = site.run(timeout=0.2)
+        assert list(outcomes(report).values()) == ["timed_out", "timed_out", "passed"]
+    assert result_of(report, "test_2").message.startswith("still running since ")
+    assert len(smoke_threads()) == 1
+
+
+# Deadline and fail-fast
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_deadline__cuts_the_run(run_smoke: RunSmoke, workers: int) -> None:
+    """At the deadline what runs is timed out and what waits is not run; the report is cut."""
+    report = run_smoke(
+        IMPORT_RELEASED
+        + """
+class One(SmokeTest):
+    def test_1(self): pass
+    def test_2(self): released.wait(5)
+    def test_3(self): pass
+
+class Two(SmokeTest):
+    @classmethod
+    def setUpClass(cls): released.wait(5)
+
+    def test_4(self): pass
+
+class Three(SmokeTest):
+    def test_5(self): pass
+""",
+        run_timeout=0.3,
+        workers=workers,
+    )
+    assert outcomes(report) == {
+        "test_1": "passed",
+        "test_2": "timed_out",
+        "test_3": "not_run",
+        "test_4": "not_run" if workers == 1 else "timed_out",
+        "test_5": "not_run",
+    }
+    reason = "the time of the whole run, 0.3 s, was over"
+    assert result_of(report, "test_2").message == reason
+    assert result_of(report, "test_5").message == reason
+    assert report.cut is Cut.DEADLINE
+    assert not report.passed
+    assert 0.3 <= report.duration < 0.8
+    release_all()
+    assert result_of(report, "test_3").outcome == "not_run"
+
+
+def test_deadline__does_not_wait_for_what_runs_no_test(run_smoke: RunSmoke) -> None:
+    """A thread that hangs between tests is left behind as well."""
+    report = run_smoke(
+        IMPORT_RELEASED
+        + """
+class Slow(type):
+    @property
+    def setUpClass(cls):
+        released.wait(5)
+        raise RuntimeError("nobody asks any more")
+
+class Test(SmokeTest, metaclass=Slow):
+    def test_1(self): pass
+""",
+        run_timeout=0.3,
+    )
+    assert outcomes(report) == {"test_1": "not_run"}
+    assert report.cut is Cut.DEADLINE
+    assert report.duration < 0.8
+
+
+def test_deadline__without_threads_is_looked_at_between_tests(run_smoke: RunSmoke) -> None:
+    """Without workers no test is given up on, but none begins after the deadline."""
+    report = run_smoke(
+        """
+        class One(SmokeTest):
+            @classmethod
+            def tearDownClass(cls): cls.torn_down = True
+
+            @options(timeout=0.01)
+            def test_1(self): time.sleep(0.25)
+            def test_2(self): pass
+
+        class Two(SmokeTest):
+            def test_3(self): pass
+        """,
+        run_timeout=0.2,
+        workers=0,
+    )
+    assert outcomes(report) == {"test_1": "passed", "test_2": "not_run", "test_3": "not_run"}
+    assert report.cut is Cut.DEADLINE
+    assert sys.modules["app0.smoke"].One.torn_down
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_failfast__ends_the_run_at_a_critical_problem(run_smoke: RunSmoke, workers: int) -> None:
+    """Warnings do not end the run; the first critical problem does, fixtures torn down."""
+    report = run_smoke(
+        """
+        class One(SmokeTest):
+            @classmethod
+            def tearDownClass(cls): cls.torn_down = True
+
+            @options(severity="warning")
+            def test_1(self): self.fail("only a warning")
+            def test_2(self): self.skipTest("no problem")
+            def test_3(self): self.fail("critical")
+            def test_4(self): pass
+
+        class Two(SmokeTest):
+            def test_5(self): pass
+        """,
+        failfast=True,
+        workers=workers,
+    )
+    assert outcomes(report) == {
+        "test_1": "failed",
+        "test_2": "skipped",
+        "test_3": "failed",
+        "test_4": "not_run",
+        "test_5": "not_run",
+    }
+    assert result_of(report, "test_5").message == "another test had failed (fail-fast)"
+    assert report.cut is Cut.FAIL_FAST
+    assert sys.modules["app0.smoke"].One.torn_down
+
+
+def test_failfast__lets_the_tests_of_other_threads_end(run_smoke: RunSmoke) -> None:
+    """What runs when another test fails keeps its own result."""
+    report = run_smoke(
+        """
+        class One(SmokeTest):
+            def test_1(self):
+                time.sleep(0.1)
+                self.fail()
+
+        class Two(SmokeTest):
+            def test_2(self): time.sleep(0.3)
+            def test_3(self): pass
+        """,
+        failfast=True,
+    )
+    assert outcomes(report) == {"test_1": "failed", "test_2": "passed", "test_3": "not_run"}
+
+
+def test_failfast__counts_time_outs(run_smoke: RunSmoke) -> None:
+    """A critical test that runs out of time ends the run as well."""
+    report = run_smoke(
+        f"{IMPORT_RELEASED}\nclass Test(SmokeTest):\n"
+        "    def test_1(self): released.wait(5)\n    def test_2(self): pass",
+        failfast=True,
+        timeout=0.1,
+    )
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "not_run"}
+    assert report.cut is Cut.FAIL_FAST
+
+
+def test_failfast__counts_broken_modules(apps: Apps, site: Site) -> None:
+    """A smoke module that cannot be imported is a critical problem: no test begins after it."""
+    apps.add(files={"smoke.py": "1 / 0"})
+    apps.add("class Test(SmokeTest):\n    def test_it(self): pass")
+    report = site.run(failfast=True)
+    assert outcomes(report) == {"smoke": "errored", "test_it": "not_run"}
+    assert report.cut is Cut.FAIL_FAST
+
+
+# What is left alone
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_carried__results_stand_in(apps: Apps, site: Site, workers: int) -> None:
+    """A test with a carried result does not run; the result is in its place, and marked."""
+    apps.add("""
+        seen = []
+
+        class One(SmokeTest):
+            def test_1(self): seen.append(1)
+            def test_2(self): seen.append(2)
+
+        class Two(SmokeTest):
+            @classmethod
+            def setUpClass(cls): seen.append("setUpClass")
+
+            def test_3(self): seen.append(3)
+    """)
+    first = {result.id: result for result in site.run(workers=workers).results}
+    noted = sys.modules["app0.smoke"].seen
+    noted.clear()
+    carried = {test_id: r for test_id, r in first.items() if not test_id.endswith("2")}
+    report = site.run(carried=carried, workers=workers)
+    assert noted == [2]
+    assert [(result.id[-1], result.carried) for result in report.results] == [
+        ("1", True),
+        ("2", False),
+        ("3", True),
+    ]
+    assert report.results[0].started_at == first["app0.smoke.One.test_1"].started_at
+    assert report.cut is Cut.NONE
+
+
+def test_nothing_to_run__is_a_report(site: Site) -> None:
+    """An empty suite ends at once."""
+    report = site.run()
+    assert (report.results, report.cut, report.passed) == ((), Cut.NONE, True)
+
+
+def test_report__says_of_which_release(run_smoke: RunSmoke) -> None:
+    """The options' release and the selection are in the report."""
+    report = run_smoke("", release="v2")
+    assert (report.release, report.selection) == ("v2", EVERYTHING)
+
+
+# Faults
+
+
+def test_crash__of_a_worker_becomes_results(run_smoke: RunSmoke) -> None:
+    """What breaks a thread outside of any test errs all its tests; the run does not hang."""
+    report = run_smoke("""
+        class Odd(type):
+            @property
+            def setUpClass(cls):
+                raise RuntimeError("no such class")
+
+        class Test(SmokeTest, metaclass=Odd):
+            def test_1(self): pass
+            def test_2(self): pass
+
+        class Other(SmokeTest):
+            def test_3(self): pass
+    """)
+    assert outcomes(report) == {"test_1": "errored", "test_2": "errored", "test_3": "passed"}
+    assert result_of(report, "test_1").message == "no such class"
+    assert report.duration < 1
+
+
+@pytest.fixture
+def break_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Adds the alias ``broken``, whose driver cannot be imported, to the databases of the site."""
+    settings = {"default": {}, "broken": {"ENGINE": "tests.no_such_engine", "NAME": "x"}}
+    broken = connections.configure_settings(settings)["broken"]
+    before = connections.all()
+    yield lambda: monkeypatch.setitem(connections.settings, "broken", broken)
+    for connection in before:
+        connections[connection.alias] = connection
+
+
+@uses_databases
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crash__of_a_database_fails_only_the_tests_that_use_it(
+    apps: Apps, site: Site, break_database: Callable[[], None], workers: int
+) -> None:
+    """A database whose driver cannot be loaded is an error of the tests that use it."""
+    apps.add("""
+        class Test(SmokeTest):
+            def test_1(self):
+                self.assertFalse(Account.objects.exists())
+
+            def test_2(self):
+                Account.objects.using("broken").exists()
+    """)
+    break_database()
+    report = site.run(workers=workers)
+    assert outcomes(report) == {"test_1": "passed", "test_2": "errored"}
+
+
+@uses_databases
+def test_crash__of_the_isolation_becomes_results(
+    apps: Apps, break_database: Callable[[], None]
+) -> None:
+    """Threads that cannot even start to isolate leave errored or passed tests, and no hang."""
+    apps.add("class Test(SmokeTest):\n    def test_1(self): Account.objects.using('broken').get()")
+    with apps.installed():
+        suite = find(EVERYTHING, options())
+        break_database()
+        report = run(
+            suite,
+            EVERYTHING,
+            options(run_timeout=2),
+            abandoned=LocallyAbandoned(),
+            carried={},
+        )
+    assert outcomes(report) == {"test_1": "errored"}
+    assert "no_such_engine" in result_of(report, "test_1").message
+    assert report.duration < 1
+
+
+def test_interrupt__of_the_caller_abandons_the_threads(run_smoke: RunSmoke) -> None:
+    """Ctrl-C while tests run ends the run at once; the threads end by themselves."""
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_smoke(
+            IMPORT_RELEASED
+            + """
+import _thread
+
+seen = []
+
+class Test(SmokeTest):
+    def test_1(self):
+        _thread.interrupt_main()
+        released.wait(5)
+
+    def test_2(self): seen.append(2)
+"""
+        )
+    assert time.monotonic() - began < 2
+    noted = sys.modules["app0.smoke"].seen
+    release_all()
+    assert noted == []

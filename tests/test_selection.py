@@ -1,0 +1,101 @@
+"""Tests of `smoketest.selection`."""
+
+from __future__ import annotations
+
+import pytest
+
+from smoketest.selection import Selection, is_dotted_prefix
+
+TEST = "polls.smoke.PollsTest.test_vote"
+
+
+def test_selection__default() -> None:
+    """Without a filter every test is selected, whatever its tags."""
+    assert Selection().is_everything
+    assert Selection().matches(TEST, ())
+    assert Selection().matches(TEST, {"db"})
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [Selection(names=("polls",)), Selection(tags=("db",)), Selection(excluded_tags=("slow",))],
+    ids=str,
+)
+def test_selection__filtered(selection: Selection) -> None:
+    """Any filter makes it less than everything."""
+    assert not selection.is_everything
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("polls", True),
+        ("polls.smoke", True),
+        ("polls.smoke.PollsTest", True),
+        (TEST, True),
+        ("poll", False),
+        ("polls.smoke.Polls", False),
+        (f"{TEST}_twice", False),
+        (f"{TEST}.", False),
+        ("smoke", False),
+        ("POLLS", False),
+    ],
+)
+def test_names__prefix(name: str, expected: bool) -> None:
+    """A name selects what is called so, and what lies below it; never half a word."""
+    assert Selection(names=(name,)).matches(TEST, ()) is expected
+    assert is_dotted_prefix(name, TEST) is expected
+
+
+def test_names__several() -> None:
+    """One name of several suffices."""
+    assert Selection(names=("blog", "polls")).matches(TEST, ())
+    assert not Selection(names=("blog", "shop")).matches(TEST, ())
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ((), False),
+        (("slow",), False),
+        (("db",), True),
+        (("db", "slow"), True),
+        (("readiness",), True),
+    ],
+)
+def test_tags__any(tags: tuple[str, ...], expected: bool) -> None:
+    """One tag of several suffices."""
+    assert Selection(tags=("db", "readiness")).matches(TEST, tags) is expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"), [((), True), (("db",), True), (("slow",), False), (("db", "slow"), False)]
+)
+def test_excluded_tags__win(tags: tuple[str, ...], expected: bool) -> None:
+    """A test that carries an excluded tag is left out, whatever else selects it."""
+    assert Selection(excluded_tags=("slow",)).matches(TEST, tags) is expected
+    assert not Selection(names=(TEST,), tags=("db",), excluded_tags=("db",)).matches(TEST, ("db",))
+
+
+def test_names_and_tags__both() -> None:
+    """A test has to match the names and the tags."""
+    selection = Selection(names=("polls",), tags=("db",))
+    assert selection.matches(TEST, ("db",))
+    assert not selection.matches(TEST, ())
+    assert not selection.matches("blog.smoke.BlogTest.test_post", ("db",))
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), "every test"),
+        (Selection(names=("polls.smoke",)), "test polls.smoke"),
+        (
+            Selection(names=("polls.smoke", "blog"), tags=("db",), excluded_tags=("slow",)),
+            "test polls.smoke, test blog, tag db, without tag slow",
+        ),
+    ],
+)
+def test_str__words(selection: Selection, expected: str) -> None:
+    """A message can name the selection."""
+    assert str(selection) == expected

@@ -11,6 +11,7 @@ import json
 import logging
 import sqlite3
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -279,6 +280,7 @@ class MemoryStore(ResultsStore):
                 self._database = sqlite3.connect(
                     ":memory:", isolation_level=None, check_same_thread=False
                 )
+                weakref.finalize(self, self._database.close)
                 self._database.execute("PRAGMA foreign_keys = ON")
                 _make_schema(self._database)
             try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import cache, wraps
 from typing import Any
 from weakref import WeakSet
 
@@ -11,18 +14,29 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smoketest.isolation.vendor import Limits, Vendor, execute
 
+#: Seconds. An interrupt between two statements has no effect, so it is repeated.
+_INTERRUPT_EVERY = 0.05
+
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 
 class _Connection(sqlite3.Connection):
-    """Knows its cursors: one that somebody keeps in mid-result would keep a lock as well."""
+    """Knows its cursors, and lets another thread wait until none of them is at work.
+
+    A cursor that somebody keeps in mid-result would keep a lock of the database as well. And two
+    threads in SQLite at a time could wait for each other for ever: SQLite holds the connection's
+    mutex while it calls the authorizer, which needs the interpreter lock, while the sqlite3 module
+    holds the interpreter lock in some calls that need the mutex.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+        self.at_work = threading.RLock()
 
     def cursor(self, factory: Any = None) -> Any:
-        cursor = super().cursor(factory or sqlite3.Cursor)
+        with self.at_work:
+            cursor = super().cursor(_cursor_class(factory or sqlite3.Cursor))
         self.cursors.add(cursor)
         return cursor
 
@@ -36,6 +50,36 @@ class _Connection(sqlite3.Connection):
 
     def executescript(self, *args: Any) -> Any:
         return self.cursor().executescript(*args)
+
+
+@cache
+def _cursor_class(factory: type[sqlite3.Cursor]) -> type[sqlite3.Cursor]:
+    """The cursor class with each call of SQLite marked as work."""
+
+    def at_work(name: str) -> Callable[..., Any]:
+        original = getattr(factory, name)
+
+        @wraps(original)
+        def method(self: sqlite3.Cursor, *args: Any, **kwargs: Any) -> Any:
+            connection: Any = self.connection
+            with connection.at_work:
+                return original(self, *args, **kwargs)
+
+        return method
+
+    return type(factory.__name__, (factory,), {name: at_work(name) for name in _CURSOR_METHODS})
+
+
+_CURSOR_METHODS = (
+    "__next__",
+    "close",
+    "execute",
+    "executemany",
+    "executescript",
+    "fetchall",
+    "fetchmany",
+    "fetchone",
+)
 
 
 class SQLite(Vendor):
@@ -56,7 +100,7 @@ class SQLite(Vendor):
         options.pop("transaction_mode", None)
         # A statement from the cache would bypass the authorizer.
         options["cached_statements"] = 0
-        options.setdefault("factory", _Connection)
+        options["factory"] = _Connection
         return private
 
     def opened(self, connection: BaseDatabaseWrapper) -> None:
@@ -110,10 +154,14 @@ class SQLite(Vendor):
         """Never closes: that can crash a process in whose other thread a statement runs."""
         self._is_open = False
         driver_connection = connection.connection
-        if driver_connection is not None:
-            driver_connection.interrupt()
-            with self.trusted(), suppress(sqlite3.Error):
-                driver_connection.execute("ROLLBACK")
+        if isinstance(driver_connection, _Connection):
+            while not driver_connection.at_work.acquire(timeout=_INTERRUPT_EVERY):
+                driver_connection.interrupt()
+            try:
+                with self.trusted(), suppress(sqlite3.Error):
+                    driver_connection.rollback()
+            finally:
+                driver_connection.at_work.release()
 
     def _limit(self, connection: BaseDatabaseWrapper, limits: Limits) -> None:
         execute(connection, f"PRAGMA busy_timeout = {round(limits.lock * 1000)}")

@@ -215,7 +215,7 @@ def test_host_lock__file_is_deleted_while_waited_for(folder: StateFolder) -> Non
     release_other()
 
 
-def enter_and_delete(path: Path, until: float) -> tuple[int, int]:
+def enter_and_delete(path: Path, seconds: float) -> tuple[int, int]:
     """Take the lock again and again, and delete its file before leaving.
 
     Gives how often it was had, and how often somebody else was inside all the same. Nobody waits:
@@ -223,6 +223,7 @@ def enter_and_delete(path: Path, until: float) -> tuple[int, int]:
     """
     lock = HostLock(StateFolder(path, 0o600), "run")
     entries = intruders = 0
+    until = time() + seconds
     while time() < until:
         with lock.held() as is_ours:
             if not is_ours:
@@ -242,7 +243,7 @@ def test_host_lock__file_is_deleted_by_each_holder(tmp_path: Path) -> None:
     """Holders that delete the file as they leave never let two others in."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=context) as executor:
-        futures = [executor.submit(enter_and_delete, tmp_path, time() + 2.0) for _ in range(3)]
+        futures = [executor.submit(enter_and_delete, tmp_path, 2.0) for _ in range(3)]
         entries, intruders = zip(*[future.result() for future in futures], strict=True)
-    assert sum(entries) > 50
+    assert all(entries)
     assert sum(intruders) == 0

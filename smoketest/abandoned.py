@@ -7,6 +7,7 @@ nothing has to be cleaned up after a crash.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -92,11 +93,21 @@ class AbandonedOnHost:
     def _held_files(self) -> list[Path]:
         """The files whose lock is held; what a dead process left is removed."""
         held = []
-        for path in self._folder.path.glob(f"{_PREFIX}*.json"):
-            with HostLock(self._folder, path.stem).held() as was_free:
-                if was_free:
-                    path.unlink(missing_ok=True)
-                    (self._folder.path / f"{path.stem}.lock").unlink(missing_ok=True)
-                else:
-                    held.append(path)
+        try:
+            names = os.listdir(self._folder.path)  # noqa: PTH208 - at each scrape
+        except OSError:
+            return []
+        for name in names:
+            if not (name.startswith(_PREFIX) and name.endswith(".json")):
+                continue
+            path = self._folder.path / name
+            try:
+                with HostLock(self._folder, path.stem).held() as was_free:
+                    if was_free:
+                        path.unlink(missing_ok=True)
+                        (self._folder.path / f"{path.stem}.lock").unlink(missing_ok=True)
+            except (OSError, StateError):
+                continue  # it cannot be told, and a scrape must not fail for that
+            if not was_free:
+                held.append(path)
         return held

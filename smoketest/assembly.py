@@ -9,14 +9,24 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
+from django.urls import get_script_prefix, reverse
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.conf import conf
 from smoketest.coordinator import Coordinator
+from smoketest.exposition import Exposition, renderings
 from smoketest.locks import HostLock, Lock, ProcessLock
+from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.runner import RunOptions
 from smoketest.state import StateError, StateFolder, open_state_folder
-from smoketest.store import MemoryStore, ResultsStore, SharedStore
+from smoketest.store import (
+    MemoryStore,
+    ResultsStore,
+    SharedStore,
+    Snapshot,
+    Status,
+    StoreError,
+)
 
 logger = logging.getLogger("smoketest")
 
@@ -28,6 +38,7 @@ class State(NamedTuple):
     """What outlives a run."""
 
     store: ResultsStore
+    exposition: Exposition
     abandoned: AbandonedOnHost | LocallyAbandoned
     run_lock: Lock
     waiting_locks: tuple[Lock, ...]
@@ -84,10 +95,64 @@ def site_identity() -> list[str]:
     return [str(settings.SETTINGS_MODULE), str(getattr(settings, "ROOT_URLCONF", "")), *databases]
 
 
+def status(store: ResultsStore) -> Status | None:
+    """The status of the store, or None if it cannot be read."""
+    try:
+        return store.status()
+    except StoreError:
+        return None
+
+
+def metrics_context(state: State, status: Status | None) -> Context:
+    """What the metrics say besides results, at this moment."""
+    return Context(
+        interval=conf.interval,
+        page_url=page_url(),
+        release=conf.release,
+        abandoned_tests=state.abandoned.count(),
+        is_paused=bool(status and status.pause),
+    )
+
+
+def page_url() -> str:
+    """The address of the page for people; empty if the site does not say its own address.
+
+    The public address holds what the server strips from a path: it is the same for a run that a
+    request makes and for one in the background.
+    """
+    public_url = conf.public_url
+    if not public_url:
+        return ""
+    path = reverse("smoketest:smoketest").removeprefix(get_script_prefix().rstrip("/"))
+    return public_url.rstrip("/") + path
+
+
+def collector() -> SmokeTestCollector:
+    """The metrics for a registry of prometheus_client; asks for nothing until it is collected."""
+
+    def snapshot() -> Snapshot:
+        try:
+            return state().store.snapshot()
+        except StoreError:
+            return Snapshot(is_up=False, is_shared=False)
+
+    def context() -> Context:
+        shared = state()
+        return metrics_context(shared, status(shared.store))
+
+    return SmokeTestCollector(snapshot, context)
+
+
+def _results_context() -> Context:
+    return Context(interval=conf.interval, page_url=page_url())
+
+
 @cache
 def _shared_state(folder: StateFolder) -> State:
+    store = SharedStore(folder, renderings(_results_context))
     return State(
-        store=SharedStore(folder),
+        store=store,
+        exposition=Exposition(store),
         abandoned=AbandonedOnHost(folder),
         run_lock=HostLock(folder, "run"),
         waiting_locks=tuple(HostLock(folder, f"waiting-{n}") for n in range(WAITING_PLACES)),
@@ -96,8 +161,10 @@ def _shared_state(folder: StateFolder) -> State:
 
 @cache
 def _process_state() -> State:
+    store = MemoryStore(renderings(_results_context))
     return State(
-        store=MemoryStore(),
+        store=store,
+        exposition=Exposition(store),
         abandoned=LocallyAbandoned(),
         run_lock=ProcessLock(),
         waiting_locks=tuple(ProcessLock() for _ in range(WAITING_PLACES)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 
 from smoketest.assembly import state_folder
@@ -16,7 +18,7 @@ TAG = "smoketest"
 
 @register(TAG)
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Each setting has a value that it may have (E001 to E011), and a meaning (W001)."""
+    """Each setting has a value that it may have (E001 to E013), and a meaning (W001)."""
     messages: list[CheckMessage] = []
     for setting in Conf.settings.values():
         try:
@@ -28,6 +30,27 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(Conf.settings)}."
         messages.append(Warning(f"{name} is no setting.", hint=hint, id="smoketest.W001"))
     return messages
+
+
+def can_use_django_prometheus() -> bool:
+    """Whether the site wants its metrics there, and has it."""
+    wanted = getattr(settings, Conf.django_prometheus.name, False) is True
+    return wanted and find_spec("django_prometheus") is not None
+
+
+@register(TAG)
+def check_django_prometheus(**_: Any) -> list[CheckMessage]:
+    """What SMOKETEST_DJANGO_PROMETHEUS needs is there (E014)."""
+    wanted = getattr(settings, Conf.django_prometheus.name, False) is True
+    if not wanted or can_use_django_prometheus():
+        return []
+    return [
+        Error(
+            f"{Conf.django_prometheus.name} is True, but django-prometheus is not installed.",
+            hint='Install it: pip install "django-smoketest[django-prometheus]".',
+            id="smoketest.E014",
+        )
+    ]
 
 
 @register(TAG)

@@ -112,6 +112,10 @@ class Conf:
         "a number of seconds, more than 0, or None if no runs are expected",
         lambda value: value is None or (_is_number(value) and value > 0),
     )
+    #: Whether a scrape starts a background run when one is due.
+    run_on_scrape: Setting[bool] = Setting(
+        "smoketest.E012", True, "True or False", lambda value: isinstance(value, bool)
+    )
     #: How old an answer of the endpoint may be.
     max_age: Setting[float] = Setting(
         "smoketest.E008",
@@ -134,6 +138,10 @@ class Conf:
         lambda value: (
             isinstance(value, str) and (not value or value.startswith(("http://", "https://")))
         ),
+    )
+    #: Whether the metrics are on the page of django-prometheus as well.
+    django_prometheus: Setting[bool] = Setting(
+        "smoketest.E013", False, "True or False", lambda value: isinstance(value, bool)
     )
     #: Label of a run, such as the version that is deployed.
     release: Setting[str] = Setting(

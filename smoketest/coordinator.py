@@ -15,17 +15,21 @@ from time import time
 from smoketest import runner
 from smoketest.discovery import Suite
 from smoketest.locks import Lock
+from smoketest.moments import utc
 from smoketest.results import Report, Result
 from smoketest.runner import AbandonedTests, RunOptions
 from smoketest.selection import Selection
 from smoketest.signals import run_finished
-from smoketest.store import ResultsStore, StoreError
+from smoketest.store import Pause, ResultsStore, Status, StoreError
 
 logger = logging.getLogger("smoketest")
 
 #: Seconds for which a run may outlast its deadline before those who wait for it give up.
 GRACE = 5.0
 RETRY_AFTER = 2
+#: Part of the interval after which the next run is due.
+DUE_AFTER = 0.9
+EVERYTHING = Selection()
 #: A stored result may be this many seconds ahead of the clock, no more: then the clock was set.
 CLOCK_TOLERANCE = 1.0
 
@@ -36,6 +40,14 @@ class NothingSelectedError(Exception):
 
 class NotStoredError(Exception):
     """Only a stored result was asked for, and there is none that will do."""
+
+
+class PausedError(Exception):
+    """The runs are paused, and nothing is stored that could answer instead."""
+
+    def __init__(self, pause: Pause) -> None:
+        super().__init__()
+        self.pause = pause
 
 
 class BusyError(Exception):
@@ -60,6 +72,8 @@ class Answer:
 
     report: Report
     age: float
+    #: Set while an operator has paused the runs; the report is the latest one, however old.
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +98,11 @@ class Coordinator:
     ) -> Answer:
         """A report that is fresh enough, or the best that there is when too many ask at once.
 
-        Raises `NothingSelectedError`, `NotStoredError` or `BusyError`.
+        Raises `NothingSelectedError`, `NotStoredError`, `BusyError` or `PausedError`.
         """
         asked_at = time()
+        if pause := self._pause():
+            return self._answer_paused(selection, pause, failfast)
         max_age = self.max_age if freshness.max_age is None else freshness.max_age
         stored = None if freshness.no_cache else self._stored(selection, failfast)
         if stored and (freshness.only_if_cached and freshness.max_age is None):
@@ -110,17 +126,37 @@ class Coordinator:
         *,
         wait: float,
         failfast: bool = False,
-    ) -> Report:
-        """Run the tests, those whose ``every`` has not passed included, and record the report.
+        respect_every: bool = False,
+    ) -> Answer:
+        """Run the tests and record the report.
 
-        Raises `NothingSelectedError`, or `BusyError` if the run that is going on has not ended
-        after `wait` seconds; then nothing was recorded.
+        With `respect_every`, those whose ``every`` has not passed are left alone. Raises
+        `NothingSelectedError`, `PausedError`, or `BusyError` if the run that is going on has not
+        ended after `wait` seconds; then nothing was recorded.
         """
+        if pause := self._pause():
+            return self._answer_paused(selection, pause, failfast)
         suite = self._find(selection)
         with self.run_lock.held(wait) as is_ours:
             if not is_ours:
                 raise BusyError
-            return self._run(suite, selection, carried={}, failfast=failfast)
+            carried = self._left_alone(suite) if respect_every else {}
+            self._begin_if_full(selection)
+            report = self._run(suite, selection, carried=carried, failfast=failfast)
+            return Answer(report=report, age=0.0)
+
+    def is_due(self, interval: float) -> bool:
+        """Whether a full run should begin by itself that is expected every `interval` seconds."""
+        return is_due(self._status(), interval, is_shared=self.store.is_shared)
+
+    def run_if_due(self, interval: float) -> None:
+        """Run all tests, unless that is not due or another process does so."""
+        with self.run_lock.held() as is_ours:
+            if is_ours and self.is_due(interval):
+                suite = runner.find(EVERYTHING, self.options)
+                # What cannot be noted would be due again at the next scrape, and at each after it.
+                if not suite.is_empty and self._begin():
+                    self._run(suite, EVERYTHING, carried=self._left_alone(suite), failfast=False)
 
     def _answer_in_turn(
         self,
@@ -138,8 +174,26 @@ class Coordinator:
                 return stored
         insists = freshness.no_cache or bool(selection.names)
         carried = {} if insists else self._left_alone(suite)
+        self._begin_if_full(selection)
         report = self._run(suite, selection, carried=carried, failfast=failfast)
         return Answer(report=report, age=0.0)
+
+    def _answer_paused(self, selection: Selection, pause: Pause, failfast: bool) -> Answer:
+        stored = self._stored(selection, failfast, of_any_code=True)
+        if stored is None:
+            raise PausedError(pause)
+        return replace(stored, pause=pause)
+
+    def _status(self) -> Status | None:
+        try:
+            return self.store.status()
+        except StoreError as error:
+            _complain(error)
+            return None
+
+    def _pause(self) -> Pause | None:
+        status = self._status()
+        return status.pause if status else None
 
     def _find(self, selection: Selection) -> Suite:
         suite = runner.find(selection, self.options)
@@ -147,14 +201,18 @@ class Coordinator:
             raise NothingSelectedError
         return suite
 
-    def _stored(self, selection: Selection, failfast: bool) -> Answer | None:
+    def _stored(
+        self, selection: Selection, failfast: bool, *, of_any_code: bool = False
+    ) -> Answer | None:
         """The latest report of this code that covers the selection, if the clock can be trusted."""
         try:
             report = self.store.latest_report(selection, failfast=failfast)
         except StoreError as error:
             _complain(error)
             return None
-        if report is None or not report.results or report.started_at < self.code_loaded_at:
+        if report is None or not report.results:
+            return None
+        if report.started_at < self.code_loaded_at and not of_any_code:
             return None
         age = time() - report.finished_at
         return Answer(report=report, age=max(0.0, age)) if age >= -CLOCK_TOLERANCE else None
@@ -204,6 +262,21 @@ class Coordinator:
         run_finished.send_robust(sender=Coordinator, report=report)
         return report
 
+    def _begin_if_full(self, selection: Selection) -> None:
+        if selection.is_everything:
+            self._begin()
+
+    def _begin(self) -> bool:
+        """Note that a run of all tests begins; gives whether that could be noted."""
+        try:
+            lost = self.store.begin(time())
+        except StoreError as error:
+            _complain(error)
+            return False
+        if lost is not None:
+            logger.warning("The run that began at %s ended with its process.", utc(lost))
+        return True
+
     @contextmanager
     def _turn(self) -> Iterator[bool]:
         """Hold the run lock, waiting for it if not too many do so; gives whether it is held."""
@@ -220,6 +293,21 @@ class Coordinator:
                 if is_ours:
                     return self.run_lock.acquire(self.options.run_timeout + GRACE)
         return None
+
+
+def is_due(status: Status | None, interval: float, *, is_shared: bool) -> bool:
+    """Whether a full run should begin by itself that is expected every `interval` seconds.
+
+    A little early: with scrapes as far apart as the runs, one that came just before a run was due
+    would otherwise make the runs half as frequent. Without a shared store each process would run
+    for itself, so nothing is ever due.
+    """
+    if status is None or not is_shared or status.pause:
+        return False
+    if status.last_attempt_at is None:
+        return True
+    elapsed = time() - status.last_attempt_at
+    return elapsed >= DUE_AFTER * interval or elapsed < -CLOCK_TOLERANCE
 
 
 def _complain(error: StoreError) -> None:

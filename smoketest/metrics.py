@@ -57,33 +57,60 @@ class SmokeTestCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         snapshot, context = self._snapshot(), self._context()
-        yield from _run_families(snapshot, context)
-        yield from _test_families(snapshot.tests, context)
-        if snapshot.is_shared:
-            yield from _totals(snapshot)
-        yield from _process_families(snapshot, context)
+        yield from result_families(snapshot, context)
+        yield from live_families(context, is_up=snapshot.is_up)
 
 
 #: A family with one sample a test: its name, its help and the value, or None for no sample.
 _GaugeOfTests = tuple[str, str, Callable[[KnownTest], float | None]]
 
 
-def _run_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
-    run = snapshot.last_full_run
-    if run is not None:
-        yield from _last_run(run)
+def result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
+    """The families that change with each run, and only then."""
+    if snapshot.last_full_run is not None:
+        yield from _last_run(snapshot.last_full_run)
     if snapshot.last_success_at is not None:
         yield GaugeMetricFamily(
             "smoketest_last_success_timestamp_seconds",
             "When a full run last succeeded, as a Unix time.",
             value=snapshot.last_success_at,
         )
+    yield from _test_families(snapshot.tests, context)
+    if snapshot.is_shared:
+        yield from _totals(snapshot)
+
+
+def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
+    """The few families that do not wait for a run."""
     if context.interval is not None:
         yield GaugeMetricFamily(
             "smoketest_run_interval_seconds",
             "Interval at which full runs are expected.",
             value=context.interval,
         )
+    yield GaugeMetricFamily(
+        "smoketest_abandoned_tests",
+        "Timed-out tests whose thread still lives, on this host.",
+        value=context.abandoned_tests,
+    )
+    yield GaugeMetricFamily(
+        "smoketest_paused",
+        "1 while an operator has paused the runs.",
+        value=context.is_paused,
+    )
+    yield GaugeMetricFamily(
+        "smoketest_results_store_up",
+        "Whether the stored results could be read.",
+        value=is_up,
+    )
+    build = GaugeMetricFamily(
+        "smoketest_build_info",
+        "Versions that this process runs; always 1.",
+        labels=["version", "django_version", "python_version", "release"],
+    )
+    versions = [__version__, django.get_version(), platform.python_version(), context.release]
+    build.add_metric([encodable(version) for version in versions], 1)
+    yield build
 
 
 def _last_run(run: RunSummary) -> Iterator[Metric]:
@@ -244,48 +271,45 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     yield test_runs
 
 
-def _process_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "smoketest_abandoned_tests",
-        "Timed-out tests whose thread still lives, on this host.",
-        value=context.abandoned_tests,
-    )
-    yield GaugeMetricFamily(
-        "smoketest_paused",
-        "1 while an operator has paused the runs.",
-        value=context.is_paused,
-    )
-    yield GaugeMetricFamily(
-        "smoketest_results_store_up",
-        "Whether the stored results could be read.",
-        value=snapshot.is_up,
-    )
-    build = GaugeMetricFamily(
-        "smoketest_build_info",
-        "Versions that this process runs; always 1.",
-        labels=["version", "django_version", "python_version", "release"],
-    )
-    versions = [__version__, django.get_version(), platform.python_version(), context.release]
-    build.add_metric([encodable(version) for version in versions], 1)
-    yield build
-
-
 class Encoding(NamedTuple):
-    """An exposition format and the media type that announces it."""
+    """An exposition format, and the media type that announces it."""
 
+    name: str
     content_type: str
     encode: Callable[[Collector], bytes]
+    #: What ends an exposition.
+    end: bytes
 
 
 #: Text format 0.0.4, which every Prometheus reads.
-TEXT = Encoding("text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest)
+TEXT = Encoding("text", "text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest, b"")
 #: https://prometheus.io/docs/specs/om/open_metrics_spec/
 OPEN_METRICS = Encoding(
-    openmetrics_exposition.CONTENT_TYPE_LATEST, openmetrics_exposition.generate_latest
+    "openmetrics",
+    openmetrics_exposition.CONTENT_TYPE_LATEST,
+    openmetrics_exposition.generate_latest,
+    b"# EOF\n",
 )
+ENCODINGS = (TEXT, OPEN_METRICS)
+
+
+class _Families(Collector):
+    """Families that are known already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def encode(families: Iterable[Metric], encoding: Encoding) -> bytes:
+    """The families, without what ends an exposition: others may follow."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    return encoding.encode(registry).removesuffix(encoding.end)
 
 
 def expose(collector: Collector, encoding: Encoding) -> bytes:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    return encoding.encode(registry)
+    """A whole exposition."""
+    return encode(collector.collect(), encoding) + encoding.end

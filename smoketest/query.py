@@ -74,6 +74,16 @@ def accepted_types(request: HttpRequest) -> list[MediaType]:
         return []
 
 
+def accepts_gzip(request: HttpRequest) -> bool:
+    """Whether ``Accept-Encoding`` asks for gzip (RFC 9110, section 12.5.3)."""
+    qualities = {}
+    for coding in request.META.get("HTTP_ACCEPT_ENCODING", "").split(","):
+        name, _, parameter = coding.partition(";")
+        is_refused = re.fullmatch(r"\s*q\s*=\s*0(\.0{0,3})?\s*", parameter, re.IGNORECASE)
+        qualities[name.strip().lower()] = not is_refused
+    return qualities.get("gzip", qualities.get("*", False))
+
+
 def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:
     values = parameters.getlist(name)
     if not all(values):

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from time import monotonic, time  # bound here: a test may patch the module
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from smoketest.discovery import SmokeClass, Suite, collection_error, discover
 from smoketest.execution import Batch, Execution, Step, make_batches
 from smoketest.failures import describe, describe_thread, say
 from smoketest.isolation import ThreadIsolation, Waiting
+from smoketest.moments import utc
 from smoketest.results import Cut, Declaration, Outcome, Report, Result
 from smoketest.selection import Selection
 
@@ -463,12 +463,11 @@ def _test_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]:
 
 
 def _still_running(declaration: Declaration, since: float) -> Result:
-    moment = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Result(
         declaration=declaration,
         outcome=Outcome.TIMED_OUT,
         started_at=time(),
-        **say(f"still running since {moment}, so it was not started again"),
+        **say(f"still running since {utc(since)}, so it was not started again"),
     )
 
 

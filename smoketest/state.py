@@ -75,6 +75,8 @@ def open_state_folder(
 
 
 def _make(path: Path, *, parents: bool) -> None:
+    if path.is_dir():
+        return
     try:
         path.mkdir(mode=0o700, parents=parents, exist_ok=True)
     except OSError as error:

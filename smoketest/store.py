@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, sleep, time, time_ns
+from types import MappingProxyType
 from typing import Any
 
 from smoketest.locks import HostLock
@@ -34,6 +36,10 @@ SCHEMA_VERSION = 1
 KEPT_RUNS = 100
 KEPT_REPORTS = 5
 BUSY_TIMEOUT = 5.0
+#: Nanoseconds since the last change of a file after which its state tells of any other change.
+SETTLED_AFTER = 1_000_000_000
+
+_FilesState = tuple[tuple[int, ...], ...]
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -72,6 +78,7 @@ CREATE TABLE test_totals (
     PRIMARY KEY (test, outcome)
 ) WITHOUT ROWID;
 CREATE TABLE run_totals (result TEXT PRIMARY KEY, runs INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE renditions (name TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 
@@ -110,6 +117,29 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """An operator has stopped all runs on this host for a while."""
+
+    #: Unix time at which it ends by itself.
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The little that is asked at each scrape."""
+
+    #: False if what had been stored could not be read.
+    is_up: bool
+    #: Another number after each change of the results.
+    generation: int
+    #: Unix time at which the latest run of all tests began, whatever came of it.
+    last_attempt_at: float | None
+    #: The pause that goes on, if one does.
+    pause: Pause | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All that the store knows, at one moment."""
 
@@ -123,10 +153,21 @@ class Snapshot:
     tests: tuple[KnownTest, ...] = ()
 
 
+#: What is derived from a snapshot and kept with it, by name.
+Renderings = Mapping[str, Callable[[Snapshot], bytes]]
+NO_RENDERINGS: Renderings = MappingProxyType({})
+
+
 class ResultsStore(ABC):
-    """What is known of every test from its latest run, totals, and the latest runs."""
+    """What is known of every test from its latest run, totals, and the latest runs.
+
+    The `renderings` are made anew whenever results change, in the same transaction.
+    """
 
     is_shared: bool
+
+    def __init__(self, renderings: Renderings = NO_RENDERINGS) -> None:
+        self._renderings = renderings
 
     @abstractmethod
     def connect(self) -> Any:
@@ -137,10 +178,77 @@ class ResultsStore(ABC):
     def location(self) -> str:
         """Where it is, for messages."""
 
+    def begin(self, started_at: float) -> float | None:
+        """Note that a run of all tests begins, before it does. Raises `StoreError`.
+
+        Returns when the one before began, if its process ended in the middle of it: nobody has
+        recorded that, so it is counted as aborted here. The caller holds the run lock.
+        """
+        with self._transaction() as database:
+            lost = _facts(database).get("running_since")
+            if lost is not None:
+                _count_run(database, RunResult.ABORTED)
+                self._render(database)
+            _set_fact(database, "running_since", started_at)
+            _set_fact(database, "last_attempt_at", started_at)
+        return lost
+
     def record(self, report: Report) -> None:
         """Add a run. Raises `StoreError`."""
         with self._transaction() as database:
             _record(database, report)
+            self._render(database)
+
+    def status(self) -> Status:
+        """The little that may be asked often. Raises `StoreError`."""
+        facts = self._read_facts()
+        pause = None
+        if facts.get("paused_until", 0.0) > time():
+            pause = Pause(until=facts["paused_until"], reason=facts["pause_reason"])
+        return Status(
+            is_up=self.is_shared and "begun_anew" not in facts,
+            generation=facts.get("generation", 0),
+            last_attempt_at=facts.get("last_attempt_at"),
+            pause=pause,
+        )
+
+    def _read_facts(self) -> Mapping[str, Any]:
+        with self.connect() as database:
+            return _facts(database)
+
+    def pause(self, pause: Pause) -> None:
+        """Let no test run until then. Raises `StoreError`."""
+        with self._transaction() as database:
+            _set_fact(database, "paused_until", pause.until)
+            _set_fact(database, "pause_reason", pause.reason)
+
+    def resume(self) -> None:
+        """End the pause. Raises `StoreError`."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM facts WHERE name IN ('paused_until', 'pause_reason')")
+
+    def rendition(self, name: str) -> tuple[int, bytes]:
+        """One of the renderings, and the generation of the results that it shows.
+
+        It is made now if the process that recorded the latest results did not know of it. Raises
+        `StoreError`.
+        """
+        with self.connect() as database:
+            database.execute("BEGIN")
+            generation = _facts(database).get("generation", 0)
+            row = database.execute("SELECT body FROM renditions WHERE name = ?", [name]).fetchone()
+            if row is not None:
+                return generation, row[0]
+            return generation, self._renderings[name](_snapshot(database, is_shared=self.is_shared))
+
+    def _render(self, database: sqlite3.Connection) -> None:
+        snapshot = _snapshot(database, is_shared=self.is_shared)
+        database.execute("DELETE FROM renditions")
+        for name, render in self._renderings.items():
+            database.execute("INSERT INTO renditions VALUES (?, ?)", [name, render(snapshot)])
+        # No small number: a store that begins anew must not come to one that it had before.
+        generation = max(_facts(database).get("generation", 0) + 1, time_ns())
+        _set_fact(database, "generation", generation)
 
     def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
         """The newest report that says all that the selection asks for, narrowed to it.
@@ -191,9 +299,38 @@ class SharedStore(ResultsStore):
 
     is_shared = True
 
-    def __init__(self, folder: StateFolder) -> None:
+    def __init__(self, folder: StateFolder, renderings: Renderings = NO_RENDERINGS) -> None:
+        super().__init__(renderings)
         self._folder = folder
         self._path = folder.path / FILE_NAME
+        #: The facts, and the state of the files that they were read from.
+        self._remembered: tuple[_FilesState, Mapping[str, Any]] | None = None
+
+    def _read_facts(self) -> Mapping[str, Any]:
+        """Read them again only if a file of the store has changed: opening SQLite costs more."""
+        before = self._files_state()
+        if self._remembered is not None and self._remembered[0] == before:
+            return self._remembered[1]
+        facts = super()._read_facts()
+        changed_at = max((state[0] for state in before if state), default=0)
+        # Two changes within one tick of the file system's clock look like one.
+        if before == self._files_state() and changed_at < time_ns() - SETTLED_AFTER:
+            self._remembered = (before, facts)
+        return facts
+
+    def _files_state(self) -> _FilesState:
+        """Of the database and its write-ahead log; whoever reads makes an empty log for so long."""
+        states: list[tuple[int, ...]] = []
+        for path in (self._path, f"{self._path}-wal"):
+            try:
+                status = os.stat(path)  # noqa: PTH116 - at each scrape, and Path costs as much again
+            except OSError:
+                states.append(())
+                continue
+            changed_at = max(status.st_mtime_ns, status.st_ctime_ns)
+            state = (changed_at, status.st_size, status.st_ino, status.st_dev)
+            states.append(state if status.st_size else ())
+        return tuple(states)
 
     @property
     def location(self) -> str:
@@ -260,7 +397,7 @@ class SharedStore(ResultsStore):
                 aside,
             )
             with self._open() as database:
-                database.execute("INSERT INTO facts VALUES ('begun_anew', 1)")
+                _set_fact(database, "begun_anew", 1)
 
 
 class MemoryStore(ResultsStore):
@@ -269,7 +406,8 @@ class MemoryStore(ResultsStore):
     is_shared = False
     location = "the memory of this process"
 
-    def __init__(self) -> None:
+    def __init__(self, renderings: Renderings = NO_RENDERINGS) -> None:
+        super().__init__(renderings)
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
 
@@ -318,6 +456,21 @@ def _make_schema(database: sqlite3.Connection) -> None:
     database.execute("COMMIT")
 
 
+def _facts(database: sqlite3.Connection) -> dict[str, Any]:
+    return dict(database.execute("SELECT name, value FROM facts").fetchall())
+
+
+def _set_fact(database: sqlite3.Connection, name: str, value: float | str) -> None:
+    database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, value])
+
+
+def _count_run(database: sqlite3.Connection, result: RunResult) -> None:
+    database.execute(
+        "INSERT INTO run_totals VALUES (?, 1) ON CONFLICT (result) DO UPDATE SET runs = runs + 1",
+        [result],
+    )
+
+
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -347,15 +500,10 @@ def _record(database: sqlite3.Connection, report: Report) -> None:
         _forget_removed(database, report)
         database.execute("DELETE FROM facts WHERE name = 'begun_anew'")
         if report.passed:
-            database.execute(
-                "INSERT OR REPLACE INTO facts VALUES ('last_success_at', ?)", [report.finished_at]
-            )
+            _set_fact(database, "last_success_at", report.finished_at)
     if report.selection.is_everything:
-        database.execute(
-            "INSERT INTO run_totals VALUES (?, 1)"
-            " ON CONFLICT (result) DO UPDATE SET runs = runs + 1",
-            [report.result],
-        )
+        _count_run(database, report.result)
+        database.execute("DELETE FROM facts WHERE name = 'running_since'")
     _prune(database)
 
 
@@ -418,7 +566,7 @@ def _prune(database: sqlite3.Connection) -> None:
 
 
 def _snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
-    facts = dict(database.execute("SELECT name, value FROM facts").fetchall())
+    facts = _facts(database)
     totals: dict[str, dict[Outcome, int]] = {}
     for test, outcome, runs in database.execute("SELECT test, outcome, runs FROM test_totals"):
         totals.setdefault(test, {})[Outcome(outcome)] = runs

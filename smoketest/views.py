@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import lru_cache
+from time import time
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import reverse
 from django.views.generic import View
 
-from smoketest import assembly, metrics
+from smoketest import assembly, background, metrics
 from smoketest.conf import conf
 from smoketest.coordinator import (
     RETRY_AFTER,
@@ -21,19 +23,22 @@ from smoketest.coordinator import (
     BusyError,
     NothingSelectedError,
     NotStoredError,
+    PausedError,
+    is_due,
 )
 from smoketest.formats import json as json_format
 from smoketest.formats import text as text_format
+from smoketest.moments import utc
 from smoketest.query import (
     FORMATS,
     InvalidQueryError,
     Query,
     accepted_types,
+    accepts_gzip,
     parse_query,
     preferred_format,
 )
 from smoketest.state import StateError
-from smoketest.store import Snapshot, StoreError
 
 NO_TESTS = (
     "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
@@ -48,8 +53,8 @@ class EndpointView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        """A view that no transaction of ``ATOMIC_REQUESTS`` surrounds."""
-        view = super().as_view(**initkwargs)
+        """A view that needs neither a log-in nor a transaction of ``ATOMIC_REQUESTS``."""
+        view = login_not_required(super().as_view(**initkwargs))
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
         return view
@@ -80,45 +85,56 @@ class IndexView(EndpointView):
         except NotStoredError:
             message = "There is no stored result that is fresh enough. Ask without only-if-cached."
             return _problem(504, message, query.format)
+        except PausedError as error:
+            pause = error.pause
+            message = (
+                f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
+                " result is stored. manage.py smoketest --resume ends the pause."
+            )
+            return _unavailable(message, pause.until - time(), query.format)
         except (BusyError, StateError) as error:
             message = str(error) or "The smoke tests are running, and enough others wait for them."
-            response = _problem(503, f"{message} Ask again in {RETRY_AFTER} s.", query.format)
-            response["Retry-After"] = str(RETRY_AFTER)
-            return response
+            return _unavailable(message, RETRY_AFTER, query.format)
         return render(answer, query.format)
 
 
 class MetricsView(EndpointView):
-    """Shows what is known of the smoke tests to Prometheus; never runs one."""
+    """Shows what is known of the smoke tests to Prometheus; never runs one in the request."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         state = assembly.state()
-
-        def snapshot() -> Snapshot:
-            try:
-                return state.store.snapshot()
-            except StoreError:
-                return Snapshot(is_up=False, is_shared=False)
-
-        def context() -> metrics.Context:
-            return metrics.Context(
-                interval=conf.interval,
-                page_url=_page_url(),
-                release=conf.release,
-                abandoned_tests=state.abandoned.count(),
-            )
-
+        status = assembly.status(state.store)
+        interval = conf.interval
+        if (
+            conf.run_on_scrape
+            and interval is not None
+            and is_due(status, interval, is_shared=state.store.is_shared)
+        ):
+            background.start_if_due(assembly.coordinator(), interval)
         encoding = preferred_encoding(request)
-        body = metrics.expose(metrics.SmokeTestCollector(snapshot, context), encoding)
-        return _uncached(HttpResponse(body, content_type=encoding.content_type))
+        is_compressed = accepts_gzip(request)
+        body = state.exposition.render(
+            status, assembly.metrics_context(state, status), encoding, compressed=is_compressed
+        )
+        response = HttpResponse(body, content_type=encoding.content_type)
+        response["Content-Length"] = str(len(body))
+        response["Vary"] = "Accept, Accept-Encoding"
+        if is_compressed:
+            response["Content-Encoding"] = "gzip"
+        return _uncached(response)
 
 
 def render(answer: Answer, format_name: str) -> HttpResponse:
     """The answer in a format, a key of `smoketest.query.FORMATS`: 200 for PASS, 500 for FAIL."""
     if format_name == "json":
-        content = json_format.render(answer.report, age=answer.age, with_tracebacks=settings.DEBUG)
+        content = json_format.render(
+            answer.report,
+            age=answer.age,
+            with_tracebacks=settings.DEBUG,
+            pause=answer.pause,
+        )
     else:
-        content = text_format.render(answer.report)
+        content = text_format.render(answer.report, pause=answer.pause)
     response = _response(200 if answer.report.passed else 500, content, format_name)
     response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
     return response
@@ -126,6 +142,14 @@ def render(answer: Answer, format_name: str) -> HttpResponse:
 
 def preferred_encoding(request: HttpRequest) -> metrics.Encoding:
     """The exposition format that ``Accept`` prefers: OpenMetrics 1.0, else text 0.0.4."""
+    return _encoding_for(request.META.get("HTTP_ACCEPT", ""))
+
+
+@lru_cache(maxsize=64)
+def _encoding_for(accept: str) -> metrics.Encoding:
+    """Remembered, as every scrape says the same, and at length."""
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT"] = accept
     for accepted in accepted_types(request):
         version = accepted.params.get("version", "")
         match (accepted.main_type, accepted.sub_type):
@@ -150,6 +174,13 @@ def _problem(status: int, message: str, format_name: str) -> HttpResponse:
     return _response(status, content, format_name)
 
 
+def _unavailable(message: str, retry_after: float, format_name: str) -> HttpResponse:
+    seconds = max(1, math.ceil(retry_after))
+    response = _problem(503, f"{message} Ask again in {seconds} s.", format_name)
+    response["Retry-After"] = str(seconds)
+    return response
+
+
 def _response(status: int, content: str, format_name: str) -> HttpResponse:
     response = HttpResponse(
         content, status=status, content_type=f"{FORMATS[format_name]}; charset=utf-8"
@@ -163,9 +194,6 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:
-    response["Cache-Control"] = "no-store"
+    # Django's own cache of a whole site heeds "private" alone.
+    response["Cache-Control"] = "no-store, private"
     return response
-
-
-def _page_url() -> str:
-    return conf.public_url.rstrip("/") + reverse("smoketest:smoketest") if conf.public_url else ""

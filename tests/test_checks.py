@@ -56,6 +56,8 @@ def test_check__nothing_set(store: SharedStore) -> None:
         ("SMOKETEST_STATE_DIR", "smoketest.E009"),
         ("SMOKETEST_PUBLIC_URL", "smoketest.E010"),
         ("SMOKETEST_RELEASE", "smoketest.E011"),
+        ("SMOKETEST_RUN_ON_SCRAPE", "smoketest.E012"),
+        ("SMOKETEST_DJANGO_PROMETHEUS", "smoketest.E013"),
     ],
 )
 def test_check_settings__wrong_value(name: str, check_id: str, settings: Any) -> None:

@@ -25,6 +25,7 @@ SECONDS = "a number of seconds, more than 0"
 NO_SECONDS = (True, False, "5", [5], math.nan, math.inf, -math.inf, 5j)
 NO_POSITIVE_SECONDS = (None, 0, 0.0, -1, *NO_SECONDS)
 
+BOOLEANS = ((True, False), (None, 0, 1, "True", "no"))
 CASES = {
     "SMOKETEST_SKIP_APPS": Case(
         "skip_apps",
@@ -72,6 +73,8 @@ CASES = {
         ("", "http://localhost:8000", "https://example.com/site/"),
         ("example.com", "//example.com", "ftp://example.com", " https://x", None, b"http://x", 5),
     ),
+    "SMOKETEST_RUN_ON_SCRAPE": Case("run_on_scrape", True, "True or False", *BOOLEANS),
+    "SMOKETEST_DJANGO_PROMETHEUS": Case("django_prometheus", False, "True or False", *BOOLEANS),
     "SMOKETEST_RELEASE": Case(
         "release", "", "a string", ("", "1.2.3", "\N{ROCKET}"), (None, 5, 1.2, b"1.2.3", ("1",))
     ),

@@ -336,7 +336,7 @@ def test_answer__every_is_overruled(folder: StateFolder, install: Install) -> No
     for report in (
         coordinator.answer(EVERYTHING, NO_CACHE).report,
         coordinator.answer(named, DEFAULT).report,
-        coordinator.run(EVERYTHING, wait=1),
+        coordinator.run(EVERYTHING, wait=1).report,
     ):
         assert outcome_of(report, "dear") == (Outcome.PASSED, False)
 
@@ -372,7 +372,7 @@ def test_run__store_fails(
     database = folder.path / "results.sqlite3"
     database.unlink()
     database.mkdir()
-    assert coordinator.run(EVERYTHING, wait=1).passed
+    assert coordinator.run(EVERYTHING, wait=1).report.passed
     assert coordinator.answer(EVERYTHING, DEFAULT).age == 0
     assert "The results store failed" in caplog.text
 
@@ -398,7 +398,7 @@ def test_run__tells_the_rest_of_the_site(
 
     run_finished.connect(receive)
     try:
-        report = make(folder).run(EVERYTHING, wait=1)
+        report = make(folder).run(EVERYTHING, wait=1).report
     finally:
         run_finished.disconnect(receive)
     assert received == [report]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path, reverse
@@ -18,6 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from smoketest import assembly
 from smoketest.locks import HostLock
+from smoketest.moments import utc
+from smoketest.store import Pause
 from smoketest.views import IndexView
 from tests.conftest import Apps
 
@@ -79,7 +88,7 @@ def test_index__passes(site: Site) -> None:
     response = site(PASSES).get("/smoketest/")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Cache-Control"] == "no-store, private"
     assert response.headers["Vary"] == "Accept"
     assert response.headers["Age"] == "0"
     assert response.text.startswith("PASS\ntest classes: 1\ntests run: 2\ntests passed: 2\n")
@@ -312,7 +321,7 @@ def test_index__asgi_subclass(site: Site) -> None:
 
 def test_metrics__before_any_run(site: Site) -> None:
     """200 and what is known: nothing has run, and the store works."""
-    response = site(PASSES).get("/smoketest/metrics")
+    response = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False).get("/smoketest/metrics")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = {family.name for family in text_string_to_metric_families(response.text)}
@@ -374,3 +383,344 @@ def test_metrics__store_cannot_be_read(site: Site, tmp_path: Path) -> None:
     response = client.get("/smoketest/metrics")
     assert response.status_code == 200
     assert "smoketest_results_store_up 0.0" in response.text
+
+
+# Runs that scrapes start.
+
+SLEEPS = """
+class T(SmokeTest):
+    def test_slow(self):
+        time.sleep(1)
+"""
+
+
+def settle() -> None:
+    """Wait for the run in the background to end, if there is one."""
+    for thread in threading.enumerate():
+        if thread.name == "smoketest-background":
+            thread.join(20)
+
+
+@pytest.fixture(autouse=True)
+def no_run_outlives_its_site(site: Site) -> Iterator[None]:  # noqa: ARG001 - ends before it
+    """What a scrape has started ends before the site does."""
+    yield
+    settle()
+
+
+def test_metrics__scrape_starts_a_run(site: Site) -> None:
+    """A scrape starts the run that is due, without waiting for it; the next ones start none."""
+    client = site(SLEEPS)
+    for _ in range(3):
+        began = time.monotonic()
+        response = client.get("/smoketest/metrics")
+        assert time.monotonic() - began < 0.3
+        assert response.status_code == 200
+        assert 'smoketest_runs_total{result="passed"} 0.0' in response.text
+    settle()
+    text = client.get("/smoketest/metrics").text
+    settle()
+    assert 'smoketest_runs_total{result="passed"} 1.0' in text
+    assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
+    assert "smoketest_last_run_success 1.0" in text
+
+
+def test_index__waits_for_the_run_of_a_scrape(site: Site) -> None:
+    """Who asks while such a run goes on gets its report, not another run."""
+    client = site(SLEEPS)
+    client.get("/smoketest/metrics")
+    time.sleep(0.3)
+    response = client.get("/smoketest/?format=json")
+    assert response.status_code == 200
+    assert response.json()["tests_passed"] == 1
+    settle()
+    assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
+
+
+@pytest.mark.parametrize(
+    "smoke", [FAILS, "raise ValueError", "", None], ids=["fails", "import", "empty", "none"]
+)
+def test_metrics__ok_whatever_the_tests_do(site: Site, smoke: str | None) -> None:
+    """Prometheus drops the body of any answer but 200: the metrics are always 200."""
+    client = site(smoke)
+    for _ in range(2):
+        response = client.get("/smoketest/metrics")
+        settle()
+        assert response.status_code == 200
+        assert "smoketest_results_store_up 1.0" in response.text
+        assert response.headers["Cache-Control"] == "no-store, private"
+
+
+def test_metrics__abandoned_tests_cannot_be_counted(site: Site, tmp_path: Path) -> None:
+    """200 also where one file among the state is not what it should be."""
+    client = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False)
+    client.get("/smoketest/")
+    (tmp_path / "state" / "abandoned-00.json").touch()
+    (tmp_path / "state" / "abandoned-00.lock").mkdir()
+    response = client.get("/smoketest/metrics")
+    assert response.status_code == 200
+    assert "smoketest_last_run_success 1.0" in response.text
+
+
+def get_below_a_prefix(path: str) -> str:
+    """What a server answers that has mounted the site at /shop."""
+    environ: dict[str, Any] = {"SCRIPT_NAME": "/shop", "PATH_INFO": path, "HTTP_HOST": "testserver"}
+    setup_testing_defaults(environ)
+    response = WSGIHandler()(environ, lambda *_: lambda _: None)
+    try:
+        return b"".join(response).decode()
+    finally:
+        response.close()
+
+
+def test_metrics__address_below_a_prefix(site: Site) -> None:
+    """The address of a test is the same whether a request or a scrape made it run."""
+    site(PASSES, SMOKETEST_PUBLIC_URL="https://shop.example", SMOKETEST_INTERVAL=0.001)
+
+    def addresses() -> set[str]:
+        """What is known, without a run."""
+        with override_settings(SMOKETEST_RUN_ON_SCRAPE=False):
+            text = get_below_a_prefix("/smoketest/metrics")
+        return set(re.findall(r'smoketest_test_info{.*,url="(.*?)\?', text))
+
+    assert get_below_a_prefix("/smoketest/").startswith("PASS")
+    by_request = addresses()
+    get_below_a_prefix("/smoketest/metrics")
+    settle()
+    by_scrape = addresses()
+    assert len(by_request) == 1
+    assert by_scrape == by_request
+
+
+# Compression.
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_compressed"),
+    [
+        ("gzip", True),
+        ("GZip", True),
+        ("br;q=1.0, gzip;q=0.5", True),
+        ("gzip ; q=0.001", True),
+        ("deflate,gzip", True),
+        ("*", True),
+        ("*;q=0, gzip", True),
+        (None, False),
+        ("", False),
+        ("br, zstd", False),
+        ("gzipped", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0", False),
+        ("gzip;q=0.", False),
+        ("gzip;q=0.000", False),
+        ("gzip;Q=0", False),
+        ("gzip;q=0, *", False),
+        ("*;q=0", False),
+        (";;,=", False),
+    ],
+)
+def test_metrics__compressed_by_accept_encoding(
+    site: Site, accept: str, accept_encoding: str | None, is_compressed: bool
+) -> None:
+    """gzip for those who accept it, the same page; caches are told what it depends on."""
+    client = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False)
+    client.get("/smoketest/")
+    plain = client.get("/smoketest/metrics", headers={"accept": accept})
+    headers = {"accept": accept}
+    if accept_encoding is not None:
+        headers["accept-encoding"] = accept_encoding
+    response = client.get("/smoketest/metrics", headers=headers)
+    assert response.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
+    content = gzip.decompress(response.content) if is_compressed else response.content
+    assert content == plain.content
+    for either in (plain, response):
+        assert either.headers["Vary"] == "Accept, Accept-Encoding"
+    assert response.headers["Content-Type"] == plain.headers["Content-Type"]
+
+
+def test_metrics__compressed_without_a_store(site: Site, tmp_path: Path) -> None:
+    """What there is without a store is compressed as well."""
+    client = site(PASSES)
+    client.get("/smoketest/")
+    (tmp_path / "state" / "results.sqlite3").unlink()
+    (tmp_path / "state" / "results.sqlite3").mkdir()
+    response = client.get("/smoketest/metrics", headers={"accept-encoding": "gzip"})
+    assert response.status_code == 200
+    assert b"smoketest_results_store_up 0.0" in gzip.decompress(response.content)
+
+
+# The pause.
+
+
+def pause(seconds: float = 600) -> str:
+    """Pause the runs; the line that answers have then."""
+    until = time.time() + seconds
+    assembly.state().store.pause(Pause(until=until, reason="moving the database"))
+    return f"paused until {utc(until)}: moving the database"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {}),
+        ("max_age=0", {}),
+        ("", {"cache-control": "no-cache"}),
+        ("", {"cache-control": "max-age=0"}),
+        ("only_if_cached=1", {}),
+    ],
+)
+def test_index__paused(site: Site, query: str, headers: dict[str, str]) -> None:
+    """While the runs are paused everybody gets the latest stored result, which says so."""
+    client = site(FAILS)
+    started_at = client.get("/smoketest/?format=json").json()["started_at"]
+    assert "paused" not in client.get("/smoketest/").text
+    line = pause()
+    time.sleep(0.02)
+    text = client.get(f"/smoketest/?{query}", headers=headers)
+    assert text.status_code == 500
+    assert line in text.text.splitlines()
+    assert text.text.startswith("FAIL\n")
+    assert text.headers["Age"] == "1"
+    answer = client.get(f"/smoketest/?format=json&{query}", headers=headers)
+    assert answer.status_code == 500
+    assert answer.json()["started_at"] == started_at
+    assert answer.json()["paused"]["reason"] == "moving the database"
+    until = datetime.fromisoformat(answer.json()["paused"]["until"]).timestamp()
+    assert 590 < until - time.time() < 600
+    assembly.state().store.resume()
+    resumed = client.get("/smoketest/?format=json&max_age=0").json()
+    assert resumed["paused"] is None
+    assert resumed["started_at"] > started_at
+
+
+def test_index__paused_with_a_filter(site: Site) -> None:
+    """The stored result is narrowed to what was asked for, as ever."""
+    client = site(FAILS)
+    client.get("/smoketest/")
+    line = pause()
+    response = client.get("/smoketest/?test=app0.smoke.T.test_good")
+    assert response.status_code == 200
+    assert response.text.startswith("PASS\ntest classes: 1\ntests run: 1\n")
+    assert line in response.text
+
+
+@pytest.mark.parametrize("format_name", ["text", "json"])
+def test_index__paused_and_nothing_stored(site: Site, format_name: str) -> None:
+    """503 says until when, why, and how to end it."""
+    client = site(PASSES)
+    line = pause()
+    response = client.get(
+        f"/smoketest/?format={format_name}", headers={"cache-control": "no-cache"}
+    )
+    assert response.status_code == 503
+    assert 590 < int(response.headers["Retry-After"]) <= 600
+    until = line.removeprefix("paused until ").partition(": ")[0]
+    for part in (until, "moving the database", "--resume"):
+        assert part in response.text
+    assert client.get("/smoketest/metrics").status_code == 200
+
+
+def test_metrics__paused(site: Site) -> None:
+    """A scrape during a pause starts nothing and tells of the pause; a pause ends by itself."""
+    client = site(PASSES)
+    pause(0.5)
+    text = client.get("/smoketest/metrics").text
+    settle()
+    assert "smoketest_paused 1.0" in text
+    assert 'smoketest_runs_total{result="passed"} 0.0' in client.get("/smoketest/metrics").text
+    time.sleep(0.5)
+    assert "smoketest_paused 0.0" in client.get("/smoketest/metrics").text
+    settle()
+    assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
+
+
+# Under the middleware of a site.
+
+
+def other_page(_: HttpRequest) -> HttpResponse:
+    """Any page of the site: long enough to be compressed, and never twice the same."""
+    return HttpResponse(f"{time.time_ns()}" * 100)
+
+
+urlpatterns.append(path("other/", other_page))
+
+
+def test_endpoints__log_in_is_required(site: Site) -> None:
+    """A site that lets nobody in without a log-in does not redirect those who monitor it."""
+    client = site(PASSES)
+    with override_settings(
+        ROOT_URLCONF=__name__,
+        INSTALLED_APPS=[
+            *settings.INSTALLED_APPS,
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+        ],
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+        LOGIN_URL="/login/",
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        ],
+    ):
+        assert client.get("/other/").headers["Location"] == "/login/?next=/other/"
+        assert client.get("/smoketest/metrics").status_code == 200
+        assert client.get("/smoketest/").status_code == 200
+        settle()
+
+
+def test_endpoints__site_is_cached(site: Site) -> None:
+    """Django's cache of a whole site, whatever its age, never answers for the endpoints."""
+    client = site(
+        PASSES,
+        ROOT_URLCONF=__name__,
+        SMOKETEST_RUN_ON_SCRAPE=False,
+        CACHE_MIDDLEWARE_SECONDS=600,
+        CACHES={
+            "default": {
+                "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+                "LOCATION": "test_endpoints__site_is_cached",
+            }
+        },
+        MIDDLEWARE=[
+            "django.middleware.cache.UpdateCacheMiddleware",
+            "django.middleware.common.CommonMiddleware",
+            "django.middleware.cache.FetchFromCacheMiddleware",
+        ],
+    )
+    assert client.get("/other/").content == client.get("/other/").content
+    started = {
+        client.get("/smoketest/?max_age=0&format=json").json()["started_at"] for _ in range(3)
+    }
+    assert len(started) == 3
+    for number in (4, 5):
+        client.get("/smoketest/?max_age=0")
+        line = f'smoketest_runs_total{{result="passed"}} {number}.0'
+        assert line in client.get("/smoketest/metrics").text
+        zipped = client.get("/smoketest/metrics", headers={"accept-encoding": "gzip"})
+        assert line in gzip.decompress(zipped.content).decode()
+
+
+def test_metrics__site_is_compressed(site: Site) -> None:
+    """Django's compression of a whole site leaves what is compressed already alone."""
+    client = site(
+        PASSES,
+        ROOT_URLCONF=__name__,
+        SMOKETEST_RUN_ON_SCRAPE=False,
+        MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"],
+    )
+    client.get("/smoketest/")
+    zipped = {"accept-encoding": "gzip"}
+    assert client.get("/other/", headers=zipped).headers["Content-Encoding"] == "gzip"
+    plain = client.get("/smoketest/metrics")
+    response = client.get("/smoketest/metrics", headers=zipped)
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(response.content) == plain.content
+    assert "Content-Encoding" not in plain.headers
+    for either in (plain, response):
+        assert either.headers["Vary"] == "Accept, Accept-Encoding"
+    index = client.get("/smoketest/?format=json", headers=zipped)
+    assert index.status_code == 200
+    assert json.loads(gzip.decompress(index.content))["status"] == "PASS"

@@ -132,7 +132,7 @@ SMOKETEST_RUN_TIMEOUT = seconds("EXAMPLE_RUN_TIMEOUT", 25)
 SMOKETEST_MAX_AGE = seconds("EXAMPLE_MAX_AGE", 5)
 # How often a full run is expected. Scrapes of /smoketest/metrics start one when it is due, and
 # an alert fires if there is none.
-SMOKETEST_INTERVAL = 60
+SMOKETEST_INTERVAL = seconds("EXAMPLE_INTERVAL", 60)
 # How many test classes run at the same time.
 SMOKETEST_WORKERS = 4
 # Where the results are kept. All processes of the site on this host share the folder.

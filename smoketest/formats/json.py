@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from smoketest.formats.counts import count, errored_lines, failed_lines, warning_lines
+from smoketest.moments import iso
 from smoketest.results import Report, Result
+from smoketest.store import Pause
 
 
-def render(report: Report, *, age: float, with_tracebacks: bool) -> str:
+def render(report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None) -> str:
     """`age` is how many seconds ago the run ended."""
     counts = count(report)
     return json.dumps(
@@ -31,10 +32,11 @@ def render(report: Report, *, age: float, with_tracebacks: bool) -> str:
             "results": [
                 _result(result, with_traceback=with_tracebacks) for result in report.results
             ],
-            "started_at": _moment(report.started_at),
+            "started_at": iso(report.started_at),
             "cut_short_by": report.cut.value or None,
             "release": report.release,
             "age": round(age, 3),
+            "paused": {"until": iso(pause.until), "reason": pause.reason} if pause else None,
         }
     )
 
@@ -49,7 +51,7 @@ def _result(result: Result, *, with_traceback: bool) -> dict[str, Any]:
         "severity": declared.severity,
         "app": declared.app,
         "exception": result.exception,
-        "started_at": _moment(result.started_at),
+        "started_at": iso(result.started_at),
         "carried": result.carried,
         "description": declared.description,
         "maintainer": declared.maintainer,
@@ -60,7 +62,3 @@ def _result(result: Result, *, with_traceback: bool) -> dict[str, Any]:
         "every": declared.every,
     }
     return {**values, "traceback": result.traceback} if with_traceback else values
-
-
-def _moment(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")

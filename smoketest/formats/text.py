@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from smoketest.formats.counts import count, errored_lines, failed_lines
+from smoketest.moments import utc
 from smoketest.results import Report
+from smoketest.store import Pause
 
 
-def render(report: Report) -> str:
+def render(report: Report, *, pause: Pause | None = None) -> str:
     counts = count(report)
     lines = [
         report.status,
@@ -20,6 +22,8 @@ def render(report: Report) -> str:
         lines.append(f"tests skipped: {counts.skipped}")
     if counts.not_run:
         lines.append(f"tests not run: {counts.not_run}")
+    if pause:
+        lines.append(f"paused until {utc(pause.until)}: {pause.reason}")
     if report.warnings:
         lines.append(f"warnings: {len(report.warnings)}")
     lines.append(f"time: {report.duration * 1000:f}ms")

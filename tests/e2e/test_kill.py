@@ -40,7 +40,9 @@ while True:
 @pytest.fixture(scope="module")
 def site() -> Iterator[ExampleSite]:
     """A site whose suite takes long enough to be hit in the middle."""
-    with ExampleSite(gunicorn(workers=WORKERS), EXAMPLE_SLEEP=str(SUITE)) as site:
+    with ExampleSite(
+        gunicorn(workers=WORKERS), EXAMPLE_SLEEP=str(SUITE), EXAMPLE_INTERVAL="3600"
+    ) as site:
         site.wait_for_workers(WORKERS)
         site.run_tests()
         yield site

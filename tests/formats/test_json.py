@@ -25,7 +25,7 @@ from tests.builders import (
 #: What follows the results of every report here.
 TAIL = (
     '], "started_at": "2026-02-01T12:00:00.500+00:00", "cut_short_by": null, "release": "", '
-    '"age": 0.0}'
+    '"age": 0.0, "paused": null}'
 )
 
 #: What follows the severity of every test here.

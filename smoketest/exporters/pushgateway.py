@@ -1,0 +1,63 @@
+"""A push to a Pushgateway, for hosts that nothing can scrape.
+
+https://prometheus.io/docs/practices/pushing/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from http.client import HTTPException
+from urllib.error import HTTPError
+
+from prometheus_client import CollectorRegistry, push_to_gateway
+from prometheus_client.exposition import basic_auth_handler, default_handler
+from prometheus_client.registry import Collector
+
+from smoketest.exporters.errors import ExportError
+
+TIMEOUT = 10.0
+
+
+def push(
+    url: str,
+    collector: Collector,
+    *,
+    job: str,
+    grouping_key: Mapping[str, str],
+    username: str = "",
+    password: str = "",
+) -> None:
+    """Replace all metrics of the job and grouping key. Raises `ExportError`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    handler: Callable[..., Callable[[], None]] = default_handler
+    if username:
+        handler = partial(basic_auth_handler, username=username, password=password)
+    where = _without_secrets(url)
+    if "@" in url.partition("?")[0]:
+        msg = (
+            f"The address of the Pushgateway at {where} holds a user. Give the user by"
+            " --pushgateway-user and the password by SMOKETEST_PUSHGATEWAY_PASSWORD."
+        )
+        raise ExportError(msg)
+    try:
+        push_to_gateway(
+            url, job, registry, grouping_key=dict(grouping_key), timeout=TIMEOUT, handler=handler
+        )
+    except HTTPError as error:
+        with error:
+            body = error.read(500).decode(errors="replace").strip()
+        msg = f"The Pushgateway at {where} answered {error.code}: {body or error.reason}."
+        raise ExportError(msg) from error
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        msg = f"The Pushgateway at {where} cannot be reached: {reason}. Look at the address."
+        raise ExportError(msg) from error
+
+
+def _without_secrets(url: str) -> str:
+    """The address without user and query, even where it is too malformed to be parsed."""
+    scheme, separator, rest = url.rpartition("://")
+    rest = rest.partition("?")[0].partition("#")[0]
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

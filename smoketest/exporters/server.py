@@ -1,0 +1,85 @@
+"""A small server of the metrics alone, for hosts whose site Prometheus cannot scrape."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
+
+from smoketest.exporters.errors import ExportError
+
+#: Seconds that a client may be silent, and that the end of the server may take.
+CLIENT_TIMEOUT = 10.0
+POLL_SECONDS = 0.1
+
+
+class _Server(ThreadingWSGIServer):
+    """Shakes hands in the thread of each request: a silent client holds up nobody else."""
+
+    tls: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(CLIENT_TIMEOUT)
+        if self.tls is not None:
+            try:
+                request = self.tls.wrap_socket(request, server_side=True)
+            except OSError:
+                return
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
+        """Scrapes are nothing to tell of."""
+
+
+@contextmanager
+def serving(
+    host: str, port: int, collector: Collector, certificate: Path | None, key: Path | None
+) -> Iterator[None]:
+    """Serve ``/metrics`` while the body runs, over TLS with a certificate and key.
+
+    Raises `ExportError`.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    tls = None if certificate is None else _load_certificate(certificate, key)
+    try:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        attributes = {"address_family": address[0], "tls": tls}
+        server_class: type[_Server] = type("Server", (_Server,), attributes)
+        app = make_wsgi_app(registry)
+        server = make_server(host, port, app, server_class, _SilentHandler)
+    except OSError as error:
+        msg = f"The metrics cannot be served on {host}:{port}: {error}."
+        raise ExportError(msg) from error
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _load_certificate(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"The certificate {certificate} and the key {key} cannot be used: {error}."
+        raise ExportError(msg) from error
+    return context

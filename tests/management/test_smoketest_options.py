@@ -1,0 +1,819 @@
+"""Every option of ``manage.py smoketest``, alone and together, and regular runs for real."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from smoketest import assembly
+from smoketest.durations import parse_duration
+from smoketest.management.commands.smoketest import PASSWORD_VARIABLE, Command
+from tests.conftest import IMPORTS, Apps
+from tests.servers.client import get
+from tests.servers.exposition import Exposition
+from tests.servers.processes import free_port, is_alive, wait_for
+from tests.servers.prometheus import Prometheus
+from tests.servers.pushgateway import Pushgateway
+from tests.servers.services import require
+from tests.servers.site import ROOT, clean_environment
+
+PASSES = """
+class T(SmokeTest):
+    def test_it(self):
+        pass
+"""
+FAILS = PASSES.replace("pass", "self.fail('x')")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+# One process
+
+
+@pytest.fixture
+def run(apps: Apps, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command as the shell does: its exit code, output and errors.
+
+    The site has one smoke module, and its results in `tmp_path / "state"`.
+    """
+
+    def run(*arguments: str, smoke: str = PASSES, **settings: Any) -> tuple[int, str, str]:
+        if not apps.names:
+            apps.add(smoke)
+        changes = {"SMOKETEST_STATE_DIR": tmp_path / "state", **settings}
+        with override_settings(INSTALLED_APPS=["smoketest", *apps.names], **changes):
+            try:
+                Command().run_from_argv(["manage.py", "smoketest", *arguments])
+            except SystemExit as end:
+                code = end.code
+            else:
+                code = 0
+        output = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Callable[[], int]:
+    """How often the test of `COUNTS` has run."""
+    path = tmp_path / "ran"
+    path.touch()
+    return lambda: len(path.read_text())
+
+
+def counting(tmp_path: Path, *, options: str = "") -> str:
+    """A smoke module whose test writes down that it ran."""
+    return f"""
+class T(SmokeTest):
+    {options or "pass"}
+    def test_it(self):
+        with open({str(tmp_path / "ran")!r}, "a") as file:
+            file.write("x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("1.5h", 5400),
+        ("0.25", 0.25),
+        (" 5s ", 5),
+    ],
+)
+def test_duration(text: str, seconds: float) -> None:
+    """A number, and s, m, h or d; seconds without one."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-5s", "soon", "5x", "1h30m", "1e3", "inf", "nan", "5 5", ".s", "٣ s"]
+)
+def test_duration__wrong(text: str) -> None:
+    """Anything else is refused, with what is allowed."""
+    with pytest.raises(ValueError, match=r"write a number and s, m, h or d, such as 90s or 30m"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--every", "soon"], "--every: 'soon' is no duration; write a number and s, m, h or d"),
+        (["--every", "0"], "'0' is no duration"),
+        (["--every=-5s"], "'-5s' is no duration"),
+        (["--every"], "--every: expected one argument"),
+        (["--pause", "long", "--reason", "x"], "--pause: 'long' is no duration"),
+        (["--grouping", "web-1"], "'web-1' is not KEY=VALUE, such as instance=worker-1"),
+        (["--grouping", "=web-1"], "is not KEY=VALUE"),
+        (["--grouping", "instance="], "is not KEY=VALUE"),
+        (["--every", "60s", "--serve", "0"], "'0' is no [HOST:]PORT, such as 9100 or 127.0.0.1"),
+        (["--every", "60s", "--serve", "65536"], "is no [HOST:]PORT"),
+        (["--every", "60s", "--serve", "localhost"], "is no [HOST:]PORT"),
+        (["--every", "60s", "--serve", "localhost:"], "is no [HOST:]PORT"),
+        (["--every", "60s", "--serve", "http://localhost:9100/"], "is no [HOST:]PORT"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_wrong_value(run: Run, arguments: list[str], message: str) -> None:
+    """Exit code 2, and what is allowed."""
+    code, stdout, stderr = run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--serve", "9100"], "--serve needs --every, which says how often to run: --every 60s"),
+        (["--every", "60s", "--serve", "9100", "--certificate", "c.pem"], "--key go together"),
+        (["--every", "60s", "--serve", "9100", "--key", "k.pem"], "--certificate and --key go tog"),
+        (["--every", "60s", "--certificate", "c.pem", "--key", "k.pem"], "go with --serve"),
+        (["--certificate", "c.pem", "--key", "k.pem"], "go with --serve"),
+        (["--reason", "x"], "--reason goes with --pause"),
+        (["--resume", "--reason", "x"], "--reason goes with --pause"),
+        (["--pause", "30m"], '--pause needs a --reason, which everybody will see: --reason "'),
+        (["--pause", "30m", "--reason", ""], "--pause needs a --reason"),
+        (["--pause", "30m", "--reason", "x", "--resume"], "--pause or --resume, not both"),
+        # What would be ignored in silence.
+        (["--pause", "30m", "--reason", "x", "--every", "60s"], "--pause"),
+        (["--pause", "30m", "--reason", "x", "--textfile", "x.prom"], "--pause"),
+        (["--resume", "--every", "60s"], "--resume"),
+        (["--resume", "--pushgateway", "localhost:9091"], "--resume"),
+        (["--grouping", "a=b"], "--pushgateway"),
+        (["--pushgateway-user", "shop"], "--pushgateway"),
+        (["--job", "nightly"], "--pushgateway"),
+    ],
+)
+def test_wrong_combination(
+    run: Run, tmp_path: Path, ran: Callable[[], int], arguments: list[str], message: str
+) -> None:
+    """Exit code 2 and what to write instead; nothing runs, and nothing is paused."""
+    code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert "Traceback" not in stderr
+    assert ran() == 0
+    with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
+        assert assembly.state().store.status().pause is None
+
+
+def test_textfile(run: Run, tmp_path: Path) -> None:
+    """The file holds this run, and the exit code is that of the run."""
+    path = tmp_path / "smoketest.prom"
+    code, stdout, _ = run("--textfile", str(path), smoke=FAILS)
+    assert code == 1
+    assert stdout.startswith("FAIL\n")
+    exposition = Exposition(path.read_text())
+    assert exposition.value("smoketest_last_run_success") == 0
+    assert exposition.value("smoketest_test_success", test="app0.smoke.T.test_it") == 0
+    assert exposition.value("smoketest_results_store_up") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smoketest.txt", "does not end in .prom: node_exporter would not read it."),
+        ("missing/smoketest.prom", "cannot be written: No such file or directory. Give the path"),
+    ],
+)
+def test_textfile__cannot_be_written(run: Run, tmp_path: Path, name: str, message: str) -> None:
+    """Exit code 2 and what to do; the report is printed all the same."""
+    code, stdout, stderr = run("--textfile", str(tmp_path / name))
+    assert code == 2
+    assert stdout.startswith("PASS\n")
+    assert message in stderr
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Pushgateway]:
+    """A real Pushgateway."""
+    with Pushgateway() as gateway:
+        yield gateway
+
+
+def test_pushgateway(run: Run, gateway: Pushgateway) -> None:
+    """Without other options the job is smoketest, and the instance this host."""
+    code, _, _ = run("--pushgateway", gateway.url)
+    assert code == 0
+    seen = gateway.metrics()
+    labels = {"job": "smoketest", "instance": socket.gethostname()}
+    assert seen.value("smoketest_last_run_success", **labels) == 1
+    assert seen.value("smoketest_test_success", test="app0.smoke.T.test_it", **labels) == 1
+
+
+def test_pushgateway__job_and_grouping(run: Run, gateway: Pushgateway) -> None:
+    """--job and every --grouping become labels, and the default instance goes."""
+    run(
+        "--pushgateway", gateway.url, "--job", "nightly",
+        "--grouping", "region=eu=west", "--grouping", "host=a b/c",
+    )  # fmt: skip
+    ((_, labels),) = gateway.metrics().matching("smoketest_last_run_success", job="nightly")
+    # A Pushgateway shows an instance that is not in the grouping key as an empty one.
+    assert {(key, value) for key, value in labels if value} == {
+        ("job", "nightly"),
+        ("region", "eu=west"),
+        ("host", "a b/c"),
+    }
+
+
+def test_pushgateway__user(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user is an option, the password a variable of the environment."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append(self.headers["Authorization"])
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server
+            """Nothing."""
+
+    monkeypatch.setenv(PASSWORD_VARIABLE, "hunter2")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            code, stdout, stderr = run("--pushgateway", address, "--pushgateway-user", "shop")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert code == 0
+    assert seen == ["Basic c2hvcDpodW50ZXIy"]
+    assert "hunter2" not in stdout + stderr
+
+
+def test_pushgateway__is_down(run: Run) -> None:
+    """Exit code 2 and which address to look at; the report is printed all the same."""
+    address = f"http://127.0.0.1:{free_port()}"
+    code, stdout, stderr = run("--pushgateway", address)
+    assert code == 2
+    assert stdout.startswith("PASS\n")
+    assert f"The Pushgateway at {address} cannot be reached" in stderr
+
+
+def test_both_exports(run: Run, gateway: Pushgateway, tmp_path: Path) -> None:
+    """A run can hand on its results in more than one way."""
+    path = tmp_path / "smoketest.prom"
+    run("--textfile", str(path), "--pushgateway", gateway.url, "--job", "both")
+    finished = Exposition(path.read_text()).value("smoketest_last_run_timestamp_seconds")
+    assert gateway.metrics().value("smoketest_last_run_timestamp_seconds", job="both") == finished
+
+
+def test_every_of_a_test__is_no_matter_for_a_single_run(
+    run: Run, tmp_path: Path, ran: Callable[[], int]
+) -> None:
+    """Who runs the command wants to know now."""
+    for _ in range(2):
+        run(smoke=counting(tmp_path, options="every = 3600"))
+    assert ran() == 2
+
+
+def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
+    """A pause says until when, and a run meanwhile shows the latest results, and why."""
+    assert run(smoke=counting(tmp_path))[0] == 0
+    before = time.time()
+    code, stdout, _ = run("--pause", "30m", "--reason", "moving the database")
+    assert code == 0
+    assert re.fullmatch(r"No smoke test runs on this host until [\d-]+ [\d:]+ UTC\.\n", stdout)
+    with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
+        pause = assembly.state().store.status().pause
+    assert pause
+    assert pause.reason == "moving the database"
+    assert before + 1800 <= pause.until <= time.time() + 1800
+    code, stdout, _ = run()
+    assert code == 0
+    assert stdout.startswith("PASS\n")
+    assert re.search(r"^paused until .*: moving the database$", stdout, re.MULTILINE)
+    assert ran() == 1
+
+
+def test_pause__of_a_failing_site(run: Run) -> None:
+    """The latest results failed, and the exit code still says so."""
+    run(smoke=FAILS)
+    run("--pause", "30m", "--reason", "x")
+    code, stdout, _ = run()
+    assert code == 1
+    assert stdout.startswith("FAIL\n")
+
+
+def test_pause__without_results(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
+    """Nothing runs, and the message says how to end the pause."""
+    run("--pause", "30m", "--reason", "moving", smoke=counting(tmp_path))
+    code, stdout, stderr = run()
+    assert (code, stdout) == (1, "")
+    assert "(moving), and no result is stored. End the pause with --resume." in stderr
+    assert ran() == 0
+
+
+def test_pause__is_exported(run: Run, tmp_path: Path) -> None:
+    """The metrics say that the runs are paused."""
+    path = tmp_path / "smoketest.prom"
+    run()
+    run("--pause", "30m", "--reason", "x")
+    run("--textfile", str(path))
+    assert Exposition(path.read_text()).value("smoketest_paused") == 1
+
+
+def test_pause__replaces_another(run: Run, tmp_path: Path) -> None:
+    """The pause that was set last holds."""
+    run("--pause", "30m", "--reason", "first")
+    run("--pause", "5m", "--reason", "second")
+    with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
+        pause = assembly.state().store.status().pause
+    assert pause
+    assert pause.reason == "second"
+    assert pause.until < time.time() + 301
+
+
+def test_pause__ends_by_itself(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
+    """After its time the tests run again."""
+    run("--pause", "0.3s", "--reason", "x", smoke=counting(tmp_path))
+    time.sleep(0.35)
+    assert run()[0] == 0
+    assert ran() == 1
+
+
+def test_resume(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
+    """The tests run again at once; where nothing is paused, that is no error."""
+    for _ in range(2):
+        run("--pause", "30m", "--reason", "x", smoke=counting(tmp_path))
+        code, stdout, _ = run("--resume")
+        assert (code, stdout) == (0, "Smoke tests run again on this host.\n")
+    assert run("--resume")[0] == 0
+    assert run()[0] == 0
+    assert ran() == 1
+
+
+@pytest.mark.parametrize("arguments", [["--pause", "30m", "--reason", "x"], ["--resume"]])
+def test_pause__without_a_shared_store(run: Run, arguments: list[str]) -> None:
+    """A pause that no other process would see is refused: exit code 2 and what to set."""
+    code, stdout, stderr = run(*arguments, SMOKETEST_STATE_DIR="/dev/null/nowhere")
+    assert (code, stdout) == (2, "")
+    assert "Set SMOKETEST_STATE_DIR." in stderr
+
+
+def test_lock_cannot_be_used(run: Run, tmp_path: Path) -> None:
+    """A state folder that cannot be used is told of in one line, with what to do."""
+    run()
+    lock = tmp_path / "state" / "run.lock"
+    lock.unlink()
+    lock.mkdir()
+    code, _, stderr = run()
+    assert code != 0
+    assert "Set SMOKETEST_STATE_DIR" in stderr
+    assert "Traceback" not in stderr
+
+
+# Processes of their own
+
+SETTINGS = """
+SECRET_KEY = "not-secret"
+USE_TZ = True
+INSTALLED_APPS = ["smoketest", "shop"]
+ROOT_URLCONF = "urls"
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{folder}/db"}}}}
+SMOKETEST_STATE_DIR = "{folder}/state"
+SMOKETEST_RUN_ON_SCRAPE = False
+"""
+#: Long enough that no test would pass that waits for it.
+HANGS = """
+class T(SmokeTest):
+    timeout = 60
+    def test_it(self):
+        print("hanging", flush=True)
+        time.sleep(60)
+"""
+
+
+class Process:
+    """A `manage.py smoketest` that runs."""
+
+    def __init__(
+        self, folder: Path, number: int, arguments: tuple[str, ...], environment: dict[str, str]
+    ) -> None:
+        self.output, self.errors = folder / f"stdout-{number}", folder / f"stderr-{number}"
+        with self.output.open("wb") as stdout, self.errors.open("wb") as stderr:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "django", "smoketest", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def stdout(self) -> str:
+        return self.output.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self.errors.read_text()
+
+    def wait_for(self, pattern: str, *, count: int = 1, within: float = 12) -> None:
+        """Until the output, or the errors, have it so many times."""
+
+        def look() -> str:
+            text = f"{self.stdout}\n{self.stderr}"
+            if self.popen.poll() is not None:
+                raise AssertionError(f"ended with {self.popen.returncode}\n{text}")
+            return text
+
+        wait_for(
+            look,
+            lambda text: len(re.findall(pattern, text)) >= count,
+            within=within,
+            what=pattern,
+        )
+
+    def end(self, number: int, *, within: float = 2) -> int:
+        """Send a signal: the exit code, if it ends in time and nothing of it is left."""
+        self.popen.send_signal(number)
+        code = self.popen.wait(within)
+        left = subprocess.run(
+            ["ps", "-o", "pid=", "-g", str(self.popen.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.split()
+        assert [pid for pid in left if is_alive(int(pid))] == []
+        return code
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+class Site:
+    """A site in a folder: settings, one app with a smoke module."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[Process] = []
+        (folder / "shop").mkdir()
+        (folder / "shop" / "__init__.py").touch()
+        (folder / "settings.py").write_text(SETTINGS.format(folder=folder))
+        (folder / "urls.py").write_text(
+            "from django.urls import include, path\n"
+            "urlpatterns = [path('smoketest/', include('smoketest.urls'))]\n"
+        )
+
+    def smoke(self, source: str, **settings: Any) -> None:
+        """Its smoke module, and other settings."""
+        lines = [line for line in IMPORTS.splitlines() if "tests." not in line]
+        (self.folder / "shop" / "smoke.py").write_text("\n".join(lines) + textwrap.dedent(source))
+        with (self.folder / "settings.py").open("a") as file:
+            file.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
+
+    def start(self, *arguments: str, **environment: str) -> Process:
+        """Start the command."""
+        variables = clean_environment() | {
+            "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT))),
+            "DJANGO_SETTINGS_MODULE": "settings",
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        process = Process(self.folder, len(self.processes), arguments, variables)
+        self.processes.append(process)
+        return process
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the command to its end: its exit code, output and errors."""
+        process = self.start(*arguments)
+        code = process.popen.wait(30)
+        return code, process.stdout, process.stderr
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site whose one smoke test passes; no process of it outlives the test."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = Site(folder)
+    site.smoke(PASSES)
+    yield site
+    for process in site.processes:
+        process.kill()
+
+
+ROUND = r"\d+:\d+:\d+ UTC PASS, 1 tests? in \d"
+
+
+def test_loop__sigterm_between_rounds(site: Site) -> None:
+    """Runs again and again; SIGTERM ends it with 0, at once and without a word."""
+    process = site.start("--every", "0.2s")
+    process.wait_for(ROUND, count=3)
+    sleeping = site.start("--every", "1h")
+    sleeping.wait_for(ROUND)
+    assert process.end(signal.SIGTERM) == 0
+    assert sleeping.end(signal.SIGTERM) == 0
+    assert sleeping.stderr == ""
+
+
+def test_loop__keeps_its_beat(site: Site) -> None:
+    """--every is from beginning to beginning, however long a round takes."""
+    site.smoke(PASSES.replace("pass", "time.sleep(0.5)"))
+    process = site.start("--every", "1s")
+    process.wait_for(ROUND)
+    began = time.monotonic()
+    process.wait_for(ROUND, count=4)
+    assert 2.5 < time.monotonic() - began < 4
+
+
+def test_loop__prints_at_once(site: Site) -> None:
+    """Each round is in the log as soon as it is over, also where the log is a pipe or file."""
+    process = site.start("--every", "1h", PYTHONUNBUFFERED="")
+    process.wait_for(ROUND, within=6)
+
+
+@pytest.mark.parametrize("workers", [4, 0])
+def test_loop__sigterm_in_mid_run(site: Site, workers: int) -> None:
+    """SIGTERM does not wait for the tests; the lock is free and nothing of the run is kept."""
+    site.smoke(HANGS, SMOKETEST_WORKERS=workers)
+    process = site.start("--every", "0.1s")
+    process.wait_for("hanging")
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.stderr
+    site.smoke(PASSES)
+    code, stdout, _ = site.run()
+    assert code == 0
+    assert stdout.startswith("PASS\n")
+
+
+@pytest.mark.parametrize("workers", [4, 0])
+@pytest.mark.parametrize("arguments", [(), ("--every", "1h")])
+def test_sigint__in_mid_run(site: Site, workers: int, arguments: tuple[str, ...]) -> None:
+    """Ctrl-C ends it with 130, at once and without a traceback."""
+    site.smoke(HANGS, SMOKETEST_WORKERS=workers)
+    process = site.start(*arguments)
+    process.wait_for("hanging")
+    assert process.end(signal.SIGINT) == 130
+    assert process.stderr == ""
+
+
+def test_sigint__between_rounds(site: Site) -> None:
+    """Ctrl-C while it sleeps: 130 as well."""
+    process = site.start("--every", "1h")
+    process.wait_for(ROUND)
+    assert process.end(signal.SIGINT) == 130
+    assert process.stderr == ""
+
+
+def test_loop__failing_tests_go_on(site: Site) -> None:
+    """A FAIL is a round like any other."""
+    site.smoke(FAILS)
+    process = site.start("--every", "0.2s")
+    process.wait_for("UTC FAIL, 1 tests? in", count=3)
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_loop__gateway_goes_down_and_comes_up(site: Site) -> None:
+    """A push that fails is told of, the rounds go on, and the next push arrives."""
+    with Pushgateway() as gateway:
+        gateway.stop()
+        process = site.start("--every", "0.2s", "--pushgateway", gateway.url, "--job", "loop")
+        process.wait_for(f"The Pushgateway at {gateway.url} cannot be reached", count=2)
+        gateway.start()
+        wait_for(
+            lambda: gateway.metrics().matching("smoketest_last_run_success", job="loop"),
+            within=10,
+            what="a push",
+        )
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.stderr
+
+
+def test_loop__something_else_answers_the_push(site: Site) -> None:
+    """Nor does an answer that is no HTTP end the loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(100_000)
+                        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        try:
+            process = site.start("--every", "0.2s", "--pushgateway", f"127.0.0.1:{port}")
+            process.wait_for("The Pushgateway at", count=2)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_loop__text_file_cannot_be_written_for_a_while(site: Site, tmp_path: Path) -> None:
+    """A folder that comes late is written to as soon as it is there."""
+    path = tmp_path / "late" / "smoketest.prom"
+    process = site.start("--every", "0.2s", "--textfile", str(path))
+    process.wait_for("cannot be written: No such file or directory", count=2)
+    path.parent.mkdir()
+    wait_for(path.exists, within=10, what="the file")
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_loop__lock_cannot_be_used_for_a_while(site: Site) -> None:
+    """Trouble with the state folder is told of, and the loop goes on when it is over."""
+    site.run()
+    lock = site.folder / "state" / "run.lock"
+    lock.unlink()
+    lock.mkdir()
+    process = site.start("--every", "0.2s")
+    process.wait_for(r"run\.lock", count=2)
+    lock.rmdir()
+    process.wait_for(ROUND)
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.stderr
+
+
+def test_loop__another_run_goes_on(site: Site) -> None:
+    """A round that cannot begin in time is told of, and the next one begins."""
+    site.smoke(PASSES, SMOKETEST_RUN_TIMEOUT=0.2)
+    site.run()
+    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
+        shared = assembly.state()
+    with shared.run_lock.held() as is_ours:
+        assert is_ours
+        process = site.start("--every", "0.2s")
+        process.wait_for("Another run did not end within")
+    process.wait_for(ROUND)
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_loop__respects_every_of_the_tests(site: Site, tmp_path: Path) -> None:
+    """A test that wants to run once an hour does so in the loop, and not in a single run."""
+    (tmp_path / "ran").touch()
+    site.smoke(counting(tmp_path, options="every = 3600"))
+    process = site.start("--every", "0.1s")
+    process.wait_for(ROUND, count=4)
+    assert process.end(signal.SIGTERM) == 0
+    assert (tmp_path / "ran").read_text() == "x"
+    site.run()
+    assert (tmp_path / "ran").read_text() == "xx"
+
+
+def test_loop__respects_every_that_passes(site: Site, tmp_path: Path) -> None:
+    """Such a test runs again when its time has passed."""
+    (tmp_path / "ran").touch()
+    site.smoke(counting(tmp_path, options="every = 1"))
+    process = site.start("--every", "0.2s")
+    wait_for(lambda: len((tmp_path / "ran").read_text()) >= 3, within=15, what="three runs")
+    rounds = len(re.findall(ROUND, process.stdout))
+    assert process.end(signal.SIGTERM) == 0
+    assert rounds > 5
+
+
+def test_loop__paused(site: Site, tmp_path: Path) -> None:
+    """While the runs are paused no test runs, and each round says so instead of PASS alone."""
+    (tmp_path / "ran").touch()
+    site.smoke(counting(tmp_path))
+    site.run()
+    site.run("--pause", "1h", "--reason", "moving the database")
+    process = site.start("--every", "0.2s")
+    process.wait_for("paused until .*moving the database", count=2, within=10)
+    assert (tmp_path / "ran").read_text() == "x"
+    assert site.run("--resume")[0] == 0
+    wait_for((tmp_path / "ran").read_text, lambda x: len(x) > 2, within=10, what="runs")
+    assert process.end(signal.SIGTERM) == 0
+
+
+# --serve
+
+
+def test_serve(site: Site) -> None:
+    """A scrape shows the latest round, in the format that it asks for."""
+    port = free_port()
+    process = site.start("--every", "0.3s", "--serve", f"127.0.0.1:{port}")
+    process.wait_for(rf"Serving /metrics on 127\.0\.0\.1:{port}")
+    process.wait_for(ROUND)
+    first = Exposition(get(port, "/metrics").text)
+    assert first.value("smoketest_last_run_success") == 1
+    assert first.value("smoketest_run_interval_seconds") == 60
+    process.wait_for(ROUND, count=3)
+    second = Exposition(get(port, "/metrics").text)
+    name = "smoketest_last_run_timestamp_seconds"
+    assert second.value(name) > first.value(name)
+    response = get(port, "/metrics", {"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert response.text.endswith("# EOF\n")
+    assert process.end(signal.SIGTERM) == 0
+    with pytest.raises(ConnectionRefusedError):
+        get(port, "/metrics")
+
+
+def test_serve__without_a_host(site: Site) -> None:
+    """With a port alone it serves on every address, as other exporters do."""
+    port = free_port()
+    process = site.start("--every", "1h", "--serve", str(port))
+    process.wait_for(f"Serving /metrics on .*:{port}")
+    connection = http.client.HTTPConnection("127.0.0.2", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        assert connection.getresponse().status == 200
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_serve__ipv6(site: Site) -> None:
+    """An address of IPv6 is written in brackets."""
+    port = free_port()
+    process = site.start("--every", "1h", "--serve", f"[::1]:{port}")
+    process.wait_for("Serving /metrics on")
+    connection = http.client.HTTPConnection("::1", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        assert connection.getresponse().status == 200
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_serve__in_mid_run(site: Site) -> None:
+    """A scrape never waits for a run; SIGTERM ends both."""
+    site.smoke(HANGS)
+    port = free_port()
+    process = site.start("--every", "1h", "--serve", f"127.0.0.1:{port}")
+    process.wait_for("hanging")
+    assert get(port, "/metrics", timeout=2).status == 200
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_serve__port_is_taken(site: Site) -> None:
+    """Exit code 2 and the address; nothing runs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, stdout, stderr = site.run("--every", "1h", "--serve", f"127.0.0.1:{port}")
+    assert (code, stdout) == (2, "")
+    assert f"The metrics cannot be served on 127.0.0.1:{port}: " in stderr
+    assert "Traceback" not in stderr
+
+
+def test_serve__tls(site: Site) -> None:
+    """--certificate and --key make it HTTPS."""
+    certificate, key = site.folder / "certificate.pem", site.folder / "key.pem"
+    subprocess.run(
+        [
+            require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
+            "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate),
+            "-keyout", str(key),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    process = site.start(
+        "--every", "1h", "--serve", f"127.0.0.1:{port}",
+        "--certificate", str(certificate), "--key", str(key),
+    )  # fmt: skip
+    process.wait_for(ROUND)
+    context = ssl.create_default_context(cafile=str(certificate))
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics")
+        assert b"smoketest_last_run_success 1.0" in connection.getresponse().read()
+    assert process.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.e2e
+def test_serve__is_scraped_by_prometheus(site: Site) -> None:
+    """A real Prometheus takes it, without a complaint."""
+    port = free_port()
+    process = site.start("--every", "0.5s", "--serve", f"127.0.0.1:{port}")
+    process.wait_for(ROUND)
+    with Prometheus(f"127.0.0.1:{port}", path="/metrics") as prometheus:
+        assert prometheus.wait_for("smoketest_last_run_success")[0].value == 1
+        (sample,) = prometheus.query("smoketest_test_success")
+        assert sample.labels["test"] == "shop.smoke.T.test_it"
+        (target,) = prometheus.targets()
+        assert (target["health"], target["lastError"]) == ("up", "")
+    assert process.end(signal.SIGTERM) == 0

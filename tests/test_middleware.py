@@ -1,0 +1,384 @@
+"""The middleware: it serves the endpoints before all others, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.conf.urls.i18n import i18n_patterns
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, Client, override_settings
+from django.urls import clear_script_prefix, include, path
+from django.utils import translation
+
+from tests.conftest import Apps
+
+FIRST = "smoketest.middleware.SmokeTestMiddleware"
+LOGIN = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+]
+SECURITY = "django.middleware.security.SecurityMiddleware"
+COMMON = "django.middleware.common.CommonMiddleware"
+
+Get = Callable[..., Any]
+
+
+def page(request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
+    """A page of the site."""
+    return HttpResponse(f"page {request.path_info}")
+
+
+def fail(_: HttpRequest) -> HttpResponse:
+    """A page with a fault."""
+    raise RuntimeError("the page is at fault")
+
+
+SMOKETEST = include("smoketest.urls")
+OTHERS = [path("", page), path("fail", fail), path("<path:rest>", page)]
+
+
+@pytest.fixture
+def site(apps: Apps, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Make a site of these URLs, and others of its own; the middleware is the first."""
+    overrides = []
+
+    def make(*urls: Any, after: list[str] | None = None, **settings: Any) -> None:
+        apps.add("class T(SmokeTest):\n    def test_it(self):\n        pass\n")
+        changes: dict[str, Any] = {
+            "INSTALLED_APPS": [
+                "django.contrib.contenttypes",
+                "django.contrib.auth",
+                "smoketest",
+                *apps.names,
+            ],
+            "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+            # Not a list: Django remembers what it made of it.
+            "ROOT_URLCONF": (*urls, *OTHERS) if urls else "tests.urls",
+            "MIDDLEWARE": [FIRST, *(after or [])],
+            "SMOKETEST_STATE_DIR": str(tmp_path / "state"),
+            "SMOKETEST_RUN_ON_SCRAPE": False,
+        }
+        override = override_settings(**changes | settings)
+        override.enable()
+        overrides.append(override)
+
+    yield make
+    for override in reversed(overrides):
+        override.disable()
+    clear_script_prefix()
+    translation.deactivate()
+
+
+def get_wsgi(path: str, **headers: str) -> Any:
+    return Client(raise_request_exception=False).get(path, headers=headers)
+
+
+def get_asgi(path: str, **headers: str) -> Any:
+    async def get() -> Any:
+        return await AsyncClient(raise_request_exception=False).get(path, headers=headers)
+
+    return asyncio.run(get())
+
+
+@pytest.fixture(params=[get_wsgi, get_asgi], ids=["wsgi", "asgi"])
+def get(request: pytest.FixtureRequest) -> Get:
+    """A request to the site, whichever way it is served."""
+    function: Get = request.param
+    return function
+
+
+def assert_served(get: Get, prefix: str = "/smoketest/", **headers: str) -> None:
+    """Both endpoints answer as they would without any middleware."""
+    index = get(prefix, **headers)
+    assert (index.status_code, index.text[:5]) == (200, "PASS\n")
+    metrics = get(f"{prefix}metrics", **headers)
+    assert metrics.status_code == 200
+    assert "smoketest_last_run_success 1.0" in metrics.text
+    assert metrics.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+def test_wrong_host(site: Callable[..., None], get: Get) -> None:
+    """A scrape by the address of a pod is served; other pages still refuse it."""
+    site(path("smoketest/", SMOKETEST), after=[COMMON])
+    assert_served(get, host="10.0.0.7:8000")
+    assert_served(get, host="no/host at all")
+    assert get("/other", host="10.0.0.7:8000").status_code == 400
+    assert get("/other").text == "page /other"
+
+
+def test_redirect_to_https(site: Callable[..., None], get: Get) -> None:
+    """A scrape over HTTP is served; other pages still redirect."""
+    site(path("smoketest/", SMOKETEST), after=[SECURITY], SECURE_SSL_REDIRECT=True)
+    assert_served(get)
+    assert get("/other").status_code == 301
+
+
+def test_login_required(site: Callable[..., None], get: Get) -> None:
+    """No log-in is asked for; other pages still ask."""
+    site(path("smoketest/", SMOKETEST), after=LOGIN, LOGIN_URL="/login")
+    assert_served(get)
+    answer = get("/other")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/login?next=/other")
+
+
+def test_all_at_once(site: Callable[..., None], get: Get) -> None:
+    """All of them together, as in production."""
+    site(
+        path("smoketest/", SMOKETEST),
+        after=[SECURITY, COMMON, *LOGIN],
+        SECURE_SSL_REDIRECT=True,
+        LOGIN_URL="/login",
+    )
+    assert_served(get, host="10.0.0.7")
+
+
+def test_without_it(site: Callable[..., None], get: Get) -> None:
+    """Without the middleware such a site refuses: the tests above do show something."""
+    site(path("smoketest/", SMOKETEST), MIDDLEWARE=[SECURITY, COMMON], SECURE_SSL_REDIRECT=True)
+    assert get("/smoketest/metrics").status_code == 301
+    assert get("/smoketest/metrics", host="10.0.0.7").status_code in (301, 400)
+
+
+@pytest.mark.parametrize(
+    ("urls", "prefix"),
+    [
+        (path("health/", SMOKETEST), "/health/"),
+        (path("", SMOKETEST), "/"),
+        (
+            path("ops/", include([path("checks/", include([path("st/", SMOKETEST)]))])),
+            "/ops/checks/st/",
+        ),
+        (path("a b/", SMOKETEST), "/a%20b/"),
+        (path("st/", include("smoketest.urls", namespace="health")), "/st/"),
+        (path("ops/", include(([path("st/", SMOKETEST)], "ops"))), "/ops/st/"),
+        (path("<slug:tenant>/smoketest/", SMOKETEST), "/acme/smoketest/"),
+    ],
+    ids=["own", "root", "nested", "space", "instance", "namespace", "parameter"],
+)
+def test_prefix(site: Callable[..., None], get: Get, urls: Any, prefix: str) -> None:
+    """The endpoints are wherever the site has included them."""
+    site(urls, after=[COMMON])
+    assert_served(get, prefix, host="10.0.0.7")
+    assert get("/other").text == "page /other"
+    assert get("/other", host="10.0.0.7").status_code == 400
+
+
+def test_not_included(site: Callable[..., None], get: Get) -> None:
+    """A site that has not included the URLs works on."""
+    site(path("unrelated", page))
+    assert get("/other").text == "page /other"
+    assert get("/smoketest/").text == "page /smoketest/"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "/",
+        "/smoketest",
+        "/smoketest-x",
+        "/smoketestmetrics",
+        "/smoketest/nothing",
+        "/smoketest/metrics/",
+        "/smoketest/metrics/more",
+        "/smoketest//",
+        "/x/smoketest/",
+        "//smoketest/",
+        "/SMOKETEST/",
+    ],
+)
+def test_other_paths__go_on(site: Callable[..., None], get: Get, other: str) -> None:
+    """A path that only looks like theirs belongs to the site, with all of its middleware."""
+    site(path("smoketest/", SMOKETEST), after=[COMMON])
+    assert get(other).text.startswith("page /")
+    assert get(other, host="10.0.0.7").status_code == 400
+
+
+def test_unknown_paths__go_on(site: Callable[..., None], get: Get) -> None:
+    """A path at which there is nothing is left to the other middleware, and then 404."""
+    site(after=[COMMON])
+    for other in ("/nothing", "/smoketest/nothing"):
+        assert get(other).status_code == 404
+        assert get(other, host="10.0.0.7").status_code == 400
+    answer = get("/smoketest")
+    assert (answer.status_code, answer.headers["Location"]) == (301, "/smoketest/")
+
+
+def test_views_of_the_site_below_the_prefix__go_on(site: Callable[..., None], get: Get) -> None:
+    """A page of the site's own below the prefix is no endpoint."""
+    site(path("smoketest/own", page), path("smoketest/", SMOKETEST), after=[COMMON])
+    assert get("/smoketest/own").text == "page /smoketest/own"
+    assert get("/smoketest/own", host="10.0.0.7").status_code == 400
+
+
+def test_methods(site: Callable[..., None]) -> None:
+    """HEAD is served, and POST refused, as without the middleware."""
+    site(path("smoketest/", SMOKETEST))
+    client = Client()
+    assert client.head("/smoketest/metrics").status_code == 200
+    assert client.post("/smoketest/").status_code == 405
+
+
+def test_query(site: Callable[..., None], get: Get) -> None:
+    """The query arrives."""
+    site(path("smoketest/", SMOKETEST))
+    assert get("/smoketest/?format=json").json()["status"] == "PASS"
+    assert get("/smoketest/?nonsense=1").status_code == 400
+    assert get("/smoketest/?tag=nobody").status_code == 404
+
+
+def test_fault_of_an_endpoint(site: Callable[..., None], get: Get) -> None:
+    """An exception is an error page of Django, not a connection that breaks."""
+    site(path("smoketest/", SMOKETEST), SMOKETEST_MAX_AGE="soon")
+    answer = get("/smoketest/")
+    assert answer.status_code == 500
+    assert "Server Error (500)" in answer.text
+    with override_settings(DEBUG=True):
+        assert "SMOKETEST_MAX_AGE is &#x27;soon&#x27;" in get("/smoketest/").text
+
+
+def test_fault_of_a_page(site: Callable[..., None], get: Get) -> None:
+    """An exception in another page is an error page too, and its own fault."""
+    site(path("smoketest/", SMOKETEST))
+    assert get("/fail").status_code == 500
+    assert_served(get)
+
+
+# A prefix of the script
+
+
+def through_wsgi(script_name: str, path: str) -> tuple[str, bytes]:
+    """What a WSGI server gets: the status and the body."""
+    environ: dict[str, Any] = {"SCRIPT_NAME": script_name, "PATH_INFO": path}
+    setup_testing_defaults(environ)
+    environ["HTTP_HOST"] = "10.0.0.7"
+    statuses = []
+    response = WSGIHandler()(environ, lambda status, _: statuses.append(status))
+    try:
+        return statuses[0], b"".join(response)
+    finally:
+        response.close()
+
+
+def through_asgi(script_name: str, path: str) -> tuple[str, bytes]:
+    """What an ASGI server gets."""
+
+    async def ask() -> tuple[str, bytes]:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": script_name + path,
+            "root_path": script_name,
+            "query_string": b"",
+            "headers": [(b"host", b"10.0.0.7")],
+        }
+        communicator = ApplicationCommunicator(ASGIHandler(), scope)
+        await communicator.send_input({"type": "http.request", "body": b""})
+        start = await communicator.receive_output(10)
+        body = await communicator.receive_output(10)
+        await communicator.wait(10)
+        return str(start["status"]), body["body"]
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [through_wsgi, through_asgi])
+@pytest.mark.parametrize("script_name", ["", "/app", "/smoketest", "/a/b"])
+def test_script_prefix(
+    site: Callable[..., None], ask: Callable[[str, str], tuple[str, bytes]], script_name: str
+) -> None:
+    """A site below a path of the server: its own paths are what counts."""
+    site(path("smoketest/", SMOKETEST), after=[COMMON])
+    status, body = ask(script_name, "/smoketest/")
+    assert (status[:3], body[:5]) == ("200", b"PASS\n")
+    status, body = ask(script_name, "/smoketest/metrics")
+    assert status[:3] == "200"
+    assert b"smoketest_last_run_success 1.0" in body
+    assert ask(script_name, "/other")[0][:3] == "400"
+    assert ask(script_name, "/")[0][:3] == "400"
+
+
+def test_prefix__beyond_ascii(site: Callable[..., None]) -> None:
+    """A prefix in another script is served too."""
+    site(path("prüfung/", SMOKETEST), after=[COMMON])
+    for status, body in (
+        through_wsgi("", "/prüfung/".encode().decode("latin-1")),  # as PEP 3333 has it
+        through_asgi("", "/prüfung/"),
+    ):
+        assert (status[:3], body[:5]) == ("200", b"PASS\n")
+
+
+def test_force_script_name(site: Callable[..., None], get: Get) -> None:
+    """The same with Django's own setting for it."""
+    site(path("smoketest/", SMOKETEST), after=[COMMON], FORCE_SCRIPT_NAME="/app")
+    for _ in range(2):
+        assert_served(get, host="10.0.0.7")
+
+
+# Languages
+
+
+@pytest.fixture
+def languages(site: Callable[..., None]) -> None:
+    """A site in two languages, each below its own prefix."""
+    site(
+        *i18n_patterns(path("smoketest/", SMOKETEST), path("page", page)),
+        after=["django.middleware.locale.LocaleMiddleware", COMMON],
+        USE_I18N=True,
+        LANGUAGES=[("en", "English"), ("de", "German")],
+        LANGUAGE_CODE="en",
+    )
+
+
+@pytest.mark.usefixtures("languages")
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_i18n(get: Get, language: str) -> None:
+    """The endpoints are there in each language, whichever the thread served before."""
+    assert_served(get, f"/{language}/smoketest/", host="10.0.0.7")
+    for other in ("en", "de"):
+        assert get(f"/{other}/page").text == f"page /{other}/page"
+        assert_served(get, f"/{language}/smoketest/", host="10.0.0.7")
+    assert get(f"/{language}/page", host="10.0.0.7").status_code == 400
+
+
+def test_i18n__without_a_prefix(site: Callable[..., None], get: Get) -> None:
+    """The default language without a prefix, another one with it."""
+    site(
+        *i18n_patterns(
+            path("smoketest/", SMOKETEST), path("page", page), prefix_default_language=False
+        ),
+        after=["django.middleware.locale.LocaleMiddleware", COMMON],
+        USE_I18N=True,
+        LANGUAGES=[("en", "English"), ("de", "German")],
+        LANGUAGE_CODE="en",
+    )
+    assert_served(get, "/smoketest/", host="10.0.0.7")
+    assert get("/de/page").text == "page /de/page"
+    assert_served(get, "/smoketest/", host="10.0.0.7")
+    assert_served(get, "/de/smoketest/", host="10.0.0.7")
+
+
+def test_i18n__endpoints_outside(site: Callable[..., None], get: Get) -> None:
+    """Endpoints outside of the languages are where they are, whatever the thread served before."""
+    site(
+        path("smoketest/", SMOKETEST),
+        *i18n_patterns(path("page", page)),
+        after=["django.middleware.locale.LocaleMiddleware", COMMON],
+        USE_I18N=True,
+        LANGUAGES=[("en", "English"), ("de", "German")],
+        LANGUAGE_CODE="en",
+    )
+    for language in ("en", "de"):
+        assert_served(get, host="10.0.0.7")
+        assert get(f"/{language}/page").text == f"page /{language}/page"
+        assert_served(get, host="10.0.0.7")

@@ -13,6 +13,10 @@ class SmokeTestConfig(AppConfig):
     code_loaded_at = 0.0
 
     def ready(self) -> None:
-        from smoketest import checks  # noqa: F401, PLC0415 - registers the checks
+        from smoketest import checks  # noqa: PLC0415 - registers the checks
 
         self.code_loaded_at = time()
+        if checks.can_use_django_prometheus():
+            from smoketest import assembly, django_prometheus  # noqa: PLC0415 - for these sites
+
+            django_prometheus.install(assembly.collector())

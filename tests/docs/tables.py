@@ -1,0 +1,103 @@
+"""The tables of the documentation that the code yields.
+
+``python -m tests.docs.tables`` writes them into the pages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from smoketest import conf
+from smoketest.metrics import Context, SmokeTestCollector
+from tests.builders import NOW, make_known_test, make_run_summary, make_snapshot
+
+COMMAND = "python -m tests.docs.tables"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BEGIN = f"<!-- This table comes from the code: {COMMAND} -->"
+END = "<!-- End of the table -->"
+
+
+def metrics_table() -> str:
+    """Every family of the collector, in its order."""
+    rows = []
+    for family in make_collector().collect():
+        assert family.samples, f"The snapshot has nothing to tell in {family.name}"
+        name = family.samples[0].name
+        labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)
+        rows.append((f"`{name}`", family.type, labels, family.documentation))
+    return _table(("name", "type", "labels", "meaning"), rows)
+
+
+def settings_table() -> str:
+    """Every setting, in the order of the code; its comment there is its meaning."""
+    meanings = _comments()
+    return _table(
+        ("name", "default", "what is allowed", "meaning"),
+        [
+            (f"`{name}`", f"`{setting.default!r}`", setting.allowed, meanings[name])
+            for name, setting in conf.Conf.settings.items()
+        ],
+    )
+
+
+#: Pages, and what makes the table of each.
+TABLES: Mapping[str, Callable[[], str]] = {
+    "metrics.md": metrics_table,
+    "settings.md": settings_table,
+}
+
+
+def make_collector() -> SmokeTestCollector:
+    """A collector of which every family has a sample."""
+    snapshot = make_snapshot(
+        make_known_test(last_success_at=NOW),
+        last_full_run=make_run_summary(),
+        last_success_at=NOW,
+    )
+    return SmokeTestCollector(lambda: snapshot, lambda: Context(interval=60.0))
+
+
+def table_in(page: str) -> str:
+    """The table that stands between the two comments of a page."""
+    before, begin, rest = page.partition(BEGIN + "\n")
+    table, end, after = rest.partition(END + "\n")
+    assert begin, f"The page has no line {BEGIN}"
+    assert end, f"The page has no line {END}"
+    assert END not in before + after, "The page has two tables of the code"
+    return table
+
+
+def _comments() -> dict[str, str]:
+    """The comments ``#:`` over the settings, by the name of the setting."""
+    source = inspect.getsource(conf.Conf)
+    found = re.findall(r"((?:^    #: .*\n)+)^    (\w+)\b", source, re.MULTILINE)
+    return {
+        conf.PREFIX + attribute.upper(): " ".join(re.findall(r"#: (.*)", comment))
+        for comment, attribute in found
+    }
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def write() -> None:
+    """Put the tables into the pages."""
+    for name, make in TABLES.items():
+        path = DOCS / name
+        page = path.read_text()
+        old, new = (f"{BEGIN}\n{table}{END}\n" for table in (table_in(page), make()))
+        path.write_text(page.replace(old, new))
+
+
+if __name__ == "__main__":
+    write()

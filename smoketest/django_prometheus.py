@@ -6,7 +6,7 @@ https://github.com/django-commons/django-prometheus
 from __future__ import annotations
 
 import prometheus_client
-from django_prometheus import exports  # type: ignore[import-untyped]
+from django_prometheus import exports
 from prometheus_client import CollectorRegistry, multiprocess
 from prometheus_client.registry import Collector
 

@@ -44,7 +44,8 @@ def test_parse_duration__invalid(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration") as caught:
         parse_duration(text)
     assert str(caught.value) == (
-        f"{text!r} is no duration; write a number and s, m, h or d, such as 90s or 30m, of no more than 365d."
+        f"{text!r} is no duration; write a number and s, m, h or d, such as 90s or 30m, of no"
+        " more than 365d."
     )
 
 

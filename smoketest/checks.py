@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Info,
+    Tags,
+    Warning,  # noqa: A004
+    register,
+)
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
 
 from smoketest.assembly import state_folder
 from smoketest.conf import Conf, InvalidSettingError, conf, unknown_settings
+from smoketest.isolation import VENDORS
 from smoketest.state import StateError
 from smoketest.store import SharedStore, StoreError
 
@@ -80,3 +91,65 @@ def check_store(**_: Any) -> list[CheckMessage]:
         )
         for path in store.set_aside
     ]
+
+
+@register(TAG)
+def check_vendors(**_: Any) -> list[CheckMessage]:
+    """The databases are of kinds that isolation knows (I001)."""
+    messages: list[CheckMessage] = []
+    for alias in connections:
+        vendor = _vendor(alias)
+        if vendor and vendor not in VENDORS:
+            messages.append(
+                Info(
+                    f"Smoke tests on database {alias!r} ({vendor}) are rolled back, and no more:"
+                    " there are no time-outs inside the database, what a hung test holds is free"
+                    " when its thread ends, and read_only is up to the test.",
+                    hint=f"Known databases are {', '.join(VENDORS)}. Let tests that write leave"
+                    " this one out by their `databases`, or silence this check.",
+                    id="smoketest.I001",
+                )
+            )
+    return messages
+
+
+def _vendor(alias: str) -> str:
+    """The kind of a database; empty if its driver is missing, of which Django complains."""
+    try:
+        return connections[alias].vendor
+    except ImproperlyConfigured:
+        return ""
+
+
+#: Tables whose engine knows no transactions.
+_NOT_TRANSACTIONAL = """
+    SELECT t.table_name, t.engine FROM information_schema.tables t
+    JOIN information_schema.engines e ON e.engine = t.engine
+    WHERE t.table_schema = DATABASE() AND t.table_type = 'BASE TABLE' AND e.transactions <> 'YES'
+    ORDER BY t.table_name
+"""
+
+
+@register(TAG, Tags.database)
+def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """What a smoke test writes to a table can be rolled back (W005); asks the database."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if _vendor(alias) != "mysql":
+            continue
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute(_NOT_TRANSACTIONAL)
+                tables = ", ".join(f"{name} ({engine})" for name, engine in cursor.fetchall())
+        except DatabaseError:
+            continue  # it is down; whoever uses it says so
+        if tables:
+            messages.append(
+                Warning(
+                    f"Tables of database {alias!r} cannot be rolled back: {tables}.",
+                    hint="What a smoke test writes to them stays. Convert them: ALTER TABLE ..."
+                    " ENGINE = InnoDB.",
+                    id="smoketest.W005",
+                )
+            )
+    return messages

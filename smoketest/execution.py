@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from smoketest.case import SmokeTest
 from smoketest.discovery import SmokeClass
 from smoketest.failures import Failure, describe, is_interrupt, say
-from smoketest.isolation import Frame, Limits, ThreadIsolation
+from smoketest.isolation import Frame, Limits, RefusedStatementError, ThreadIsolation
 from smoketest.results import Databases, Declaration, Outcome, Result, Severity
 
 #: Classes whose tests share a thread.
@@ -91,10 +91,18 @@ def make_batches(classes: Iterable[SmokeClass]) -> list[Batch]:
 class Execution:
     """Runs batches on the thread whose databases the isolation holds."""
 
-    def __init__(self, isolation: ThreadIsolation, watch: Watch, *, lock_timeout: float) -> None:
+    def __init__(
+        self,
+        isolation: ThreadIsolation,
+        watch: Watch,
+        *,
+        lock_timeout: float,
+        run_timeout: float,
+    ) -> None:
         self._isolation = isolation
         self._watch = watch
         self._lock_timeout = lock_timeout
+        self._run_timeout = run_timeout
         self._test: SmokeTest | None = None
 
     def run(self, batch: Batch) -> None:
@@ -163,10 +171,13 @@ class Execution:
         problems = _Problems()
         step = _step((declaration,), declaration.timeout)
         with self._watch.watching(step) as elapsed:
-            with problems.catching(), self._frame(declaration.id, case, step.timeout):
+            with (
+                problems.catching(),
+                self._frame(declaration.id, case, step.timeout, idle=step.timeout),
+            ):
                 self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
                 self._test.run(_Recorder(self._test, problems))
-            self._test = None
+                self._test = None  # what it keeps open, such as a cursor, is closed in its frame
             duration = elapsed()
         self._report(step, problems, duration)
 
@@ -181,7 +192,7 @@ class Execution:
         timeout = _longest(declarations)
 
         def clean_up() -> list[BaseException]:
-            with self._frame(name, case, timeout):
+            with self._frame(name, case, timeout, idle=timeout):
                 return list(_do_class_cleanups(case))
 
         self._tear_down(name, declarations, timeout, [clean_up], None)
@@ -219,7 +230,9 @@ class Execution:
             step = _step(declarations, timeout, f"setUp{kind}")
             with self._watch.watching(step) as elapsed:
                 with problems.catching():
-                    frame = stack.enter_context(self._frame(owner, case, timeout))
+                    # Tests that do not use its databases are a pause for them.
+                    idle = self._run_timeout
+                    frame = stack.enter_context(self._frame(owner, case, timeout, idle=idle))
                     set_up()
                 duration = elapsed()
             if problems:
@@ -267,10 +280,12 @@ class Execution:
             test.cancel()
 
     def _frame(
-        self, name: str, case: type[SmokeTest], timeout: float
+        self, name: str, case: type[SmokeTest], timeout: float, *, idle: float
     ) -> AbstractContextManager[Frame]:
         databases: Databases = "__all__" if case.databases == "__all__" else tuple(case.databases)
-        limits = Limits(statement=timeout, lock=self._lock_timeout, read_only=case.read_only)
+        limits = Limits(
+            statement=timeout, lock=self._lock_timeout, idle=idle, read_only=case.read_only
+        )
         return self._isolation.frame(name, databases, limits)
 
     def _report(self, step: Step, problems: _Problems, duration: float) -> None:
@@ -294,14 +309,19 @@ class _Problems:
 
     @property
     def failure(self) -> Failure:
-        """The first of the worst, with the tracebacks of all."""
+        """The first of the worst, with the tracebacks of all.
+
+        What isolation refused comes before what came of that in the code under test.
+        """
         worst = [failure for outcome, failure in self._found if outcome is self.outcome]
         if not worst:
             return say("")
+        refused = [f for f in worst if f["exception"] == RefusedStatementError.__qualname__]
+        first = (refused or worst)[0]
         more = len(self._found) - 1
         return {
-            **worst[0],
-            "message": worst[0]["message"] + (f" (and {more} more)" if more else ""),
+            **first,
+            "message": first["message"] + (f" (and {more} more)" if more else ""),
             "traceback": "\n".join(failure["traceback"] for _, failure in self._found),
         }
 
@@ -321,7 +341,7 @@ class _Problems:
             if is_interrupt(error):
                 raise
             outcome = Outcome.FAILED if isinstance(error, AssertionError) else Outcome.ERRORED
-            self.add(outcome, describe(error))
+            self.add(outcome, _describe(error))
 
 
 class _Recorder(unittest.TestResult):
@@ -333,7 +353,7 @@ class _Recorder(unittest.TestResult):
         self._problems = problems
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:
-        self._problems.add(Outcome.ERRORED, describe(err[1]))
+        self._problems.add(Outcome.ERRORED, _describe(err[1]))
 
     def addFailure(self, test: unittest.TestCase, err: Any) -> None:
         self._problems.add(Outcome.FAILED, describe(err[1]))
@@ -342,7 +362,7 @@ class _Recorder(unittest.TestResult):
         if err is None:
             return
         failed = issubclass(err[0], test.failureException)
-        failure = describe(err[1])
+        failure = _describe(err[1])
         which = subtest.id().removeprefix(f"{test.id()} ")
         self._problems.add(
             Outcome.FAILED if failed else Outcome.ERRORED,
@@ -360,6 +380,12 @@ class _Recorder(unittest.TestResult):
         self._problems.add(
             Outcome.FAILED, say("unexpected success: it passed, but is marked as expectedFailure")
         )
+
+
+def _describe(error: BaseException) -> Failure:
+    if isinstance(error, RefusedStatementError):
+        error.is_reported = True
+    return describe(error)
 
 
 def _longest(declarations: Iterable[Declaration]) -> float:

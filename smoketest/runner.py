@@ -20,7 +20,7 @@ from typing import Protocol
 from django.core.cache import caches
 
 from smoketest.discovery import SmokeClass, Suite, collection_error, discover
-from smoketest.execution import Batch, Execution, Step, make_batches
+from smoketest.execution import Batch, Execution, Step, Watch, make_batches
 from smoketest.failures import describe, describe_thread, say
 from smoketest.isolation import ThreadIsolation, Waiting
 from smoketest.moments import utc
@@ -191,6 +191,14 @@ class _Progress:
     def is_cut(self) -> bool:
         return self.cut is not Cut.NONE
 
+    def execution(self, isolation: ThreadIsolation, watch: Watch) -> Execution:
+        return Execution(
+            isolation,
+            watch,
+            lock_timeout=self.options.lock_timeout,
+            run_timeout=self.options.run_timeout,
+        )
+
     def record(self, result: Result) -> None:
         with self.changed:
             self.results[result.id] = result
@@ -258,8 +266,7 @@ class _Worker(threading.Thread):
             # Before anything may fail: a batch that nobody has taken would be waited for.
             has_batch = self._take_batch()
             with _test_thread(self._waiting) as self._isolation:
-                lock_timeout = self._progress.options.lock_timeout
-                self._execution = Execution(self._isolation, self, lock_timeout=lock_timeout)
+                self._execution = self._progress.execution(self._isolation, self)
                 while has_batch:
                     self._execution.run(self.batch)
                     has_batch = self._take_batch()
@@ -445,7 +452,7 @@ class _Inline:
 def _run_inline(batches: list[Batch], progress: _Progress) -> None:
     watch = _Inline(progress)
     with ThreadIsolation() as isolation:
-        execution = Execution(isolation, watch, lock_timeout=progress.options.lock_timeout)
+        execution = progress.execution(isolation, watch)
         for batch in batches:
             if not watch.is_cut:
                 execution.run(batch)

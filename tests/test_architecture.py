@@ -21,6 +21,7 @@ ORDER = [
     "smoketest",
     "smoketest.discovery",
     "smoketest.isolation.errors",
+    "smoketest.isolation.statements",
     "smoketest.isolation.vendor",
     "smoketest.isolation.mysql",
     "smoketest.isolation.postgresql",

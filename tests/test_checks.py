@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004
+from django.core.checks import (
+    INFO,
+    CheckMessage,
+    Error,
+    Warning,  # noqa: A004
+    run_checks,
+)
+from django.db import connections
 
+from smoketest.checks import check_tables
 from smoketest.conf import Conf
+from smoketest.isolation import VENDORS
 from smoketest.state import StateFolder
 from smoketest.store import FILE_NAME, SharedStore
 from tests.builders import make_report, make_result
@@ -150,3 +159,24 @@ def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
         f"The results store was corrupt and was moved to {store.location}.corrupt-{number}."
         for number in (1, 2)
     ]
+
+
+def test_check_vendors__unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each database that isolation does not know it is said what it cannot promise there."""
+    monkeypatch.delitem(VENDORS, "sqlite")
+    messages = found()
+    assert [(message.id, message.level) for message in messages] == 2 * [("smoketest.I001", INFO)]
+    assert messages[0].msg.startswith("Smoke tests on database 'default' (sqlite) are rolled back,")
+    assert "Known databases are postgresql, mysql." in str(messages[0].hint)
+
+
+def test_check_vendors__no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database whose driver is missing is not ours to complain of."""
+    broken = {"ENGINE": "tests.no_such_backend", "NAME": "x"}
+    monkeypatch.setitem(connections.settings, "broken", broken)
+    assert found() == []
+
+
+def test_check_tables__is_silent_elsewhere() -> None:
+    """Where every table can be rolled back nothing is asked, let alone without `--database`."""
+    assert check_tables(databases=None) == check_tables(databases=["default"]) == []

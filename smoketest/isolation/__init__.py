@@ -9,14 +9,21 @@ transaction of a test, or of a class's or module's fixtures with the tests' save
 - `vendor` and the modules named after one: what differs between databases
 """
 
-from smoketest.isolation.errors import IsolationError, TransactionEndedError
+from smoketest.isolation.connection import VENDORS
+from smoketest.isolation.errors import (
+    IsolationError,
+    RefusedStatementError,
+    TransactionEndedError,
+)
 from smoketest.isolation.thread import Frame, ThreadIsolation, Waiting
 from smoketest.isolation.vendor import Limits
 
 __all__ = [
+    "VENDORS",
     "Frame",
     "IsolationError",
     "Limits",
+    "RefusedStatementError",
     "ThreadIsolation",
     "TransactionEndedError",
     "Waiting",

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from django.db import DatabaseError, IntegrityError
+from django.db import Error, IntegrityError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic
 
-from smoketest.isolation.errors import IsolationError, TransactionEndedError
+from smoketest.isolation.errors import (
+    IsolationError,
+    RefusedStatementError,
+    TransactionEndedError,
+)
 from smoketest.isolation.mysql import MySQL
 from smoketest.isolation.postgresql import PostgreSQL
 from smoketest.isolation.sqlite import SQLite
-from smoketest.isolation.vendor import Limits, Vendor
+from smoketest.isolation.statements import leading_words
+from smoketest.isolation.vendor import Limits, Vendor, execute
 
-_VENDORS: dict[str, type[Vendor]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
+#: The databases that limits and cuts are written for, as Django names them.
+VENDORS: dict[str, type[Vendor]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
+
+#: How many statements of a frame are remembered, and how many characters of each are shown.
+_SEEN = 5
+_SHOWN = 100
 
 
 class Gate(Protocol):
@@ -30,6 +41,9 @@ class Gate(Protocol):
 
         Raises `smoketest.isolation.IsolationError` if the thread may not use the database now.
         """
+
+    def note_refusal(self, refusal: RefusedStatementError) -> None:
+        """The test is errored for it."""
 
     def take_turn(self, alias: str) -> None:
         """Wait until no other thread uses a database of the kind that takes turns."""
@@ -44,6 +58,9 @@ class _ClosedGate:
     def admit(self, alias: str) -> list[Limits]:
         msg = f"Smoke tests use the connections of the site; a copy of {alias!r} is refused."
         raise IsolationError(msg)
+
+    def note_refusal(self, refusal: RefusedStatementError) -> None:
+        """Never reached."""
 
     def take_turn(self, alias: str) -> None:
         """Never reached."""
@@ -75,7 +92,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.isolation_vendor = _VENDORS.get(self.vendor, Vendor)()
+        self.isolation_vendor = VENDORS.get(self.vendor, Vendor)()
         self.execute_wrappers.append(self._guard)
         #: Held while the connection is closed, or cut by another thread.
         self._closing = threading.Lock()
@@ -83,18 +100,22 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._outermost._from_testcase = True  # type: ignore[attr-defined] # durable may nest
         #: Savepoints of the frames that have begun on this connection, outermost first.
         self._markers: list[str] = []
+        #: The latest statements of the innermost frame.
+        self._seen: deque[str] = deque(maxlen=_SEEN)
+        #: Whether the code under test is in a statement.
+        self._is_executing = False
+        #: Whether the database itself has undone the outer frames.
+        self._are_outer_frames_lost = False
+        #: Whether the session differs from a new one, so that it is not used again.
+        self._is_tainted = False
+        self._connect_timeout = 0.0
         self._pretend_begun()
 
     # What Django calls
 
     def ensure_connection(self) -> None:
-        if self.isolation_vendor.is_trusted:
-            super().ensure_connection()
-            return
-        frames = self.gate.admit(self.alias)
-        if len(self._markers) < len(frames) and not self.closed_in_transaction:
-            with self.isolation_vendor.trusted():
-                self._begin(frames)
+        if not self.isolation_vendor.is_trusted:
+            self._enter()
         super().ensure_connection()
 
     def connect(self) -> None:
@@ -103,6 +124,16 @@ class PrivateConnection(BaseDatabaseWrapper):
         else:
             self.ensure_connection()
 
+    @contextmanager
+    def temporary_connection(self) -> Iterator[Any]:
+        """A cursor. Django's would close the connection after it, and so end the transaction."""
+        with self.cursor() as cursor:
+            yield cursor
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        return self.isolation_vendor.connection_params(params, self._connect_timeout)
+
     def get_new_connection(self, conn_params: Any) -> Any:
         if not self.isolation_vendor.is_trusted:
             self.gate.admit(self.alias)
@@ -110,16 +141,69 @@ class PrivateConnection(BaseDatabaseWrapper):
             raise IsolationError(msg)
         return super().get_new_connection(conn_params)
 
+    def validate_no_atomic_block(self) -> None:
+        """Called where Django would commit, roll back or change autocommit on demand."""
+        if not self.isolation_vendor.is_trusted:
+            raise self.refuse("a commit, rollback or change of autocommit by Django")
+
     def close_if_unusable_or_obsolete(self) -> None:
         """Never: request signals that a test sends must not end its transaction."""
 
     def _guard(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
     ) -> Any:
-        """Around each statement: a cursor may outlive the frame that it was made in."""
-        if not self.isolation_vendor.is_trusted:
-            self.gate.admit(self.alias)
-        return execute(sql, params, many, context)
+        with self.statement(sql):
+            return execute(sql, params, many, context)
+
+    # What the vendor calls
+
+    @contextmanager
+    def statement(self, sql: Any) -> Iterator[None]:
+        """Around each statement of the code under test, through Django's cursors or the driver's.
+
+        Its transaction begins here at the latest: a cursor may outlive the frame that it was made
+        in. Raises `IsolationError` for a statement that is refused.
+        """
+        if self._is_executing or self.isolation_vendor.is_trusted:
+            yield
+            return
+        limits = self._enter()
+        text = self._text(sql)
+        self._look_at(text, limits)
+        self._is_executing = True
+        try:
+            yield
+        except Exception as error:
+            self.isolation_vendor.failed(self, error, text, limits)
+            raise
+        finally:
+            self._is_executing = False
+
+    def refuse(self, what: str) -> RefusedStatementError:
+        refusal = RefusedStatementError(
+            f"Refused on database {self.alias!r}: {what}. Smoke tests run in a transaction that is"
+            " always rolled back, and may neither end it nor lift its limits. Leave out what"
+            " begins, commits or rolls back; atomic() and savepoints work."
+        )
+        self.gate.note_refusal(refusal)
+        return refusal
+
+    @contextmanager
+    def second_connection(self, timeout: float) -> Iterator[Any]:
+        """Another connection of the driver, for a moment; connecting takes `timeout` at most."""
+        params = super().get_connection_params()
+        with self.isolation_vendor.trusted():
+            driver = super().get_new_connection(
+                self.isolation_vendor.connection_params(params, timeout)
+            )
+        with closing(driver):
+            yield driver
+
+    def mark_again(self) -> None:
+        self._are_outer_frames_lost = True
+        with self.isolation_vendor.trusted():
+            for marker in self._markers:
+                execute(self, self.ops.savepoint_create_sql(marker))
 
     # What isolation calls
 
@@ -143,15 +227,16 @@ class PrivateConnection(BaseDatabaseWrapper):
                 return len(self._markers) >= depth_before
             self.needs_rollback = False
             violation = self._deferred_violation()
-            self._roll_back(frames[-2] if len(frames) > 1 else None)
+            is_outer_intact = self._roll_back(frames[-2] if len(frames) > 1 else None)
             if violation is not None:
                 raise violation
-            return True
+            return is_outer_intact
 
     def cut(self) -> None:
         """Free what the connection holds in the database; called from another thread."""
         with self._closing, suppress(Exception):
-            self.isolation_vendor.cut(self)
+            if self.connection is not None:
+                self.isolation_vendor.cut(self)
 
     def dispose(self) -> None:
         """Close for good."""
@@ -159,68 +244,133 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     # Inside
 
+    def _enter(self) -> Limits:
+        """Begin the transaction, if it has not yet; gives the limits of the innermost frame."""
+        frames = self.gate.admit(self.alias)
+        if len(self._markers) < len(frames) and not self.closed_in_transaction:
+            with self.isolation_vendor.trusted():
+                self._begin(frames)
+        return frames[-1]
+
+    def _text(self, sql: Any) -> str:
+        if isinstance(sql, bytes | bytearray):
+            return sql.decode(errors="replace")
+        if hasattr(sql, "as_string"):  # psycopg's composed statements
+            return str(sql.as_string(self.connection))
+        return str(sql)
+
+    def _look_at(self, text: str, limits: Limits) -> None:
+        """Remember the statements of the text, and refuse what must not reach the database."""
+        vendor = self.isolation_vendor
+        for words in leading_words(text):
+            shown = _shown(text)
+            if vendor.is_refused(words, text):
+                raise self.refuse(shown)
+            if limits.read_only and vendor.is_write(words):
+                msg = f"Refused on database {self.alias!r}, since the test is read_only: {shown}"
+                raise IsolationError(msg)
+            self._is_tainted |= vendor.outlives_transaction(words, text)
+            self._seen.append(shown)
+
     def _begin(self, frames: list[Limits]) -> None:
         try:
             if not self._markers:
                 if self.isolation_vendor.takes_turns:
                     self.gate.take_turn(self.alias)
-                pending, hooks = self.snapshot(), self.run_on_commit
-                if self.connection is None:
-                    super().ensure_connection()
-                    self.isolation_vendor.opened(self)
-                self._pretend_nothing_begun()
-                self._outermost.__enter__()
-                self.atomic_blocks += pending.atomic_blocks[1:]
-                self.savepoint_ids += pending.savepoint_ids
-                self.run_on_commit = hooks
+                self._begin_transaction(frames)
             for limits in frames[len(self._markers) :]:
-                marker = f"smoketest_{secrets.token_hex(8)}"
-                self.isolation_vendor.begin(self, marker, limits)
-                self._markers.append(marker)
+                self._mark(limits)
         except BaseException:
             self._discard()
             raise
+
+    def _begin_transaction(self, frames: list[Limits]) -> None:
+        """Begin, on a new connection if the one of earlier frames has been lost since."""
+        pending, hooks = self.snapshot(), self.run_on_commit
+        if self.connection is not None:
+            try:
+                self._start(frames[0])
+            except (InterfaceError, OperationalError):
+                self._close()
+        if self.connection is None:
+            self._open(frames[-1].statement)
+            self._start(frames[0])
+        self.atomic_blocks += pending.atomic_blocks[1:]
+        self.savepoint_ids += pending.savepoint_ids
+        self.run_on_commit = hooks
+
+    def _start(self, limits: Limits) -> None:
+        self._pretend_nothing_begun()
+        self._outermost.__enter__()
+        self._mark(limits)
+
+    def _open(self, timeout: float) -> None:
+        self._connect_timeout = timeout
+        super().ensure_connection()
+        self.isolation_vendor.opened(self)
+        self.gate.admit(self.alias)  # connecting may have taken longer than the test has
+
+    def _mark(self, limits: Limits) -> None:
+        marker = f"smoketest_{secrets.token_hex(8)}"
+        self.isolation_vendor.begin(self, marker, limits)
+        self._markers.append(marker)
+        self._seen.clear()
 
     def _deferred_violation(self) -> IntegrityError | None:
         try:
             self.isolation_vendor.check_constraints(self)
         except IntegrityError as violation:
             return violation
-        except DatabaseError:
+        except Error:
             pass  # the transaction had failed before; the test knows
         return None
 
-    def _roll_back(self, outer: Limits | None) -> None:
+    def _roll_back(self, outer: Limits | None) -> bool:
+        """Undo the innermost frame; gives whether the outer ones are still there."""
         marker = self._markers.pop()
         try:
             self.isolation_vendor.rollback(self, marker, outer)
-        except DatabaseError as error:
+        except Exception as error:  # a driver's warning that was made an error, too
+            seen = "; ".join(self._seen) or "none"
             self._discard()
+            if not self.isolation_vendor.is_marker_gone(error):
+                return False  # the connection is lost, and what it did is rolled back
             msg = (
                 f"The transaction on database {self.alias!r} was ended by the test, so what it"
-                " wrote before may have been kept. Leave COMMIT, ROLLBACK and statements that"
-                " commit by themselves out of smoke tests."
+                " wrote before may have been kept. Leave COMMIT, ROLLBACK and what commits by"
+                f" itself out of smoke tests. Its last statements were: {seen}"
             )
             raise TransactionEndedError(msg) from error
+        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
         if outer is None:
-            self.isolation_vendor.ended(self)
-            self.needs_rollback = True
-            self._outermost.__exit__(None, None, None)
-            self._pretend_begun()
-            self.gate.end_turn(self.alias)
+            if self._is_tainted:
+                self._discard()
+            else:
+                self.isolation_vendor.ended(self)
+                self.needs_rollback = True
+                self._outermost.__exit__(None, None, None)
+                self._pretend_begun()
+                self.gate.end_turn(self.alias)
+        return not are_lost
 
     def _discard(self) -> None:
         """Drop the connection, whatever its state; the next statement makes a new one."""
         self._markers.clear()
+        self._are_outer_frames_lost = False
+        self._close()
+        self.closed_in_transaction = False
+        self._pretend_begun()
+        self.gate.end_turn(self.alias)
+
+    def _close(self) -> None:
         with self._closing:
             if self.connection is not None:
                 with suppress(Exception):
                     self.isolation_vendor.ended(self)
                     self.connection.close()
             self.connection = None
-        self.closed_in_transaction = False
-        self._pretend_begun()
-        self.gate.end_turn(self.alias)
+            self._is_tainted = False
+            self.isolation_vendor.closed()
 
     def _pretend_begun(self) -> None:
         self.in_atomic_block = True
@@ -237,7 +387,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
 def private_connection(connection: BaseDatabaseWrapper, gate: Gate) -> PrivateConnection:
     """A connection to the same database, not opened yet, for the thread that calls this."""
-    vendor = _VENDORS.get(connection.vendor, Vendor)()
+    vendor = VENDORS.get(connection.vendor, Vendor)()
     site_class: Any = type(connection)
     settings = vendor.private_settings(connection.settings_dict)
     private = _private_class(site_class)(settings, connection.alias)
@@ -248,3 +398,9 @@ def private_connection(connection: BaseDatabaseWrapper, gate: Gate) -> PrivateCo
 @cache
 def _private_class(site_class: type[Any]) -> type[PrivateConnection]:
     return type("PrivateConnection", (PrivateConnection, site_class), {})
+
+
+def _shown(statement: str) -> str:
+    """A statement on one line, its end left out where it is long."""
+    line = " ".join(statement[: 4 * _SHOWN].split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import wraps
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from smoketest.isolation.vendor import (
+    Guarded,
+    Holder,
+    Limits,
+    Vendor,
+    driver_error,
+    execute,
+    explain_lock,
+    refuse_methods,
+)
 
-from smoketest.isolation.vendor import Limits, Vendor, execute
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_INVALID_SAVEPOINT = "3B001"
+_NO_TRANSACTION = "25P01"
+_LOCK_NOT_AVAILABLE = "55P03"
+
+#: Seconds for a look at who holds a lock, and for the request to cancel a statement.
+_PATIENCE = 1
+
+#: Locks that belong to the session; a rollback does not release them.
+_ADVISORY = re.compile("advisory", re.IGNORECASE)
+
+#: Clients with a lock on a table that the statement names. One that only reads is in the way of
+#: nothing but a change of the table itself.
+_HOLDERS = """
+    SELECT a.pid, a.usename, a.application_name,
+           extract(epoch FROM clock_timestamp() - a.xact_start)
+    FROM pg_stat_activity a
+    WHERE a.pid NOT IN (pg_backend_pid(), %s) AND EXISTS (
+        SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        WHERE l.pid = a.pid AND l.granted AND c.relkind IN ('r', 'p', 'm')
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND strpos(%s, c.relname) > 0
+          AND (l.mode <> 'AccessShareLock' OR %s)
+    )
+    ORDER BY a.xact_start LIMIT 3
+"""
 
 
 class PostgreSQL(Vendor):
@@ -16,16 +54,102 @@ class PostgreSQL(Vendor):
         private["OPTIONS"].pop("pool", None)
         return private
 
-    def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
-        statement, lock = _milliseconds(limits.statement), _milliseconds(limits.lock)
+    def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
+        # libpq takes whole seconds, and 1 for 2.
+        own = int(params.get("connect_timeout") or 0)
+        ours = max(2, round(timeout))
+        return {**params, "connect_timeout": min(own, ours) if own > 0 else ours}
+
+    def opened(self, connection: Guarded) -> None:
+        driver = connection.connection
+        with suppress(AttributeError, TypeError):  # the C class of psycopg2 has fixed attributes
+            refuse_methods(
+                connection,
+                lambda: self.is_trusted,
+                "commit",
+                "rollback",
+                "set_autocommit",
+                "tpc_begin",
+                "tpc_commit",
+                "tpc_prepare",
+                "tpc_rollback",
+            )
+        self.hold_line(driver.fileno())
+        driver.cursor_factory = _guarded_cursor(driver.cursor_factory, connection)
+
+    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
         # What is set after the savepoint is undone with it.
         sql = (
             f"{connection.ops.savepoint_create_sql(marker)};"
-            f"SET LOCAL statement_timeout = {statement};"
-            f"SET LOCAL lock_timeout = {lock};"
-            f"SET LOCAL idle_in_transaction_session_timeout = {statement}"
+            f"SET LOCAL statement_timeout = {_milliseconds(limits.statement)};"
+            f"SET LOCAL lock_timeout = {_milliseconds(limits.lock)};"
+            f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.idle)}"
         )
         execute(connection, f"{sql};SET TRANSACTION READ ONLY" if limits.read_only else sql)
+
+    def is_marker_gone(self, error: Exception) -> bool:
+        return _sqlstate(error) in {_INVALID_SAVEPOINT, _NO_TRANSACTION}
+
+    def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
+        return _ADVISORY.search(sql) is not None
+
+    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
+        if _sqlstate(error) == _LOCK_NOT_AVAILABLE:
+            explain_lock(error, limits, _holders(connection, sql))
+
+    def cut(self, connection: Guarded) -> None:
+        driver = connection.connection
+        try:
+            # A statement that runs would not notice that its client is gone.
+            if hasattr(driver, "cancel_safe"):
+                driver.cancel_safe(timeout=_PATIENCE)
+            else:
+                driver.cancel()
+        finally:
+            self.hang_up()
+
+
+_CURSOR_METHODS = ("execute", "executemany", "callproc", "copy", "copy_expert", "stream")
+
+
+def _guarded_cursor(factory: type[Any] | None, connection: Guarded) -> Any:
+    """The class of cursors with each statement seen, those of the driver's own cursors too."""
+    if factory is None:  # psycopg2's default
+        return None
+
+    def guarded(name: str) -> Callable[..., Any]:
+        original = getattr(factory, name)
+
+        @wraps(original)
+        def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+            with connection.statement(query):
+                return original(self, query, *args, **kwargs)
+
+        return method
+
+    methods = {name: guarded(name) for name in _CURSOR_METHODS if hasattr(factory, name)}
+    return type(factory.__name__, (factory,), methods)
+
+
+def _holders(connection: Guarded, sql: str) -> list[Holder]:
+    changes_table = sql.lstrip()[:5].upper() not in {"SELEC", "INSER", "UPDAT", "DELET", "WITH "}
+    try:
+        pid = connection.connection.info.backend_pid
+        with (
+            connection.second_connection(_PATIENCE) as other,
+            closing(other.cursor()) as cursor,
+        ):
+            cursor.execute(f"SET statement_timeout = {_milliseconds(_PATIENCE)}")
+            cursor.execute(_HOLDERS, (pid, sql, changes_table))
+            rows = cursor.fetchall()
+    except Exception:  # noqa: BLE001 - the message is as good as the database allows
+        return []
+    return [Holder(pid, user, name, float(seconds or 0)) for pid, user, name, seconds in rows]
+
+
+def _sqlstate(error: Exception) -> str | None:
+    cause = driver_error(error)
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import cache, wraps
 from typing import Any
 from weakref import WeakSet
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
-from smoketest.isolation.vendor import Limits, Vendor, execute
+from smoketest.isolation.vendor import (
+    Guarded,
+    Limits,
+    Vendor,
+    driver_error,
+    execute,
+    explain_lock,
+    refuse_methods,
+)
 
 #: Seconds. An interrupt between two statements has no effect, so it is repeated.
 _INTERRUPT_EVERY = 0.05
 
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+
+#: What no rollback undoes: another file, or another way to begin and end transactions.
+_ENDINGS = {
+    sqlite3.SQLITE_TRANSACTION: "",
+    sqlite3.SQLITE_ATTACH: "ATTACH",
+    sqlite3.SQLITE_DETACH: "DETACH",
+}
+
+#: Settings of the connection that hold the limits of a test.
+_LIMITING_PRAGMAS = frozenset({"busy_timeout", "journal_mode", "locking_mode", "query_only"})
+_ASSIGNMENT = re.compile("[=(]")
 
 
 class _Connection(sqlite3.Connection):
@@ -33,11 +51,13 @@ class _Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self.cursors: WeakSet[sqlite3.Cursor] = WeakSet()
         self.at_work = threading.RLock()
+        #: Around each statement of the code under test.
+        self.statement: Callable[[Any], AbstractContextManager[None]] = nullcontext
 
     def cursor(self, factory: Any = None) -> Any:
         with self.at_work:
             cursor = super().cursor(_cursor_class(factory or sqlite3.Cursor))
-        self.cursors.add(cursor)
+            self.cursors.add(cursor)
         return cursor
 
     # The originals make cursors past `cursor`.
@@ -67,19 +87,28 @@ def _cursor_class(factory: type[sqlite3.Cursor]) -> type[sqlite3.Cursor]:
 
         return method
 
-    return type(factory.__name__, (factory,), {name: at_work(name) for name in _CURSOR_METHODS})
+    def statement(name: str) -> Callable[..., Any]:
+        original = at_work(name)
+
+        @wraps(original)
+        def method(self: sqlite3.Cursor, sql: str, *args: Any) -> Any:
+            connection: Any = self.connection
+            with connection.statement(sql):
+                return original(self, sql, *args)
+
+        return method
+
+    def executescript(self: sqlite3.Cursor, script: str) -> Any:
+        connection: Any = self.connection
+        with connection.statement(f"COMMIT; {script}"), connection.at_work:  # the driver's order
+            return factory.executescript(self, script)
+
+    methods = {name: at_work(name) for name in _FETCHES}
+    methods |= {name: statement(name) for name in ("execute", "executemany")}
+    return type(factory.__name__, (factory,), {**methods, "executescript": executescript})
 
 
-_CURSOR_METHODS = (
-    "__next__",
-    "close",
-    "execute",
-    "executemany",
-    "executescript",
-    "fetchall",
-    "fetchmany",
-    "fetchone",
-)
+_FETCHES = ("__next__", "close", "fetchall", "fetchmany", "fetchone")
 
 
 class SQLite(Vendor):
@@ -103,38 +132,59 @@ class SQLite(Vendor):
         options["factory"] = _Connection
         return private
 
-    def opened(self, connection: BaseDatabaseWrapper) -> None:
+    def opened(self, connection: Guarded) -> None:
         """Let the authorizer see each statement, those of raw cursors too, before it runs."""
 
-        def authorize(action: int, name: str | None, *_: str | None) -> int:
+        def authorize(action: int, name: str | None, value: str | None, *_: str | None) -> int:
             if self.is_trusted:
                 return sqlite3.SQLITE_OK
-            if not self._is_open or action == sqlite3.SQLITE_TRANSACTION:
+            is_limit = action == sqlite3.SQLITE_PRAGMA and name in _LIMITING_PRAGMAS
+            if action in _ENDINGS or (is_limit and value is not None):
+                connection.refuse(_ENDINGS.get(action) or name or "")  # not seen in the text
+                return sqlite3.SQLITE_DENY
+            if not self._is_open:
                 return sqlite3.SQLITE_DENY
             if action in _WRITES:
                 self._written.add(name or "")
             return sqlite3.SQLITE_OK
 
-        connection.connection.set_authorizer(authorize)
+        driver = connection.connection
+        driver.set_authorizer(authorize)
+        driver.statement = connection.statement
+        refuse_methods(connection, lambda: self.is_trusted, "commit", "rollback")
 
-    def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
+    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
         super().begin(connection, marker, limits)
         self._limit(connection, limits)
         self._written.clear()
         self._is_open = True
 
-    def rollback(self, connection: BaseDatabaseWrapper, marker: str, outer: Limits | None) -> None:
+    def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
         super().rollback(connection, marker, outer)
         if outer is not None:
             self._limit(connection, outer)
 
-    def ended(self, connection: BaseDatabaseWrapper) -> None:
-        self._is_open = False
-        for cursor in list(getattr(connection.connection, "cursors", ())):
-            with suppress(sqlite3.Error):
-                cursor.close()
+    def is_marker_gone(self, error: Exception) -> bool:
+        return "no such savepoint" in str(error)
 
-    def check_constraints(self, connection: BaseDatabaseWrapper) -> None:
+    def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
+        if words[0] == "PRAGMA":
+            is_limit = not _LIMITING_PRAGMAS.isdisjoint(word.lower() for word in words[1:])
+            return is_limit and _ASSIGNMENT.search(sql) is not None
+        return words[0] in {"ATTACH", "DETACH"} or super().is_refused(words, sql)
+
+    def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
+        return words[0] == "PRAGMA"
+
+    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
+        if getattr(driver_error(error), "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            explain_lock(error, limits, [])
+
+    def ended(self, connection: Guarded) -> None:
+        self._is_open = False
+        _close_cursors(connection.connection)
+
+    def check_constraints(self, connection: Guarded) -> None:
         """SQLite can only look at whole tables, so it looks at those that may have changed."""
         if not self._written:
             return
@@ -150,7 +200,7 @@ class SQLite(Vendor):
         }
         connection.check_constraints(table_names=sorted(tables))
 
-    def cut(self, connection: BaseDatabaseWrapper) -> None:
+    def cut(self, connection: Guarded) -> None:
         """Never closes: that can crash a process in whose other thread a statement runs."""
         self._is_open = False
         driver_connection = connection.connection
@@ -159,10 +209,18 @@ class SQLite(Vendor):
                 driver_connection.interrupt()
             try:
                 with self.trusted(), suppress(sqlite3.Error):
+                    _close_cursors(driver_connection)
                     driver_connection.rollback()
             finally:
                 driver_connection.at_work.release()
 
-    def _limit(self, connection: BaseDatabaseWrapper, limits: Limits) -> None:
+    def _limit(self, connection: Guarded, limits: Limits) -> None:
         execute(connection, f"PRAGMA busy_timeout = {round(limits.lock * 1000)}")
         execute(connection, f"PRAGMA query_only = {int(limits.read_only)}")
+
+
+def _close_cursors(driver_connection: Any) -> None:
+    """One in mid-result would keep the database locked after the rollback."""
+    for cursor in list(getattr(driver_connection, "cursors", ())):
+        with suppress(sqlite3.Error):
+            cursor.close()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 from django.db import IntegrityError, connections
 
 from smoketest.isolation.connection import PrivateConnection, Snapshot, private_connection
-from smoketest.isolation.errors import IsolationError
+from smoketest.isolation.errors import IsolationError, RefusedStatementError
 from smoketest.isolation.vendor import Limits
 from smoketest.results import Databases
 
@@ -25,6 +25,8 @@ class Frame:
         self.limits = limits
         #: Whether every row that was written in this frame is still there.
         self.intact = True
+        #: What the test was refused, so that it is errored even where its code went on.
+        self.refusals: list[RefusedStatementError] = []
 
 
 class UnavailableConnection:
@@ -99,12 +101,17 @@ class ThreadIsolation:
         Called from another thread, which does not wait for the databases.
         """
         self._abandoned = True
-        threading.Thread(target=self._cut, name="smoketest-cut", daemon=True).start()
+        for alias, private in list(self._private.items()):  # none waits for another's network
+            if private.connection is None:
+                self.end_turn(alias)
+            else:
+                threading.Thread(
+                    target=self._cut, args=(alias, private), name="smoketest-cut", daemon=True
+                ).start()
 
-    def _cut(self) -> None:
-        for alias, private in list(self._private.items()):
-            private.cut()
-            self.end_turn(alias)
+    def _cut(self, alias: str, private: PrivateConnection) -> None:
+        private.cut()
+        self.end_turn(alias)
 
     def take_turn(self, alias: str) -> None:
         """Wait until no other thread uses a database of the kind that takes turns."""
@@ -160,7 +167,8 @@ class ThreadIsolation:
             except IsolationError as problem:
                 problems.append(problem)
                 intact = False
-        self._frames.pop()
+        refusals = self._frames.pop().refusals
+        problems += [refusal for refusal in refusals if not refusal.is_reported]
         for outer in self._frames:
             outer.intact &= intact
         return problems
@@ -185,6 +193,11 @@ class ThreadIsolation:
             )
             raise IsolationError(msg)
         return [frame.limits for frame in self._frames]
+
+    def note_refusal(self, refusal: RefusedStatementError) -> None:
+        """Remember what the test of the innermost frame was refused."""
+        if self._frames:
+            self._frames[-1].refusals.append(refusal)
 
     def _refuse_unknown(self, name: str, databases: Collection[str]) -> None:
         if databases == "__all__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Protocol
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import DatabaseError
+
+from smoketest.isolation.statements import ends_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +22,39 @@ class Limits:
 
     statement: float
     lock: float
+    #: Longest pause between two statements.
+    idle: float
     read_only: bool = False
+
+
+class Guarded(Protocol):
+    """A private connection, as its vendor sees it."""
+
+    alias: str
+    connection: Any
+    ops: Any
+    features: Any
+
+    @property
+    def wrap_database_errors(self) -> Any: ...
+
+    def create_cursor(self) -> Any:
+        """A cursor of the driver."""
+
+    def check_constraints(self, table_names: list[str] | None = None) -> None:
+        """Raise `django.db.IntegrityError` if rows refer to others that are not there."""
+
+    def statement(self, sql: Any) -> AbstractContextManager[None]:
+        """Around each statement of the code under test."""
+
+    def refuse(self, what: str) -> Exception:
+        """Note that the test tried to end its transaction; gives the exception to raise."""
+
+    def second_connection(self, timeout: float) -> AbstractContextManager[Any]:
+        """Another connection of the driver, for a moment."""
+
+    def mark_again(self) -> None:
+        """The database has rolled back the whole transaction, the markers in it included."""
 
 
 class Vendor:
@@ -33,6 +70,8 @@ class Vendor:
     def __init__(self) -> None:
         #: Threads whose statements are isolation's own at this moment.
         self._trusted: set[int] = set()
+        #: The socket of the connection, see `hold_line`.
+        self._line: socket.socket | None = None
 
     @property
     def is_trusted(self) -> bool:
@@ -56,33 +95,127 @@ class Vendor:
         """The settings of a private connection, made from those of the site's connection."""
         return {**settings, "AUTOCOMMIT": True, "OPTIONS": {**settings.get("OPTIONS", {})}}
 
-    def opened(self, connection: BaseDatabaseWrapper) -> None:
+    def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """The driver's parameters, so that connecting does not take longer than the time-out."""
+        return params
+
+    def opened(self, connection: Guarded) -> None:
         """Called when the connection has been made, before its first transaction."""
 
-    def begin(self, connection: BaseDatabaseWrapper, marker: str, limits: Limits) -> None:
+    def closed(self) -> None:
+        """Called when the connection has been closed."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
         """Make the savepoint of a frame in the open transaction, and set its limits."""
         execute(connection, connection.ops.savepoint_create_sql(marker))
 
-    def rollback(self, connection: BaseDatabaseWrapper, marker: str, outer: Limits | None) -> None:
+    def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
         """Undo a frame, and set the limits of the one around it again.
 
-        Raises `django.db.DatabaseError` if the frame's savepoint is gone.
+        Raises `django.db.Error`; see `is_marker_gone`.
         """
         execute(connection, connection.ops.savepoint_rollback_sql(marker))
 
-    def ended(self, connection: BaseDatabaseWrapper) -> None:
+    def is_marker_gone(self, error: Exception) -> bool:
+        """Whether rolling back failed because the savepoint does not exist (any more)."""
+        return isinstance(error, DatabaseError)
+
+    def ended(self, connection: Guarded) -> None:
         """Called when the outermost frame is over, or the connection is about to be closed."""
 
-    def check_constraints(self, connection: BaseDatabaseWrapper) -> None:
+    def check_constraints(self, connection: Guarded) -> None:
         """Raise `django.db.IntegrityError` if the transaction could never commit."""
         if connection.features.can_defer_constraint_checks:
             connection.check_constraints()
 
-    def cut(self, connection: BaseDatabaseWrapper) -> None:
+    def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
+        """Whether a statement with these leading words would end the transaction."""
+        return ends_transaction(words)
+
+    def is_write(self, words: tuple[str, ...]) -> bool:
+        """Whether a read-only frame has to refuse a statement that the database would take."""
+        return False
+
+    def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
+        """Whether a statement may change what a rollback does not restore, such as a variable.
+
+        The connection is not used again then.
+        """
+        return False
+
+    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
+        """Called when a statement of the code under test has raised; may improve the message."""
+
+    def cut(self, connection: Guarded) -> None:
         """Free what the connection holds in the database; called from another thread."""
 
+    def hold_line(self, descriptor: int) -> None:
+        """Keep a duplicate of the driver's socket, for `hang_up`.
 
-def execute(connection: BaseDatabaseWrapper, sql: str) -> None:
+        The driver may close its own at any moment, and the number then belongs to something else.
+        """
+        self.closed()
+        self._line = socket.socket(fileno=os.dup(descriptor))
+
+    def hang_up(self) -> None:
+        """End the connection for the database, and for whoever reads from it at present."""
+        if self._line is not None:
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+
+
+def execute(connection: Guarded, sql: str) -> None:
     """Run a statement of our own, past the wrappers and the log of the code under test."""
     with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
         cursor.execute(sql)
+
+
+def refuse_methods(connection: Guarded, is_trusted: Callable[[], bool], *names: str) -> None:
+    """Refuse the code under test these methods of the driver's connection."""
+
+    def refused(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            if is_trusted():
+                return original(*args, **kwargs)
+            raise connection.refuse(f"the driver's {original.__name__}()")
+
+        return method
+
+    for name in names:
+        if hasattr(connection.connection, name):
+            setattr(connection.connection, name, refused(getattr(connection.connection, name)))
+
+
+def driver_error(error: Exception) -> Exception:
+    """What the driver raised, where Django has wrapped it in an exception of its own."""
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Another client in whose way a statement may have been."""
+
+    process: int
+    user: str
+    client: str
+    #: For how many seconds its transaction has been open.
+    seconds: float
+
+    def __str__(self) -> str:
+        who = ", ".join(part for part in (f"user {self.user}", self.client) if part)
+        return f"process {self.process} ({who}), in a transaction for {self.seconds:.0f} s"
+
+
+def explain_lock(error: Exception, limits: Limits, holders: list[Holder]) -> None:
+    """Say in the message of a lock time-out how long was waited, and for whom."""
+    held_by = f" It is probably held by {'; or '.join(map(str, holders))}." if holders else ""
+    advice = (
+        f"Gave up after {limits.lock:g} s (SMOKETEST_LOCK_TIMEOUT) on a lock that another"
+        f" transaction holds.{held_by}"
+    )
+    text = str(error.args[-1]) if error.args else ""
+    error.args = (*error.args[:-1], f"{text.rstrip().rstrip('.')}. {advice}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 
 from smoketest.isolation import Frame, IsolationError, Limits, ThreadIsolation
-from smoketest.isolation.errors import TransactionEndedError
+from smoketest.isolation.errors import RefusedStatementError, TransactionEndedError
 from smoketest.isolation.vendor import Vendor
 from smoketest.results import Databases
 from tests.conftest import RunSmoke, outcomes, result_of
@@ -34,8 +35,8 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 either_way = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
 
-LIMITS = Limits(statement=5, lock=0.2)
-READ_ONLY = Limits(statement=5, lock=0.2, read_only=True)
+LIMITS = Limits(statement=5, lock=0.2, idle=5)
+READ_ONLY = Limits(statement=5, lock=0.2, idle=5, read_only=True)
 
 
 @pytest.fixture
@@ -411,61 +412,105 @@ def test_constraints__violation_does_not_hide_the_tests_own_problem(run_smoke: R
 
 # No escape
 
+
+@contextmanager
+def refused_frame(isolation: ThreadIsolation) -> Iterator[None]:
+    """A frame whose test is told that something was refused, whatever it caught."""
+    with pytest.raises(RefusedStatementError, match="may neither end it"), frame(isolation):
+        yield
+
+
 ENDINGS = ["COMMIT", "commit; ", "END", "ROLLBACK", "BEGIN", " /* x */ COMMIT TRANSACTION"]
 
 
 @pytest.mark.parametrize("sql", ENDINGS)
 def test_commit__by_raw_sql_is_refused(isolation: ThreadIsolation, sql: str) -> None:
     """Statements that begin or end a transaction are refused before they do."""
-    with frame(isolation):
+    with refused_frame(isolation):
         Account.objects.create(name="escaped")
-        with pytest.raises(Exception, match="not authorized"):
+        with pytest.raises(RefusedStatementError, match=re.escape(sql.strip())):
             run_sql(sql)
         assert names() == ["escaped"]
     assert committed() == []
 
 
-def test_commit__by_the_driver_does_not_commit(isolation: ThreadIsolation) -> None:
-    """Neither `executescript` nor the driver's own methods get past the authorizer."""
-    with frame(isolation):
+def by_method(driver: sqlite3.Connection) -> None:
+    driver.commit()
+
+
+def by_script(driver: sqlite3.Connection) -> None:
+    driver.executescript("SELECT 1; COMMIT")
+
+
+def by_attaching(driver: sqlite3.Connection) -> None:
+    driver.execute("ATTACH DATABASE ':memory:' AS elsewhere")
+
+
+def past_the_guard(driver: sqlite3.Connection) -> None:
+    sqlite3.Cursor(driver).execute("COMMIT")
+
+
+@pytest.mark.parametrize("way", [by_method, by_script, by_attaching, past_the_guard])
+def test_commit__by_the_driver_is_refused(
+    isolation: ThreadIsolation, way: Callable[[sqlite3.Connection], None]
+) -> None:
+    """No method of the driver ends the transaction; who swallows the exception is told again."""
+    with refused_frame(isolation):
         Account.objects.create(name="escaped")
-        driver = connection.connection
+        with suppress(IsolationError, sqlite3.DatabaseError):
+            way(connection.connection)
+        assert names() == ["escaped"]
+    assert committed() == []
+
+
+def test_script__without_an_ending_still_commits_first(isolation: ThreadIsolation) -> None:
+    """`executescript` commits what is pending before it begins: the authorizer refuses that."""
+    with refused_frame(isolation):
+        Account.objects.create(name="escaped")
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
-            driver.commit()
-        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
-            driver.executescript("SELECT 1; COMMIT")
+            connection.connection.executescript("SELECT 1")
     assert committed() == []
 
 
 def escape(isolation: ThreadIsolation, sql: str) -> None:
     """Ends the transaction of a frame, as a test could that means to."""
     with frame(isolation):
-        run_sql("SELECT 1")
+        run_sql("SELECT 1 AS before_it")
         connection.connection.set_authorizer(None)
-        run_sql(sql)
+        sqlite3.Cursor(connection.connection).execute(sql)
 
 
-def test_commit__through_a_removed_authorizer_is_found(isolation: ThreadIsolation) -> None:
-    """A transaction that was ended all the same is an error, with what to leave out."""
-    with pytest.raises(TransactionEndedError, match="was ended by the test"):
+def test_commit__past_everything_is_found(isolation: ThreadIsolation) -> None:
+    """A transaction that was ended all the same is an error, with what was seen before."""
+    with pytest.raises(TransactionEndedError, match=r"'default' was ended by the test") as caught:
         escape(isolation, "COMMIT")
+    assert "SELECT 1 AS before_it" in str(caught.value)
     with frame(isolation):
         Account.objects.create(name="next")
     assert committed() == []
 
 
 def test_commit__is_errored_in_a_run(run_smoke: RunSmoke) -> None:
-    """In a run the test that tries is errored, the next one runs."""
+    """In a run the test that tries is errored, even if it goes on; the next one runs."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_1(self):
                 connection.cursor().execute("COMMIT")
 
             def test_2(self):
+                try:
+                    connection.cursor().execute("COMMIT")
+                except Exception:
+                    pass
+
+            def test_3(self):
                 Account.objects.create(name="next")
     """)
-    assert outcomes(report) == {"test_1": "errored", "test_2": "passed"}
-    assert "not authorized" in result_of(report, "test_1").message
+    assert outcomes(report) == {"test_1": "errored", "test_2": "errored", "test_3": "passed"}
+    for test in ("test_1", "test_2"):
+        message = result_of(report, test).message
+        assert message.startswith("Refused on database 'default': COMMIT.")
+        assert "more)" not in message  # it is told once
 
 
 def test_commit__in_an_inner_frame_is_lost_for_the_outer(isolation: ThreadIsolation) -> None:
@@ -911,28 +956,42 @@ def test_site__gets_its_connections_back_when_isolation_cannot_start(
 # Databases of no known vendor
 
 
-def test_vendor__of_any_other_database_has_no_limits() -> None:
+@pytest.fixture
+def unknown_vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadIsolation]:
+    """The isolation of a thread whose databases are of a kind that we know nothing of."""
+    monkeypatch.setattr("smoketest.isolation.connection.VENDORS", {})
+    with ThreadIsolation() as isolation:
+        yield isolation
+
+
+def test_vendor__of_any_other_database_has_no_limits(unknown_vendor: ThreadIsolation) -> None:
     """A database that we know nothing of is asked for savepoints and constraints alone."""
-    vendor = Vendor()
-    assert vendor.private_settings({"NAME": "x", "AUTOCOMMIT": False}) == {
+    assert Vendor().private_settings({"NAME": "x", "AUTOCOMMIT": False}) == {
         "NAME": "x",
         "AUTOCOMMIT": True,
         "OPTIONS": {},
     }
-    with ThreadIsolation() as isolation, frame(isolation):
+    with frame(unknown_vendor):
         run_sql("SELECT 1")
-        connection.isolation_vendor = vendor  # type: ignore[attr-defined]
-        with frame(isolation):
+        with frame(unknown_vendor):
             Account.objects.create(name="x")
         assert names() == []
 
 
-def test_vendor__violations_are_found_on_any_database(isolation: ThreadIsolation) -> None:
+def test_vendor__violations_are_found_on_any_database(unknown_vendor: ThreadIsolation) -> None:
     """Where a database defers constraints, they are checked before the rollback."""
-    vendor = Vendor()
-    with frame(isolation):
+    with frame(unknown_vendor):
         run_sql("SELECT 1")
-        connection.isolation_vendor = vendor  # type: ignore[attr-defined]
-        with pytest.raises(IntegrityError), frame(isolation):
+        with pytest.raises(IntegrityError), frame(unknown_vendor):
             Entry.objects.create(account_id=4711)
         assert not Entry.objects.exists()
+
+
+def test_vendor__commits_are_refused_and_found_on_any_database(
+    unknown_vendor: ThreadIsolation,
+) -> None:
+    """What the text tells is refused; what it does not is found out after the test."""
+    with pytest.raises(RefusedStatementError), frame(unknown_vendor):
+        run_sql("COMMIT")
+    with pytest.raises(TransactionEndedError), frame(unknown_vendor):
+        connection.cursor().connection.commit()

@@ -17,6 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 PREFIX = "SMOKETEST_"
+#: Characters. `secrets.token_urlsafe()` makes some of 43.
+SHORTEST_TOKEN = 16
 
 
 class InvalidSettingError(ImproperlyConfigured):
@@ -24,7 +26,8 @@ class InvalidSettingError(ImproperlyConfigured):
 
     def __init__(self, setting: Setting[Any], value: object) -> None:
         self.setting = setting
-        super().__init__(f"{setting.name} is {value!r}; it must be {setting.allowed}.")
+        shown = "wrong" if setting.is_secret else repr(value)
+        super().__init__(f"{setting.name} is {shown}; it must be {setting.allowed}.")
 
 
 class Setting(Generic[T]):
@@ -36,11 +39,18 @@ class Setting(Generic[T]):
     name: str
 
     def __init__(
-        self, check_id: str, default: T, allowed: str, is_valid: Callable[[Any], bool]
+        self,
+        check_id: str,
+        default: T,
+        allowed: str,
+        is_valid: Callable[[Any], bool],
+        *,
+        is_secret: bool = False,
     ) -> None:
         self.check_id = check_id
         self.default = default
         self.allowed = allowed
+        self.is_secret = is_secret
         self._is_valid = is_valid
 
     def __set_name__(self, owner: type[Conf], attribute: str) -> None:
@@ -130,6 +140,18 @@ class Conf:
         "the absolute path of a folder, as a string or a Path, or empty",
         lambda value: not value or _is_absolute_path(value),
     )
+    #: Who has one of these sees the results; without any the endpoint is open.
+    tokens: Setting[Collection[str]] = Setting(
+        "smoketest.E015",
+        (),
+        f"a list or tuple of strings of {SHORTEST_TOKEN} characters or more, without spaces",
+        lambda value: isinstance(value, (list, tuple)) and all(map(_is_token, value)),
+        is_secret=True,
+    )
+    #: Whether those without a token are told PASS or FAIL, and nothing else.
+    public_status: Setting[bool] = Setting(
+        "smoketest.E016", False, "True or False", lambda value: isinstance(value, bool)
+    )
     #: Address of the site, for links in alerts.
     public_url: Setting[str] = Setting(
         "smoketest.E010",
@@ -147,6 +169,13 @@ class Conf:
     release: Setting[str] = Setting(
         "smoketest.E011", "", "a string", lambda value: isinstance(value, str)
     )
+
+
+def _is_token(value: object) -> bool:
+    """Whether it can be sent in a header and not be guessed."""
+    if not isinstance(value, str) or len(value) < SHORTEST_TOKEN:
+        return False
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_absolute_path(value: object) -> bool:

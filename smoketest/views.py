@@ -16,11 +16,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.generic import View
 
 from smoketest import assembly, background, metrics
+from smoketest.access import Role, challenge, role_of
 from smoketest.conf import conf
 from smoketest.coordinator import (
     RETRY_AFTER,
     Answer,
     BusyError,
+    Freshness,
     NothingSelectedError,
     NotStoredError,
     PausedError,
@@ -38,6 +40,7 @@ from smoketest.query import (
     parse_query,
     preferred_format,
 )
+from smoketest.selection import Selection
 from smoketest.state import StateError
 
 NO_TESTS = (
@@ -50,6 +53,7 @@ class EndpointView(View):
     """What the endpoints have in common."""
 
     http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as Django declares it
+    role: Role
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -58,6 +62,16 @@ class EndpointView(View):
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
         return view
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        self.role = role_of(request, conf.tokens)
+        if self.role is Role.OUTSIDER:
+            return self.answer_outsider(request)
+        return super().dispatch(request, *args, **kwargs)
+
+    def answer_outsider(self, request: HttpRequest) -> HttpResponse:
+        """On every path the same."""
+        return _uncached(challenge())
 
 
 class IndexView(EndpointView):
@@ -69,6 +83,18 @@ class IndexView(EndpointView):
         except InvalidQueryError as error:
             return _problem(400, str(error), preferred_format(request))
         return self.respond(query)
+
+    def answer_outsider(self, request: HttpRequest) -> HttpResponse:
+        """The bare status where the site tells it, of a run that somebody else asked for."""
+        if not conf.public_status or request.method not in {"GET", "HEAD"} or request.GET:
+            return super().answer_outsider(request)
+        freshness = Freshness(max_age=_public_age(), only_if_cached=True)
+        try:
+            answer = assembly.coordinator().answer(Selection(), freshness)
+        except (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError):
+            return _unavailable("There is no recent result.", RETRY_AFTER, "text")
+        status = 200 if answer.report.passed else 500
+        return _aged(_response(status, f"{answer.report.status}\n", "text"), answer)
 
     def respond(self, query: Query) -> HttpResponse:
         """The answer to the query.
@@ -95,7 +121,11 @@ class IndexView(EndpointView):
         except (BusyError, StateError) as error:
             message = str(error) or "The smoke tests are running, and enough others wait for them."
             return _unavailable(message, RETRY_AFTER, query.format)
-        return render(answer, query.format)
+        return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
+
+    @property
+    def sees_tracebacks(self) -> bool:
+        return self.role is Role.INSIDER or settings.DEBUG
 
 
 class MetricsView(EndpointView):
@@ -124,20 +154,18 @@ class MetricsView(EndpointView):
         return _uncached(response)
 
 
-def render(answer: Answer, format_name: str) -> HttpResponse:
+def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpResponse:
     """The answer in a format, a key of `smoketest.query.FORMATS`: 200 for PASS, 500 for FAIL."""
     if format_name == "json":
         content = json_format.render(
             answer.report,
             age=answer.age,
-            with_tracebacks=settings.DEBUG,
+            with_tracebacks=with_tracebacks,
             pause=answer.pause,
         )
     else:
         content = text_format.render(answer.report, pause=answer.pause)
-    response = _response(200 if answer.report.passed else 500, content, format_name)
-    response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
-    return response
+    return _aged(_response(200 if answer.report.passed else 500, content, format_name), answer)
 
 
 def preferred_encoding(request: HttpRequest) -> metrics.Encoding:
@@ -191,6 +219,16 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
         # balancer. This is none, and the logger "smoketest" tells of what failed.
         response._has_been_logged = True  # type: ignore[attr-defined]
     return _uncached(response)
+
+
+def _public_age() -> float:
+    """Seconds: as long as alerts put up with, since an outsider makes nothing run."""
+    return max(conf.max_age, 3 * (conf.interval or 0.0))
+
+
+def _aged(response: HttpResponse, answer: Answer) -> HttpResponse:
+    response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
+    return response
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:

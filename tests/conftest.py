@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.results import Report, Result
@@ -121,3 +122,27 @@ def run_smoke(apps: Apps) -> RunSmoke:
             )
 
     return run_source
+
+
+Site = Callable[..., Client]
+
+
+@pytest.fixture
+def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
+    """A client of a site with this smoke module, and its own results store."""
+    overrides = []
+
+    def make(smoke: str | None, **settings: Any) -> Client:
+        apps.add(smoke)
+        override = override_settings(
+            INSTALLED_APPS=["smoketest", "tests.ledger", *apps.names],
+            SMOKETEST_STATE_DIR=str(tmp_path / "state"),
+            **settings,
+        )
+        override.enable()
+        overrides.append(override)
+        return Client(raise_request_exception=False)
+
+    yield make
+    for override in reversed(overrides):
+        override.disable()

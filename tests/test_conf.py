@@ -66,6 +66,14 @@ CASES = {
         ("", "/var/lib/site", Path("/var/lib/site")),
         ("state", "./state", "~/state", Path("state"), Path(), 5, b"/var/lib/site", ["/var"]),
     ),
+    "SMOKETEST_TOKENS": Case(
+        "tokens",
+        (),
+        "a list or tuple of strings of 16 characters or more, without spaces",
+        ([], [16 * "x"], (20 * "~", "0123456789abcdef")),
+        (None, 20 * "x", ["short"], [20 * "x", 5], {20 * "x"}, [8 * "x y"], [20 * "\xe9"]),
+    ),
+    "SMOKETEST_PUBLIC_STATUS": Case("public_status", False, "True or False", *BOOLEANS),
     "SMOKETEST_PUBLIC_URL": Case(
         "public_url",
         "",
@@ -111,7 +119,8 @@ def test_setting__invalid(name: str, value: object) -> None:
     with override_settings(**{name: value}):
         with pytest.raises(InvalidSettingError) as caught:
             getattr(conf, CASES[name].attribute)
-        assert str(caught.value) == f"{name} is {value!r}; it must be {CASES[name].allowed}."
+        shown = "wrong" if name == "SMOKETEST_TOKENS" else repr(value)  # no secret is quoted
+        assert str(caught.value) == f"{name} is {shown}; it must be {CASES[name].allowed}."
         assert caught.value.setting is Conf.settings[name]
         assert isinstance(caught.value, ImproperlyConfigured)
         for other, case in CASES.items():

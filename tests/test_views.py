@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, override_settings
 from django.urls import include, path, reverse
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,33 +28,9 @@ from smoketest.locks import HostLock
 from smoketest.moments import utc
 from smoketest.store import Pause
 from smoketest.views import IndexView
-from tests.conftest import Apps
+from tests.conftest import Site
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-
-Site = Callable[..., Client]
-
-
-@pytest.fixture
-def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
-    """A client of a site with this smoke module, and its own results store."""
-    overrides = []
-
-    def make(smoke: str | None, **settings: Any) -> Client:
-        apps.add(smoke)
-        override = override_settings(
-            INSTALLED_APPS=["smoketest", "tests.ledger", *apps.names],
-            SMOKETEST_STATE_DIR=str(tmp_path / "state"),
-            **settings,
-        )
-        override.enable()
-        overrides.append(override)
-        return Client(raise_request_exception=False)
-
-    yield make
-    for override in reversed(overrides):
-        override.disable()
-
 
 PASSES = """
 class T(SmokeTest):

@@ -18,6 +18,7 @@ from smoketest.exposition import Exposition, renderings
 from smoketest.locks import HostLock, Lock, ProcessLock
 from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.runner import RunOptions
+from smoketest.sensitive import secrets_of_site
 from smoketest.state import StateError, StateFolder, open_state_folder
 from smoketest.store import (
     MemoryStore,
@@ -56,6 +57,7 @@ def coordinator() -> Coordinator:
         waiting_locks=shared.waiting_locks,
         max_age=conf.max_age,
         code_loaded_at=config.code_loaded_at,
+        secrets=secrets_of_site,
     )
 
 

@@ -93,6 +93,22 @@ def check_store(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(TAG, deploy=True)
+def check_access(**_: Any) -> list[CheckMessage]:
+    """The endpoint is not open to everybody in production (W006)."""
+    if getattr(settings, Conf.tokens.name, Conf.tokens.default):
+        return []
+    return [
+        Warning(
+            f"{Conf.tokens.name} is empty: whoever can reach the smoke tests sees their results.",
+            hint=f"Set {Conf.tokens.name} to a list with a token, made by python -c 'import"
+            " secrets; print(secrets.token_urlsafe())'; or keep the URL inside of your network"
+            " and silence this check.",
+            id="smoketest.W006",
+        )
+    ]
+
+
 @register(TAG)
 def check_vendors(**_: Any) -> list[CheckMessage]:
     """The databases are of kinds that isolation knows (I001)."""
@@ -130,7 +146,7 @@ _NOT_TRANSACTIONAL = """
 """
 
 
-@register(TAG, Tags.database)
+@register(Tags.database)  # asked for by `check --database`; no run waits for it
 def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
     """What a smoke test writes to a table can be rolled back (W005); asks the database."""
     messages: list[CheckMessage] = []

@@ -7,7 +7,7 @@ the endpoint never occupies all workers of a site; the rest get the latest store
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import time
@@ -16,6 +16,7 @@ from smoketest import runner
 from smoketest.discovery import Suite
 from smoketest.locks import Lock
 from smoketest.moments import utc
+from smoketest.redaction import Redactor
 from smoketest.results import Report, Result
 from smoketest.runner import AbandonedTests, RunOptions
 from smoketest.selection import Selection
@@ -92,6 +93,8 @@ class Coordinator:
     #: Unix time at which this process had loaded the code of the site. No result from before
     #: says anything of that code.
     code_loaded_at: float
+    #: What no result may show, asked for at the end of each run.
+    secrets: Callable[[], Collection[str]] = tuple
 
     def answer(
         self, selection: Selection, freshness: Freshness, *, failfast: bool = False
@@ -243,7 +246,7 @@ class Coordinator:
         carried: Mapping[str, Result],
         failfast: bool,
     ) -> Report:
-        report = runner.run(
+        full_report = runner.run(
             suite,
             selection,
             self.options,
@@ -251,6 +254,7 @@ class Coordinator:
             carried=carried,
             failfast=failfast,
         )
+        report = Redactor(self.secrets()).report(full_report)
         try:
             self.store.record(report)
         except StoreError as error:

@@ -67,15 +67,18 @@ def test_check__nothing_set(store: SharedStore) -> None:
         ("SMOKETEST_RELEASE", "smoketest.E011"),
         ("SMOKETEST_RUN_ON_SCRAPE", "smoketest.E012"),
         ("SMOKETEST_DJANGO_PROMETHEUS", "smoketest.E013"),
+        ("SMOKETEST_TOKENS", "smoketest.E015"),
+        ("SMOKETEST_PUBLIC_STATUS", "smoketest.E016"),
     ],
 )
 def test_check_settings__wrong_value(name: str, check_id: str, settings: Any) -> None:
     """Each setting has an id of its own, which never changes; its message says what to do."""
     setattr(settings, name, WRONG)
     setting: Any = Conf.settings[name]
+    shown = "wrong" if name == "SMOKETEST_TOKENS" else repr(WRONG)  # a secret is never quoted
     assert found() == [
         Error(
-            f"{name} is {WRONG!r}; it must be {setting.allowed}.",
+            f"{name} is {shown}; it must be {setting.allowed}.",
             hint=f"The default is {setting.default!r}.",
             id=check_id,
         )
@@ -159,6 +162,15 @@ def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
         f"The results store was corrupt and was moved to {store.location}.corrupt-{number}."
         for number in (1, 2)
     ]
+
+
+def test_check_access__open(settings: Any) -> None:
+    """An endpoint without tokens is a warning before a deploy, and only then."""
+    assert found() == []
+    deployed = run_checks(tags=["smoketest"], include_deployment_checks=True)
+    assert [message.id for message in deployed] == ["smoketest.W006"]
+    settings.SMOKETEST_TOKENS = ["a-token-of-some-length"]
+    assert run_checks(tags=["smoketest"], include_deployment_checks=True) == []
 
 
 def test_check_vendors__unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from time import time
 
 from smoketest import runner
 from smoketest.discovery import Suite
+from smoketest.events import Event, Finished, Listener, Waiting, nobody
 from smoketest.locks import Lock
 from smoketest.moments import utc
 from smoketest.redaction import Redactor
@@ -93,15 +94,21 @@ class Coordinator:
     #: Unix time at which this process had loaded the code of the site. No result from before
     #: says anything of that code.
     code_loaded_at: float
-    #: What no result may show, asked for at the end of each run.
+    #: What no result may show, asked for at the beginning of each run.
     secrets: Callable[[], Collection[str]] = tuple
 
     def answer(
-        self, selection: Selection, freshness: Freshness, *, failfast: bool = False
+        self,
+        selection: Selection,
+        freshness: Freshness,
+        *,
+        failfast: bool = False,
+        listener: Listener = nobody,
     ) -> Answer:
         """A report that is fresh enough, or the best that there is when too many ask at once.
 
-        Raises `NothingSelectedError`, `NotStoredError`, `BusyError` or `PausedError`.
+        The listener is told of a run that begins for the answer. Raises `NothingSelectedError`,
+        `NotStoredError`, `BusyError` or `PausedError`.
         """
         asked_at = time()
         if pause := self._pause():
@@ -115,9 +122,11 @@ class Coordinator:
         if freshness.only_if_cached:
             raise NotStoredError
         suite = self._find(selection)
-        with self._turn() as is_ours:
+        with self._turn(listener) as is_ours:
             if is_ours:
-                return self._answer_in_turn(suite, selection, freshness, asked_at, failfast)
+                return self._answer_in_turn(
+                    suite, selection, freshness, asked_at, failfast, listener
+                )
         # Too many wait already.
         if stored and freshness.max_age is None:
             return stored
@@ -168,6 +177,7 @@ class Coordinator:
         freshness: Freshness,
         asked_at: float,
         failfast: bool,
+        listener: Listener,
     ) -> Answer:
         """Whoever held the lock before may have made the report that we wait for."""
         stored = self._stored(selection, failfast)
@@ -178,7 +188,7 @@ class Coordinator:
         insists = freshness.no_cache or bool(selection.names)
         carried = {} if insists else self._left_alone(suite)
         self._begin_if_full(selection)
-        report = self._run(suite, selection, carried=carried, failfast=failfast)
+        report = self._run(suite, selection, carried=carried, failfast=failfast, listener=listener)
         return Answer(report=report, age=0.0)
 
     def _answer_paused(self, selection: Selection, pause: Pause, failfast: bool) -> Answer:
@@ -245,7 +255,15 @@ class Coordinator:
         *,
         carried: Mapping[str, Result],
         failfast: bool,
+        listener: Listener = nobody,
     ) -> Report:
+        redactor = Redactor(self.secrets())
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Finished):
+                event = Finished(redactor.result(event.result))
+            listener(event)
+
         full_report = runner.run(
             suite,
             selection,
@@ -253,8 +271,9 @@ class Coordinator:
             abandoned=self.abandoned,
             carried=carried,
             failfast=failfast,
+            listener=tell,
         )
-        report = Redactor(self.secrets()).report(full_report)
+        report = redactor.report(full_report)
         try:
             self.store.record(report)
         except StoreError as error:
@@ -282,9 +301,12 @@ class Coordinator:
         return True
 
     @contextmanager
-    def _turn(self) -> Iterator[bool]:
+    def _turn(self, listener: Listener) -> Iterator[bool]:
         """Hold the run lock, waiting for it if not too many do so; gives whether it is held."""
-        release = self.run_lock.acquire() or self._wait_for_turn()
+        release = self.run_lock.acquire()
+        if release is None:
+            listener(Waiting())
+            release = self._wait_for_turn()
         try:
             yield release is not None
         finally:

@@ -13,7 +13,11 @@ from smoketest.coordinator import Freshness
 from smoketest.selection import Selection
 
 #: Formats by their name in ``?format=``, with their media types, the one to fall back on first.
-FORMATS = {"text": "text/plain", "json": "application/json"}
+FORMATS = {
+    "text": "text/plain",
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+}
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
 

@@ -39,9 +39,9 @@ class Redactor:
         return "".join(pieces)
 
     def report(self, report: Report) -> Report:
-        return replace(report, results=tuple(map(self._result, report.results)))
+        return replace(report, results=tuple(map(self.result, report.results)))
 
-    def _result(self, result: Result) -> Result:
+    def result(self, result: Result) -> Result:
         declared = result.declaration
         return replace(
             result,

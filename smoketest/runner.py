@@ -20,6 +20,7 @@ from typing import Protocol
 from django.core.cache import caches
 
 from smoketest.discovery import SmokeClass, Suite, collection_error, discover
+from smoketest.events import Finished, Listener, Started, nobody
 from smoketest.execution import Batch, Execution, Step, Watch, make_batches
 from smoketest.failures import describe, describe_thread, say
 from smoketest.isolation import ThreadIsolation, Waiting
@@ -149,6 +150,7 @@ def run(
     abandoned: AbandonedTests,
     carried: Mapping[str, Result],
     failfast: bool = False,
+    listener: Listener = nobody,
 ) -> Report:
     """Run the tests of the suite, all but those for which `carried` holds an earlier result.
 
@@ -162,9 +164,15 @@ def run(
             results[declaration.id] = carried[declaration.id].as_carried()
         elif declaration.id in running:
             results[declaration.id] = _still_running(declaration, running[declaration.id])
-    progress = _Progress(results, options, failfast=failfast)
+    progress = _Progress(results, options, failfast=failfast, listener=listener)
+    listener(
+        Started(
+            (*(error.id for error in suite.collection_errors), *(d.id for d in suite.declarations))
+        )
+    )
     for known in (*suite.collection_errors, *results.values()):
         progress.cut_if_failed(known)
+        listener(Finished(known))
     batches = make_batches(_without_results(suite.classes, results))
     if options.workers:
         _Watcher(batches, progress, abandoned).run()
@@ -176,7 +184,14 @@ def run(
 class _Progress:
     """What is known of a run so far; shared by its threads."""
 
-    def __init__(self, results: dict[str, Result], options: RunOptions, *, failfast: bool) -> None:
+    def __init__(
+        self,
+        results: dict[str, Result],
+        options: RunOptions,
+        *,
+        failfast: bool,
+        listener: Listener,
+    ) -> None:
         #: Held while anything of a run is read or changed, notified of what the watcher waits for.
         self.changed = threading.Condition()
         self.results = results
@@ -186,6 +201,7 @@ class _Progress:
         self.started = monotonic()
         self.deadline = self.started + options.run_timeout
         self._failfast = failfast
+        self._listener = listener
 
     @property
     def is_cut(self) -> bool:
@@ -203,6 +219,7 @@ class _Progress:
         with self.changed:
             self.results[result.id] = result
             self.cut_if_failed(result)
+            self._listener(Finished(result))
 
     def cut_if_failed(self, result: Result) -> None:
         if self._failfast and result.is_problem and result.is_critical:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import lru_cache, partial
+from itertools import chain
 from time import time
-from typing import Any
+from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.views.generic import View
 
 from smoketest import assembly, background, metrics
@@ -28,7 +31,9 @@ from smoketest.coordinator import (
     PausedError,
     is_due,
 )
+from smoketest.events import Event, Listener, nobody
 from smoketest.formats import json as json_format
+from smoketest.formats import ndjson as ndjson_format
 from smoketest.formats import text as text_format
 from smoketest.moments import utc
 from smoketest.query import (
@@ -42,6 +47,9 @@ from smoketest.query import (
 )
 from smoketest.selection import Selection
 from smoketest.state import StateError
+from smoketest.watching import watch
+
+R = TypeVar("R", bound=HttpResponseBase)
 
 NO_TESTS = (
     "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
@@ -77,12 +85,12 @@ class EndpointView(View):
 class IndexView(EndpointView):
     """Runs the smoke tests, or shows a result that is fresh enough."""
 
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             query = parse_query(request)
         except InvalidQueryError as error:
             return _problem(400, str(error), preferred_format(request))
-        return self.respond(query)
+        return self.stream(query) if query.format == "ndjson" else self.respond(query)
 
     def answer_outsider(self, request: HttpRequest) -> HttpResponse:
         """The bare status where the site tells it, of a run that somebody else asked for."""
@@ -103,25 +111,39 @@ class IndexView(EndpointView):
         thread of its own, so that neither the event loop nor another request waits for it.
         """
         try:
-            answer = assembly.coordinator().answer(
-                query.selection, query.freshness, failfast=query.failfast
-            )
-        except NothingSelectedError:
-            return _problem(404, _nothing_selected(query), query.format)
-        except NotStoredError:
-            message = "There is no stored result that is fresh enough. Ask without only-if-cached."
-            return _problem(504, message, query.format)
-        except PausedError as error:
-            pause = error.pause
-            message = (
-                f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
-                " result is stored. manage.py smoketest --resume ends the pause."
-            )
-            return _unavailable(message, pause.until - time(), query.format)
-        except (BusyError, StateError) as error:
-            message = str(error) or "The smoke tests are running, and enough others wait for them."
-            return _unavailable(message, RETRY_AFTER, query.format)
+            answer = _ask(query, nobody)
+        except NO_ANSWER as error:
+            return _no_answer(error, query)
         return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
+
+    def stream(self, query: Query) -> HttpResponseBase:
+        """The answer, and what happens on the way to it, as it happens."""
+        happening = watch(partial(_ask, query))
+        try:
+            first = next(happening)
+        except NO_ANSWER as error:
+            return _no_answer(error, query)
+        lines = self._lines(chain([first], happening), query)
+        status = 500 if isinstance(first, Answer) and not first.report.passed else 200
+        content: Any = _asynchronous(lines) if isinstance(self.request, ASGIRequest) else lines
+        response = StreamingHttpResponse(
+            content, status=status, content_type=f"{FORMATS[query.format]}; charset=utf-8"
+        )
+        response["X-Accel-Buffering"] = "no"  # nginx would hold the lines back
+        return _finished(response)
+
+    def _lines(self, happening: Iterator[Event | Answer], query: Query) -> Iterator[str]:
+        with_tracebacks = self.sees_tracebacks
+        try:
+            for one in happening:
+                if isinstance(one, Answer):
+                    yield ndjson_format.render_report(
+                        one.report, age=one.age, with_tracebacks=with_tracebacks, pause=one.pause
+                    )
+                else:
+                    yield ndjson_format.render_event(one, with_tracebacks=with_tracebacks)
+        except NO_ANSWER as error:
+            yield _no_answer(error, query).text
 
     @property
     def sees_tracebacks(self) -> bool:
@@ -188,6 +210,41 @@ def _encoding_for(accept: str) -> metrics.Encoding:
     return metrics.TEXT
 
 
+#: Why there may be no answer; see `_no_answer`.
+NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError)
+
+
+def _ask(query: Query, listener: Listener) -> Answer:
+    """Raises one of `NO_ANSWER`."""
+    return assembly.coordinator().answer(
+        query.selection, query.freshness, failfast=query.failfast, listener=listener
+    )
+
+
+def _no_answer(error: Exception, query: Query) -> HttpResponse:
+    match error:
+        case NothingSelectedError():
+            return _problem(404, _nothing_selected(query), query.format)
+        case NotStoredError():
+            message = "There is no stored result that is fresh enough. Ask without only-if-cached."
+            return _problem(504, message, query.format)
+        case PausedError(pause=pause):
+            message = (
+                f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
+                " result is stored. manage.py smoketest --resume ends the pause."
+            )
+            return _unavailable(message, pause.until - time(), query.format)
+    message = str(error) or "The smoke tests are running, and enough others wait for them."
+    return _unavailable(message, RETRY_AFTER, query.format)
+
+
+async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
+    """The lines for an event loop, which none of them may keep waiting."""
+    following = sync_to_async(partial(next, lines, None), thread_sensitive=False)
+    while (line := await following()) is not None:
+        yield line
+
+
 def _nothing_selected(query: Query) -> str:
     if query.selection.is_everything:
         return NO_TESTS
@@ -198,7 +255,12 @@ def _nothing_selected(query: Query) -> str:
 
 
 def _problem(status: int, message: str, format_name: str) -> HttpResponse:
-    content = json.dumps({"error": message}) if format_name == "json" else f"{message}\n"
+    if format_name == "json":
+        content = json.dumps({"error": message})
+    elif format_name == "ndjson":
+        content = ndjson_format.render_error(status, message)
+    else:
+        content = f"{message}\n"
     return _response(status, content, format_name)
 
 
@@ -213,8 +275,12 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
     response = HttpResponse(
         content, status=status, content_type=f"{FORMATS[format_name]}; charset=utf-8"
     )
+    return _finished(response)
+
+
+def _finished(response: R) -> R:
     response["Vary"] = "Accept"
-    if status >= 500:
+    if response.status_code >= 500:
         # Django would log an error of the site, and mail the admins at each poll of a load
         # balancer. This is none, and the logger "smoketest" tells of what failed.
         response._has_been_logged = True  # type: ignore[attr-defined]
@@ -231,7 +297,7 @@ def _aged(response: HttpResponse, answer: Answer) -> HttpResponse:
     return response
 
 
-def _uncached(response: HttpResponse) -> HttpResponse:
+def _uncached(response: R) -> R:
     # Django's own cache of a whole site heeds "private" alone.
     response["Cache-Control"] = "no-store, private"
     return response

@@ -13,35 +13,39 @@ from smoketest.store import Pause
 
 def render(report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None) -> str:
     """`age` is how many seconds ago the run ended."""
+    return json.dumps(report_object(report, age=age, with_tracebacks=with_tracebacks, pause=pause))
+
+
+def report_object(
+    report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None
+) -> dict[str, Any]:
     counts = count(report)
-    return json.dumps(
-        {
-            "status": report.status,
-            "test_classes": counts.classes,
-            "tests_run": counts.run,
-            "tests_passed": counts.passed,
-            "tests_failed": counts.failed,
-            "tests_errored": counts.errored,
-            "failed_tests": failed_lines(report),
-            "errored_tests": errored_lines(report),
-            "time": report.duration * 1000,
-            "tests_skipped": counts.skipped,
-            "tests_timed_out": counts.timed_out,
-            "tests_not_run": counts.not_run,
-            "warnings": warning_lines(report),
-            "results": [
-                _result(result, with_traceback=with_tracebacks) for result in report.results
-            ],
-            "started_at": iso(report.started_at),
-            "cut_short_by": report.cut.value or None,
-            "release": report.release,
-            "age": round(age, 3),
-            "paused": {"until": iso(pause.until), "reason": pause.reason} if pause else None,
-        }
-    )
+    return {
+        "status": report.status,
+        "test_classes": counts.classes,
+        "tests_run": counts.run,
+        "tests_passed": counts.passed,
+        "tests_failed": counts.failed,
+        "tests_errored": counts.errored,
+        "failed_tests": failed_lines(report),
+        "errored_tests": errored_lines(report),
+        "time": report.duration * 1000,
+        "tests_skipped": counts.skipped,
+        "tests_timed_out": counts.timed_out,
+        "tests_not_run": counts.not_run,
+        "warnings": warning_lines(report),
+        "results": [
+            result_object(result, with_traceback=with_tracebacks) for result in report.results
+        ],
+        "started_at": iso(report.started_at),
+        "cut_short_by": report.cut.value or None,
+        "release": report.release,
+        "age": round(age, 3),
+        "paused": {"until": iso(pause.until), "reason": pause.reason} if pause else None,
+    }
 
 
-def _result(result: Result, *, with_traceback: bool) -> dict[str, Any]:
+def result_object(result: Result, *, with_traceback: bool) -> dict[str, Any]:
     declared = result.declaration
     values = {
         "id": result.id,

@@ -1,0 +1,186 @@
+"""What happens on the way to an answer, as newline-delimited JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import AsyncClient, Client
+
+from smoketest.locks import HostLock
+from smoketest.state import StateFolder
+from tests.conftest import Site
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+NDJSON = {"Accept": "application/x-ndjson"}
+
+MIXED = """
+class A(SmokeTest):
+    def test_bad(self):
+        self.assertEqual(1, 2)
+    def test_good(self):
+        pass
+    @unittest.skip("not today")
+    def test_skipped(self):
+        pass
+"""
+SLOW = """
+class A(SmokeTest):
+    def test_1(self):
+        time.sleep(0.05)
+    def test_2(self):
+        time.sleep(0.6)
+"""
+
+
+def lines(content: str) -> list[dict[str, Any]]:
+    assert content.endswith("\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def events(client: Client, query: str = "", **headers: str) -> list[dict[str, Any]]:
+    response: Any = client.get(f"/smoketest/{query}", headers=NDJSON | headers)
+    return lines(b"".join(response.streaming_content).decode())
+
+
+def test_events__of_a_run(site: Site) -> None:
+    """The tests, the result of each, and the report that JSON has."""
+    client = site(MIXED)
+    start, *tests, report = events(client)
+    ids = [f"app0.smoke.A.test_{name}" for name in ("bad", "good", "skipped")]
+    assert start == {"event": "start", "tests": 3, "ids": ids}
+    assert [(one["event"], one["result"]["id"], one["result"]["outcome"]) for one in tests] == [
+        ("test", ids[0], "failed"),
+        ("test", ids[1], "passed"),
+        ("test", ids[2], "skipped"),
+    ]
+    assert report["event"] == "report"
+    assert report["report"]["results"] == [one["result"] for one in tests]
+    as_json = client.get("/smoketest/?format=json").json()
+    assert {**report["report"], "age": None} == {**as_json, "age": None}
+
+
+def test_response__is_a_stream(site: Site) -> None:
+    """What stands between must neither keep it nor hold it back."""
+    response = site(MIXED).get("/smoketest/?format=ndjson")
+    assert response.streaming
+    assert response.status_code == 200  # said before the tests have run
+    assert response["Content-Type"] == "application/x-ndjson; charset=utf-8"
+    assert response["Cache-Control"] == "no-store, private"
+    assert response["X-Accel-Buffering"] == "no"
+
+
+def test_stored__result_is_a_report_alone(site: Site) -> None:
+    """There is nothing to watch, and the status is that of the result."""
+    client = site(MIXED)
+    events(client)
+    response: Any = client.get("/smoketest/", headers=NDJSON)
+    assert response.status_code == 500
+    (report,) = lines(b"".join(response.streaming_content).decode())
+    assert report["report"]["status"] == "FAIL"
+    assert report["report"]["age"] > 0
+
+
+def test_events__come_as_they_happen(site: Site) -> None:
+    """The first result is there while the second test still runs."""
+    response: Any = site(SLOW).get("/smoketest/", headers=NDJSON)
+    moments = {}
+    for line in response.streaming_content:
+        event = json.loads(line)
+        moments[event.get("result", event).get("id", event["event"])] = time.monotonic()
+    assert list(moments) == ["start", "app0.smoke.A.test_1", "app0.smoke.A.test_2", "report"]
+    assert moments["app0.smoke.A.test_2"] - moments["app0.smoke.A.test_1"] > 0.4
+
+
+def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
+    """Its result is stored for the next one."""
+    client = site(SLOW)
+    response: Any = client.get("/smoketest/", headers=NDJSON)
+    next(iter(response.streaming_content))
+    response.close()
+    report = client.get("/smoketest/?format=json").json()  # waits for that run
+    assert report["status"] == "PASS"
+    assert len(events(client)) == 1
+
+
+def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
+    """Who comes second is told so, then gets the report."""
+    client = site(MIXED)
+    events(client)
+    release = HostLock(StateFolder(tmp_path / "state", 0o600), "run").acquire()
+    assert release is not None
+    threading.Timer(0.3, release).start()
+    waiting, start, *_ = events(client, **{"Cache-Control": "no-cache"})
+    assert waiting == {"event": "waiting"}
+    assert start["event"] == "start"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "says"),
+    [
+        ("?test=nothing", 404, "No smoke test matches"),
+        ("?only_if_cached=1&max_age=0", 504, "There is no stored result"),
+        ("?nonsense=1", 400, "There is no parameter 'nonsense'"),
+    ],
+)
+def test_error__has_its_status(site: Site, query: str, status: int, says: str) -> None:
+    """Where there is no answer, the first line says why, and so does the status."""
+    response = site(MIXED).get(f"/smoketest/{query}", headers=NDJSON)
+    assert response.status_code == status
+    (error,) = lines(response.text)
+    assert error["event"] == "error"
+    assert error["status"] == status
+    assert says in error["message"]
+
+
+def test_tracebacks__are_for_insiders(site: Site) -> None:
+    """As in JSON."""
+    client = site(MIXED, SMOKETEST_TOKENS=["a-token-of-some-length"])
+    assert client.get("/smoketest/", headers=NDJSON).status_code == 401
+    _, first, *_ = events(client, Authorization="Bearer a-token-of-some-length")
+    assert "self.assertEqual(1, 2)" in first["result"]["traceback"]
+
+
+def test_secrets__are_masked_on_the_way_too(site: Site) -> None:
+    """An event is no way around what the report hides."""
+    smoke = MIXED.replace("self.assertEqual(1, 2)", "self.fail('the-hidden-one')")
+    content = json.dumps(events(site(smoke, SHOP_PASSWORD="the-hidden-one", DEBUG=True)))
+    assert "the-hidden-one" not in content
+
+
+def test_import_error__is_an_event(site: Site) -> None:
+    """A module that cannot be imported is among the tests, and has its result at once."""
+    start, error, report = events(site("raise RuntimeError('broken')"))
+    assert start["ids"] == ["app0.smoke"]
+    assert error["result"]["message"] == "broken"
+    assert report["report"]["status"] == "FAIL"
+
+
+def test_asgi__streams(site: Site) -> None:
+    """Under ASGI the event loop waits for no line."""
+    site(SLOW)
+
+    async def ask() -> tuple[list[dict[str, Any]], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        response: Any = await AsyncClient().get("/smoketest/", headers=NDJSON)
+        ticking = asyncio.create_task(tick())
+        content = b"".join([part async for part in response.streaming_content]).decode()
+        ticking.cancel()
+        return lines(content), ticks
+
+    found, ticks = asyncio.run(ask())
+    assert [event["event"] for event in found] == ["start", "test", "test", "report"]
+    assert ticks > 20

@@ -262,7 +262,7 @@ class PrivateConnection(BaseDatabaseWrapper):
     def _look_at(self, text: str, limits: Limits) -> None:
         """Remember the statements of the text, and refuse what must not reach the database."""
         vendor = self.isolation_vendor
-        for words in leading_words(text):
+        for words in leading_words(text, vendor.dialect):
             shown = _shown(text)
             if vendor.is_refused(words, text):
                 raise self.refuse(shown)

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from functools import wraps
 from typing import Any
 
+from smoketest.isolation.statements import MYSQL, ends_transaction
 from smoketest.isolation.vendor import (
     Guarded,
     Holder,
@@ -25,15 +26,19 @@ _LOCK_TIMEOUT = 1205
 _DEADLOCK = 1213
 _NO_SAVEPOINT = 1305
 
+#: Statements that hold others, which nobody can look at.
+_OPAQUE = frozenset({"EXECUTE", "PREPARE"})
+_SET_STATEMENT = re.compile(r"\bset\s+statement\b.*?\bfor\s+(\w+)", re.IGNORECASE | re.DOTALL)
+
 #: Seconds for a look at who holds a lock, and for a KILL.
 _PATIENCE = 1
 
 #: Statements that commit, whatever they do besides: https://mariadb.com/kb/en/sql-statements-that-
 #: cause-an-implicit-commit/ and https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html
 _COMMITTING = frozenset({
-    "ALTER", "CACHE", "CHANGE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT", "IMPORT", "INSTALL",
-    "LOCK", "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE", "SHUTDOWN", "START", "STOP",
-    "TRUNCATE", "UNINSTALL", "UNLOCK", "XA",
+    "ALTER", "BACKUP", "CACHE", "CHANGE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT", "IMPORT",
+    "INSTALL", "LOCK", "OPTIMIZE", "RENAME", "REPAIR", "RESET", "REVOKE", "SHUTDOWN", "START",
+    "STOP", "TRUNCATE", "UNINSTALL", "UNLOCK", "XA",
 })  # fmt: skip
 _COMMITTING_ANALYZE = frozenset({"TABLE", "LOCAL", "NO_WRITE_TO_BINLOG"})
 _COMMITTING_SET = frozenset({"PASSWORD", "DEFAULT"})
@@ -64,6 +69,8 @@ _HOLDERS = """
 
 
 class MySQL(Vendor):
+    dialect = MYSQL
+
     def __init__(self) -> None:
         super().__init__()
         self._thread_id = 0
@@ -111,9 +118,12 @@ class MySQL(Vendor):
         if words[0] == "ANALYZE":
             return words[1:2] != () and words[1] in _COMMITTING_ANALYZE
         if words[0] == "SET":
+            if words[1:2] == ("STATEMENT",):
+                inner = _SET_STATEMENT.search(sql)
+                return inner is not None and self.is_refused((inner[1].upper(),), "")
             is_committing = words[1:2] != () and words[1] in _COMMITTING_SET
             return is_committing or _REFUSED_SETTINGS.search(sql) is not None
-        return words[0] in _COMMITTING or super().is_refused(words, sql)
+        return words[0] in _COMMITTING | _OPAQUE or ends_transaction(words)
 
     def is_write(self, words: tuple[str, ...]) -> bool:
         return not self._is_read_only and words[0] not in _READS

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from functools import wraps
 from typing import Any
 
+from smoketest.isolation.statements import POSTGRESQL
 from smoketest.isolation.vendor import (
     Guarded,
     Holder,
@@ -48,6 +49,8 @@ _HOLDERS = """
 
 
 class PostgreSQL(Vendor):
+    dialect = POSTGRESQL
+
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         private = super().private_settings(settings)
         # Hung tests would drain the pool that the site's requests share.
@@ -86,6 +89,10 @@ class PostgreSQL(Vendor):
             f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.idle)}"
         )
         execute(connection, f"{sql};SET TRANSACTION READ ONLY" if limits.read_only else sql)
+
+    def check_constraints(self, connection: Guarded) -> None:
+        # Django would defer them again; the rollback does that.
+        execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
 
     def is_marker_gone(self, error: Exception) -> bool:
         return _sqlstate(error) in {_INVALID_SAVEPOINT, _NO_TRANSACTION}

@@ -8,31 +8,44 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_TOKENS = re.compile(
-    r"""
-      (?: \s+ | --[^\n]* | \#[^\n]* | /\*M?!\d* | /\* .*? (?:\*/|\Z) )  # blanks and comments
-    | '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `[^`]*` | \[[^]]*\]  # quoted
-    | (?P<dollar>\$\w*\$) .*? (?P=dollar)
-    | (?P<end>;)
-    | (?P<word>@{0,2}[A-Za-z_][\w.$]*)
-    | .
-    """,
-    re.VERBOSE | re.DOTALL,
+_PLAIN = r"'(?:[^']|'')*'"
+_WITH_BACKSLASHES = r"'(?:[^'\\]|\\.|'')*'"
+
+
+def _tokens(*skipped: str) -> re.Pattern[str]:
+    """What separates words, the end of a statement, and words; in this order."""
+    return re.compile(
+        rf"(?: \s+ | {' | '.join(skipped)} ) | (?P<end>;) | (?P<word>@{{0,2}}[A-Za-z_][\w.$]*) | .",
+        re.VERBOSE | re.DOTALL,
+    )
+
+
+#: https://www.sqlite.org/lang.html, and for databases that we do not know
+STANDARD = _tokens(
+    r"--[^\n]*", r"/\*.*?(?:\*/|\Z)", _PLAIN, r'"(?:[^"]|"")*"', r"`[^`]*`", r"\[[^]]*\]"
 )
+#: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+POSTGRESQL = _tokens(
+    r"--[^\n]*", r"/\*.*?(?:\*/|\Z)", r"[eE]" + _WITH_BACKSLASHES, _PLAIN, r'"(?:[^"]|"")*"',
+    r"(?P<dollar>\$(?:[A-Za-z_]\w*)?\$).*?(?P=dollar)",
+)  # fmt: skip
+#: https://mariadb.com/kb/en/comment-syntax/ and https://mariadb.com/kb/en/string-literals/; what is
+#: in ``/*! ... */`` the server executes.
+MYSQL = _tokens(
+    r"--(?=\s|\Z)[^\n]*", r"\#[^\n]*", r"/\*M?!\d*", r"/\*.*?(?:\*/|\Z)", _WITH_BACKSLASHES,
+    r'"(?:[^"\\]|\\.|"")*"', r"`[^`]*`",
+)  # fmt: skip
 
 #: How many words of a statement are looked at; of these, the first says all.
 _WORDS = 6
 _DATA = frozenset({"DELETE", "INSERT", "SELECT", "UPDATE", "WITH"})
 
 
-def leading_words(sql: str) -> Iterator[tuple[str, ...]]:
-    """The first words of each statement of the text, in capitals.
-
-    The comments that MySQL executes (``/*! ... */``) are read as the SQL that they are.
-    """
+def leading_words(sql: str, dialect: re.Pattern[str] = STANDARD) -> Iterator[tuple[str, ...]]:
+    """The first words of each statement of the text, in capitals."""
     is_last = ";" not in sql
     words: list[str] = []
-    for token in _TOKENS.finditer(sql):
+    for token in dialect.finditer(sql):
         if word := token["word"]:
             if len(words) < _WORDS:
                 words.append(word.upper())

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from django.db import IntegrityError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smoketest.isolation.connection import PrivateConnection, Snapshot, private_connection
 from smoketest.isolation.errors import IsolationError, RefusedStatementError
@@ -52,6 +53,29 @@ Waiting = Callable[[], AbstractContextManager[object]]
 _turn = threading.Lock()
 
 
+#: The isolation of each thread that has one.
+_here = threading.local()
+
+
+def _guard_new_connections() -> None:
+    """Let no isolated thread have a connection of its own from Django.
+
+    Django makes one on demand, also for an alias that a test threw out of `connections`.
+    """
+    create = connections.create_connection
+
+    def create_connection(alias: str) -> BaseDatabaseWrapper:
+        if getattr(_here, "isolation", None) is not None:
+            msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
+            raise IsolationError(msg)
+        return create(alias)
+
+    connections.create_connection = create_connection  # type: ignore[method-assign]
+
+
+_guard_new_connections()
+
+
 class ThreadIsolation:
     """Private connections for the calling thread, for as long as the context lasts.
 
@@ -63,6 +87,8 @@ class ThreadIsolation:
         self._frames: list[Frame] = []
         self._abandoned = False
         self._private: dict[str, PrivateConnection] = {}
+        #: What stands in `connections` of this thread, and what stood there before.
+        self._substitutes: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
         self._turn_lock = threading.Lock()
         #: Aliases for which this thread has its turn.
@@ -75,10 +101,11 @@ class ThreadIsolation:
             try:
                 private = private_connection(connections[alias], self)
             except Exception as error:  # noqa: BLE001 - a driver may fail in any way
-                unavailable: Any = UnavailableConnection(alias, error)
-                connections[alias] = unavailable
+                self._substitutes[alias] = UnavailableConnection(alias, error)
             else:
-                connections[alias] = self._private[alias] = private
+                self._substitutes[alias] = self._private[alias] = private
+        self._substitute()
+        _here.isolation = self
         return self
 
     def __exit__(
@@ -87,13 +114,20 @@ class ThreadIsolation:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        _here.isolation = None
         for private in self._private.values():
             private.dispose()
+        self._substitute()
         for alias, site_connection in self._replaced.items():
             if site_connection is None:
                 del connections[alias]
             else:
                 connections[alias] = site_connection
+
+    def _substitute(self) -> None:
+        """At first, and again, since a test may have thrown connections out."""
+        for alias, substitute in self._substitutes.items():
+            connections[alias] = substitute
 
     def abandon(self) -> None:
         """Refuse every further statement, and free what the test holds in its databases.
@@ -143,6 +177,8 @@ class ThreadIsolation:
         `PrivateConnection.end_frame` raises.
         """
         self._refuse_unknown(name, databases)
+        if not self._frames:
+            self._substitute()
         before = {alias: private.snapshot() for alias, private in self._private.items()}
         self._frames.append(Frame(name, databases, limits))
         try:

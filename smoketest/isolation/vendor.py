@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from django.db import DatabaseError
 
-from smoketest.isolation.statements import ends_transaction
+from smoketest.isolation.statements import STANDARD, ends_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,8 @@ class Vendor:
 
     #: Whether tests that use such databases have to run one after the other.
     takes_turns = False
+    #: How its SQL is read.
+    dialect = STANDARD
 
     def __init__(self) -> None:
         #: Threads whose statements are isolation's own at this moment.

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+import django
 
 from smoketest import conf
 from smoketest.metrics import Context, SmokeTestCollector
@@ -43,9 +46,17 @@ def settings_table() -> str:
     )
 
 
+def faults_table() -> str:
+    """What the tests do to each database, and what comes of it."""
+    from tests.faults import page  # noqa: PLC0415 - its models need the settings
+
+    return page.sections("###")
+
+
 #: Pages, and what makes the table of each.
 TABLES: Mapping[str, Callable[[], str]] = {
     "metrics.md": metrics_table,
+    "safety.md": faults_table,
     "settings.md": settings_table,
 }
 
@@ -100,4 +111,6 @@ def write() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    django.setup()
     write()

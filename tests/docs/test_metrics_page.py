@@ -68,7 +68,7 @@ def test_write__changes_nothing_but_the_tables(
 def test_metrics__every_name_exists() -> None:
     """Every metric that a page names is one of the collector."""
     samples = {s.name for family in tables.make_collector().collect() for s in family.samples}
-    found = list(named(r"\bsmoketest_[a-z_]+[a-z]\b"))
+    found = list(named(r"\bsmoketest_(?!assets\b)[a-z_]+[a-z]\b"))  # that is a command
     assert len(found) > len(samples)  # the pattern finds them
     assert [(name, page) for name, page in found if name not in samples] == []
 

@@ -4,37 +4,66 @@ from __future__ import annotations
 
 import pytest
 
-from smoketest.isolation.statements import ends_transaction, leading_words
+from smoketest.isolation.statements import (
+    MYSQL,
+    POSTGRESQL,
+    STANDARD,
+    ends_transaction,
+    leading_words,
+)
 
-TEXTS = {
+EVERYWHERE = {
     "SELECT 1": ["SELECT"],
     "  ( select 1 )": ["SELECT"],
     "SELECT 1; COMMIT": ["SELECT", "COMMIT"],
     ";;COMMIT;": ["COMMIT"],
     "-- why\ncommit": ["COMMIT"],
-    "# why\ncommit": ["COMMIT"],
     "/* why; */ Commit /* so */ Work": ["COMMIT WORK"],
     "/* never closed; COMMIT": [],
-    "/*!50000 COMMIT */": ["COMMIT"],
-    "/*M!100000 COMMIT */": ["COMMIT"],
     "SELECT 'it''s; COMMIT'": ["SELECT"],
-    "SELECT 'it\\'s; COMMIT'": ["SELECT"],
     'SELECT 1 AS "a;b"; END': ["SELECT AS", "END"],
-    "SELECT `a;b`, [c;d]": ["SELECT"],
-    "DO $$ BEGIN; COMMIT; END $$": ["DO"],
-    "DO $body$ BEGIN; $$; COMMIT; END $body$; COMMIT": ["DO", "COMMIT"],
     "SET @@session.autocommit = 1": ["SET @@SESSION.AUTOCOMMIT"],
-    "CREATE OR REPLACE TEMPORARY TABLE a.b (c int)": [
-        "CREATE OR REPLACE TEMPORARY TABLE A.B",
-    ],
+    "CREATE OR REPLACE TEMPORARY TABLE a.b (c int)": ["CREATE OR REPLACE TEMPORARY TABLE A.B"],
     "": [],
 }
+BY_DIALECT = {
+    "standard": {
+        "SELECT [a;b], `c;d`; COMMIT": ["SELECT", "COMMIT"],
+        "SELECT 'a\\'; COMMIT; --'": ["SELECT", "COMMIT"],
+    },
+    "postgresql": {
+        "SELECT 'a\\'; COMMIT; --'": ["SELECT", "COMMIT"],
+        "SELECT e'a\\'; COMMIT; --'": ["SELECT"],
+        "SELECT 1 # 2; COMMIT": ["SELECT", "COMMIT"],
+        "DO $$ BEGIN; COMMIT; END $$": ["DO"],
+        "DO $body$ BEGIN; $$; COMMIT; END $body$; COMMIT": ["DO", "COMMIT"],
+        "SELECT 1 a$b$; COMMIT; SELECT 2 a$b$": ["SELECT A$B$", "COMMIT", "SELECT A$B$"],
+        "SELECT a[1]; COMMIT; SELECT b[2]": ["SELECT A", "COMMIT", "SELECT B"],
+    },
+    "mysql": {
+        "# why\ncommit": ["COMMIT"],
+        "/*!50000 COMMIT */": ["COMMIT"],
+        "/*M!100000 COMMIT */": ["COMMIT"],
+        "SELECT 'it\\'s; COMMIT'": ["SELECT"],
+        'SELECT "it\\"s; COMMIT"': ["SELECT"],
+        "SELECT `a;b`; COMMIT": ["SELECT", "COMMIT"],
+        "SELECT 5--1; COMMIT": ["SELECT", "COMMIT"],
+        "SELECT 1 AS $a$; COMMIT; SELECT 2 AS $a$": ["SELECT AS A$", "COMMIT", "SELECT AS A$"],
+    },
+}
+DIALECTS = {"standard": STANDARD, "postgresql": POSTGRESQL, "mysql": MYSQL}
+TEXTS = [
+    (dialect, text, statements)
+    for dialect in DIALECTS
+    for text, statements in (EVERYWHERE | BY_DIALECT[dialect]).items()
+]
 
 
-@pytest.mark.parametrize(("text", "statements"), TEXTS.items())
-def test_leading_words(text: str, statements: list[str]) -> None:
+@pytest.mark.parametrize(("dialect", "text", "statements"), TEXTS)
+def test_leading_words(dialect: str, text: str, statements: list[str]) -> None:
     """Comments and quoted text hold no statements; what a server would execute is one."""
-    assert [" ".join(words) for words in leading_words(text)] == statements
+    found = [" ".join(words) for words in leading_words(text, DIALECTS[dialect])]
+    assert found == statements
 
 
 def test_leading_words__of_data_is_the_first_alone() -> None:

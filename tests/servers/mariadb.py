@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from typing import Any
 
 from tests.servers.processes import Server
 from tests.servers.services import require
+
+
+def load_driver() -> Any:
+    """The module ``MySQLdb`` that Django uses: mysqlclient, else PyMySQL under its name.
+
+    PyMySQL needs no compiler.
+    """
+    try:
+        return importlib.import_module("MySQLdb")
+    except ImportError:
+        pymysql = importlib.import_module("pymysql")
+        pymysql.install_as_MySQLdb()
+        return pymysql
 
 
 class MariaDB(Server):
@@ -77,7 +91,8 @@ class MariaDB(Server):
         return f"mysql://{self.account}:{self.password}@{self.address}/{self.database}"
 
     def django(self, **options: Any) -> dict[str, Any]:
-        """An entry of Django's DATABASES."""
+        """An entry of Django's DATABASES; the driver is there when Django looks for it."""
+        load_driver()
         return {
             "ENGINE": "django.db.backends.mysql",
             "NAME": self.database,
@@ -87,6 +102,13 @@ class MariaDB(Server):
             "PORT": str(self.port),
             **options,
         }
+
+    def connect(self, database: str = database) -> Any:
+        """A connection of the driver, in which each statement is a transaction of its own."""
+        return load_driver().connect(
+            host="127.0.0.1", port=self.port, user=self.account, password=self.password,
+            database=database, autocommit=True,
+        )  # fmt: skip
 
     def _client(self, statement: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

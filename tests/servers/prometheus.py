@@ -7,6 +7,7 @@ import subprocess
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.servers.client import get
@@ -23,7 +24,11 @@ class Sample:
 
 
 class Prometheus(Server):
-    """Scrapes `targets` (`host:port`) every second, with its data in its own folder."""
+    """Scrapes `targets` (`host:port`) every second, with its data in its own folder.
+
+    `config` overrides top-level keys of the configuration, `files` are written beside it: rules,
+    tokens. A `config_file` is used as it is instead.
+    """
 
     name = "prometheus"
 
@@ -33,8 +38,12 @@ class Prometheus(Server):
         path: str = "/smoketest/metrics",
         scrape_interval: str = "1s",
         config: Mapping[str, Any] | None = None,
+        files: Mapping[str, str] | None = None,
+        config_file: Path | None = None,
     ) -> None:
         super().__init__()
+        self.files = files or {}
+        self._config_file = config_file
         self.config = {
             "global": {
                 "scrape_interval": scrape_interval,
@@ -53,13 +62,17 @@ class Prometheus(Server):
 
     def prepare(self) -> None:
         """Write the configuration; JSON is YAML."""
-        (self.folder / "prometheus.yml").write_text(json.dumps(self.config, indent=2))
+        files = {"prometheus.yml": json.dumps(self.config, indent=2), **self.files}
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
     def command(self) -> list[str]:
         """The server on loopback."""
         return [
             require("prometheus"),
-            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--config.file={self._config_file or self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}",
             "--log.level=warn",
@@ -101,6 +114,10 @@ class Prometheus(Server):
         """The targets that are scraped, with `health` and `lastError`."""
         active: list[dict[str, Any]] = self.api("targets")["activeTargets"]
         return active
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules of all groups, with `health` and `lastError`."""
+        return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
 
 
 def check_metrics(exposition: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,89 @@
+"""``manage.py smoketest_assets``: the files for Prometheus, Alertmanager and Grafana."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import NoReverseMatch, reverse
+
+from smoketest.assets import ChangedFilesError, Site, collect, write
+
+
+class Command(BaseCommand):
+    help = (
+        "Writes alert rules, dashboards and example configuration for Prometheus, Alertmanager and"
+        " Grafana into a folder. Files that somebody has changed are left alone."
+    )
+    requires_system_checks = []  # noqa: RUF012 - as Django declares it
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("folder", type=Path, metavar="DIR", help="where to write them")
+        parser.add_argument(
+            "--job",
+            type=_job,
+            default="django",
+            help="name of the site's job in Prometheus (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--interval",
+            type=_interval,
+            default="30s",
+            metavar="DURATION",
+            help="how often Prometheus scrapes the site (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--operator",
+            action="store_true",
+            help="a ServiceMonitor and a PrometheusRule for the Prometheus Operator instead of"
+            " the configuration of Prometheus and Alertmanager",
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="overwrite files that somebody has changed"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        folder: Path = options["folder"]
+        site = Site(job=options["job"], interval=options["interval"], metrics_path=_metrics_path())
+        files = collect(site, operator=options["operator"])
+        try:
+            written = write(files, folder, force=options["force"])
+        except ChangedFilesError as error:
+            paths = "\n".join(f"  {path}" for path in error.paths)
+            msg = (
+                f"Nothing was written. These files have been changed since:\n{paths}\n"
+                "Move them away, write into another folder, or add --force to lose the changes."
+            )
+            raise CommandError(msg) from None
+        except (OSError, ValueError) as error:
+            msg = f"{folder}: {error}. Write into a folder that you may create and fill."
+            raise CommandError(msg) from error
+        for path in written:
+            self.stdout.write(f"wrote {path}")
+        if len(written) < len(files):
+            self.stdout.write(f"{len(files) - len(written)} files were there as they are.")
+
+
+def _metrics_path() -> str:
+    """Where the site has mounted them, else where the README does."""
+    try:
+        return reverse("smoketest:metrics")
+    except NoReverseMatch:
+        return "/smoketest/metrics"
+
+
+def _job(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_./:-]{1,100}", text):
+        msg = f"{text!r} is no job name; use letters, digits and _ . / : -"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def _interval(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*(ms|s|m|h)", text):
+        msg = f"{text!r} is no interval; write a number and ms, s, m or h, such as 30s"
+        raise argparse.ArgumentTypeError(msg)
+    return text

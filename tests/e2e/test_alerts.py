@@ -1,0 +1,380 @@
+"""From a test that breaks to the notification: site, Prometheus and Alertmanager, all real.
+
+The rules, the routes and the inhibitions are those that ship. What is shortened so that nobody
+waits for hours: a minute of ``for`` and ``keep_firing_for`` is a second, scrapes and evaluations
+happen every second, runs every two, and Alertmanager waits a second instead of minutes. What else
+differs are addresses. No expression is changed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.servers.alertmanager import Alertmanager, Labels, Notification, Receiver
+from tests.servers.processes import wait_for
+from tests.servers.prometheus import Prometheus
+from tests.servers.services import require
+from tests.servers.site import ExampleSite, gunicorn
+
+pytestmark = pytest.mark.e2e
+
+SHIPPED = Path(__file__).resolve().parents[2] / "prometheus"
+RULES = "rules/smoketest.yml"
+RUNBOOKS = "https://github.com/ccnmtl/django-smoketest/blob/main/docs/runbooks.md"
+RUNBOOKS_TEXT = (SHIPPED.parent / "docs" / "runbooks.md").read_text()
+
+TOKEN = "a-token-of-the-shop-that-nobody-guesses"
+
+#: Seconds in which a second notification would have come: two rounds of evaluation and grouping.
+SETTLED = {"firing": 2.0, "resolved": 0.5}
+
+
+class GuardedShop(ExampleSite):
+    """The example, with settings of its own: a token, and the address that links begin with."""
+
+    def prepare(self) -> None:
+        """Write the settings."""
+        settings = (
+            "from shop.settings import *\n"
+            f'SMOKETEST_PUBLIC_URL = "http://{self.address}"\n'
+            f'SMOKETEST_TOKENS = ["{TOKEN}"]\n'
+        )
+        (self.folder / "guarded_shop.py").write_text(settings)
+        super().prepare()
+
+    def environment(self) -> dict[str, str]:
+        """The example's, with these settings."""
+        variables = super().environment()
+        return variables | {
+            "PYTHONPATH": f"{self.folder}:{variables['PYTHONPATH']}",
+            "DJANGO_SETTINGS_MODULE": "guarded_shop",
+        }
+
+
+@dataclass
+class Stack:
+    """All that lies between a test and the person who is called."""
+
+    site: ExampleSite
+    prometheus: Prometheus
+    receiver: Receiver
+
+    def news(self, last: Callable[[Notification], object]) -> list[Notification]:
+        """What has come since it was asked for last, up to this last one and a moment longer."""
+        inbox = self.receiver.notifications
+        seen = wait_for(
+            lambda: list(inbox),
+            lambda seen: any(map(last, seen)),
+            within=40,
+            what="a notification",
+        )
+        time.sleep(SETTLED[seen[-1].status])
+        news, inbox[:] = list(inbox), []
+        return news
+
+    def notification(self, status: str) -> Notification:
+        """The one notification that comes next."""
+        news = self.news(lambda notification: notification.status == status)
+        assert [notification.status for notification in news] == [status], news
+        return news[0]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    """All servers, started once."""
+    with (
+        GuardedShop(gunicorn(workers=2), EXAMPLE_INTERVAL="2", EXAMPLE_SLOW_SECONDS="1.1") as site,
+        Receiver() as receiver,
+        Alertmanager(quick_alertmanager(receiver.url)) as alertmanager,
+        Prometheus(
+            config=quick_prometheus(site.address, alertmanager.address),
+            files={
+                RULES: quick_rules((SHIPPED / RULES).read_text()),
+                "smoketest.token": TOKEN,
+            },
+        ) as prometheus,
+    ):
+        prometheus.wait_for("smoketest_last_run_success == 1")
+        yield Stack(site, prometheus, receiver)
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    """The servers; whatever a test fails to mend is mended."""
+    yield running
+    running.site.mend()
+    running.receiver.notifications.clear()
+
+
+def quick_rules(text: str) -> str:
+    """The rules, with a second for each minute that they wait."""
+    changed, count = re.subn(r"^( +(?:keep_firing_)?for: \d+)m$", r"\1s", text, flags=re.MULTILINE)
+    before, after = (
+        [rule["expr"] for rule in yaml.safe_load(rules)["groups"][0]["rules"]]
+        for rules in (text, changed)
+    )
+    assert before == after
+    assert count > 10
+    return changed
+
+
+def quick_prometheus(site: str, alertmanager: str) -> dict[str, Any]:
+    """The example configuration, with these addresses and every second."""
+    config: dict[str, Any] = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
+    config["global"] = {
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "evaluation_interval": "1s",
+    }
+    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [site]
+    return config
+
+
+def quick_alertmanager(url: str) -> str:
+    """The example configuration, with this receiver and without long waits."""
+    config = yaml.safe_load((SHIPPED / "alertmanager.yml").read_text())
+    config["route"] |= {"group_wait": "1s", "group_interval": "1s"}
+    for receiver in config["receivers"]:
+        (webhook,) = receiver["webhook_configs"]
+        webhook["url"] = f"{url}/{receiver['name']}"
+    return yaml.safe_dump(config)
+
+
+def test_failure__calls_once_and_resolves(stack: Stack) -> None:
+    """A test that breaks is one notification with all that is needed; mended, it resolves."""
+    broken_at = time.time()
+    stack.site.break_("cache")
+    notification = stack.notification("firing")
+    assert notification.receiver == "pager"
+    (alert,) = notification.alerts
+    test = "shop.smoke.CacheTest.test_cache_keeps_a_value"
+    assert alert["labels"] == {
+        "alertname": "SmokeTestFailing",
+        "job": "shop",
+        "django_app": "shop",
+        "test": test,
+        "severity": "critical",
+        "maintainer": "platform",
+    }
+    annotations = alert["annotations"]
+    assert annotations.keys() == {"summary", "description", "runbook_url"}
+    assert annotations["summary"] == f"Smoke test {test} of shop fails."
+    # the test declares one
+    assert annotations["runbook_url"] == "https://wiki.example.com/runbooks/cache"
+    page = f"http://{stack.site.address}/smoketest/?test={test}"
+    assert annotations["description"].endswith(f"Failing on: {stack.site.address}. See {page}")
+    since = time.strftime("It last passed at %Y-%m-%d %H:%M", time.gmtime(broken_at - 3))
+    until = time.strftime("It last passed at %Y-%m-%d %H:%M", time.gmtime(broken_at + 1))
+    assert annotations["description"].startswith((since, until))
+    # the link leads to what fails
+    path = page.removeprefix(f"http://{stack.site.address}")
+    answer = stack.site.get(path, {"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status == 500
+    assert test in answer.text
+
+    stack.site.mend()
+    assert stack.notification("resolved").names == {"SmokeTestFailing"}
+
+
+def test_slow__warns(stack: Stack) -> None:
+    """Tests that are slow are one alert each, and nothing else, for those who are not woken.
+
+    The switch may turn in the middle of a run: then not all of them begin and end together.
+    """
+    stack.site.break_("slow")
+    slow = {
+        "catalog.smoke.CatalogTest.test_list_page_shows_the_books",
+        "catalog.smoke.CatalogTest.test_search_finds_a_title",
+        "catalog.smoke.CatalogTest.test_search_finds_an_author",
+    }
+    news = stack.news(lambda notification: len(notification.alerts) == len(slow))
+    assert {(notification.receiver, notification.status) for notification in news} == {
+        ("chat", "firing")
+    }
+    assert {alert["labels"]["test"] for alert in news[-1].alerts} == slow
+    for alert in news[-1].alerts:
+        assert alert["labels"]["alertname"] == "SmokeTestSlow"
+        assert alert["labels"]["severity"] == "warning"
+        assert "and counts as slow after 1s" in alert["annotations"]["description"]
+        assert alert["annotations"]["runbook_url"] == "https://wiki.example.com/runbooks/catalog"
+    stack.site.mend()
+    news += stack.news(lambda notification: notification.status == "resolved")
+    assert {name for notification in news for name in notification.names} == {"SmokeTestSlow"}
+
+
+def test_hang__calls_once(stack: Stack) -> None:
+    """A test that hangs fails; that it is also late and slow, and holds a thread, is no news."""
+    stack.site.break_("hang")
+    notification = stack.notification("firing")
+    assert notification.receiver == "pager"
+    (alert,) = notification.alerts
+    assert alert["labels"]["alertname"] == "SmokeTestFailing"
+    assert alert["labels"]["test"] == "orders.smoke.carrier.CarrierTest.test_carrier_is_open"
+    assert alert["labels"]["maintainer"] == "warehouse"
+    # longer than its maximum age, and than the wait of SmokeTestStale
+    stack.prometheus.wait_for(
+        "time() - smoketest_test_last_success_timestamp_seconds"
+        f'{{test="{alert["labels"]["test"]}"}} > 12'
+    )
+    assert stack.prometheus.query("smoketest_abandoned_tests")[0].value == 1
+    assert stack.receiver.notifications == []
+
+    stack.site.mend()
+    stack.site.restart()  # a thread that hangs cannot be ended
+    assert stack.notification("resolved").names == {"SmokeTestFailing"}
+
+
+def test_site_stops__calls_once(stack: Stack) -> None:
+    """A site that is gone is one notification, and no other alert says the same."""
+    stack.site.stop()
+    notification = stack.notification("firing")
+    assert notification.receiver == "pager"
+    (alert,) = notification.alerts
+    assert alert["labels"] == {
+        "alertname": "SmokeTestTargetGone",
+        "job": "shop",
+        "severity": "critical",
+    }
+    assert f"Gone: {stack.site.address}." in alert["annotations"]["description"]
+    assert alert["annotations"]["runbook_url"] == f"{RUNBOOKS}#smoketesttargetgone"
+    (firing,) = stack.prometheus.query('ALERTS{alertstate="firing"}')
+    assert firing.labels["alertname"] == "SmokeTestTargetGone"
+
+    stack.site.start()
+    assert stack.notification("resolved").names == {"SmokeTestTargetGone"}
+
+
+def test_rules__were_evaluated_without_an_error(stack: Stack) -> None:
+    """Whatever happened above, no rule ever failed: none to join, none twice."""
+    assert {rule.get("lastError", "") for rule in stack.prometheus.rules()} == {""}
+    assert "Evaluating rule failed" not in stack.prometheus.log
+
+
+def test_runbooks__queries_are_answered(stack: Stack) -> None:
+    """Prometheus understands every expression that a runbook shows."""
+    blocks = re.findall(r"^```promql\n(.*?)^```", RUNBOOKS_TEXT, re.MULTILINE | re.DOTALL)
+    expressions = "".join(blocks).splitlines()
+    assert len(expressions) > 10
+    for expression in expressions:
+        stack.prometheus.query(expression)
+
+
+# Silences and inhibitions
+
+#: An alert, and those that it explains.
+EXPLAINED = {
+    "SmokeTestTargetGone": {
+        "SmokeTestFailing",
+        "SmokeTestFlapping",
+        "SmokeTestSlow",
+        "SmokeTestStale",
+        "SmokeTestImportError",
+        "SmokeTestRunsStopped",
+        "SmokeTestNeverRan",
+        "SmokeTestStoreDown",
+        "SmokeTestAbandoned",
+        "SmokeTestPaused",
+    },
+    "SmokeTestStoreDown": {
+        "SmokeTestRunsStopped",
+        "SmokeTestNeverRan",
+        "SmokeTestStale",
+        "SmokeTestFlapping",
+    },
+    "SmokeTestRunsStopped": {"SmokeTestStale"},
+    "SmokeTestNeverRan": {"SmokeTestStale"},
+    "SmokeTestImportError": {"SmokeTestStale"},
+    "SmokeTestFailing": {
+        "SmokeTestFlapping",
+        "SmokeTestSlow",
+        "SmokeTestStale",
+        "SmokeTestAbandoned",
+    },
+    "SmokeTestFlapping": set(),
+    "SmokeTestSlow": set(),
+    "SmokeTestStale": set(),
+    "SmokeTestAbandoned": set(),
+    "SmokeTestPaused": set(),
+}
+OF_TESTS = {"SmokeTestFailing", "SmokeTestFlapping", "SmokeTestSlow", "SmokeTestStale"}
+
+
+def labels(alert: str, job: str, severity: str = "critical", test: str = "a") -> Labels:
+    """The labels of an alert, as the rules make them."""
+    of_test = {"test": test} if alert in OF_TESTS else {}
+    return {"alertname": alert, "job": job, "severity": severity, **of_test}
+
+
+def test_inhibitions__are_those_that_explain() -> None:
+    """With all others firing beside it, each alert holds back those that it explains, and no more.
+
+    Each cause has a job of its own here; a last one shows what other jobs, tests and severities
+    have to do with it: nothing.
+    """
+    with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
+        expected = set()
+        fired = []
+        for cause, explained in EXPLAINED.items():
+            # pairs, so that nothing else in the job explains anything
+            for other in EXPLAINED.keys() - {cause}:
+                job = f"{cause}-{other}"
+                fired += [labels(cause, job), labels(other, job)]
+                if other in explained:
+                    expected.add((job, other))
+                elif cause in EXPLAINED[other]:
+                    expected.add((job, cause))
+        fired += [
+            *(labels("SmokeTestFailing", "tests"), labels("SmokeTestSlow", "tests", test="b")),
+            *(labels("SmokeTestTargetGone", "one", "warning"), labels("SmokeTestStale", "one")),
+            *(labels("SmokeTestFailing", "mild", "warning"), labels("SmokeTestAbandoned", "mild")),
+        ]
+        alertmanager.fire(fired)
+        inhibited = wait_for(
+            lambda: {
+                (alert["labels"]["job"], alert["labels"]["alertname"])
+                for alert in alertmanager.alerts()
+                if alert["status"]["inhibitedBy"]
+            },
+            lambda found: found == expected,
+            within=10,
+            what="the inhibitions",
+        )
+        assert len(inhibited) == 2 * sum(map(len, EXPLAINED.values()))
+        assert len(alertmanager.alerts()) == len({tuple(sorted(f.items())) for f in fired})
+
+
+def test_runbooks__silences_silence() -> None:
+    """The command of each runbook silences the alert of its section, and no other."""
+    commands = re.findall(r"`(amtool silence add .*)`", RUNBOOKS_TEXT)
+    test = "orders.smoke.OrderTest.test_order"
+    silenced: set[str] = set()
+    with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
+        alertmanager.fire(labels(alert, "shop", test=test) for alert in EXPLAINED)
+        for command in commands:
+            _, *arguments = shlex.split(command)
+            url = f"--alertmanager.url=http://{alertmanager.address}"
+            subprocess.run(
+                [require("amtool"), *arguments, url, "--author=on-call"],
+                check=True,
+                capture_output=True,
+            )
+            now = {
+                alert["labels"]["alertname"]
+                for alert in alertmanager.alerts()
+                if alert["status"]["silencedBy"]
+            }
+            (new,) = now - silenced
+            assert f"alertname={new}" in arguments
+            silenced = now
+    assert silenced == EXPLAINED.keys()

@@ -1,0 +1,122 @@
+"""Whatever a test raises, after it has written: one result, and nothing more."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from smoketest import SmokeTest
+from tests.faults.fault import SHORT, Expected, fails, fault, hang, passes, write
+
+PROMISE = "Whatever a test raises is one result, and rolled back."
+
+
+class _Custom(BaseException):
+    """Nothing that anybody catches."""
+
+
+class _UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def _recurse() -> None:
+    _recurse()
+
+
+def _raise(error: BaseException) -> Callable[[], Any]:
+    def do() -> None:
+        raise error
+
+    return do
+
+
+def _warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.warn("as an error", UserWarning, stacklevel=1)
+
+
+def raises(name: str, text: str, act: Callable[[], Any], *says: str) -> None:
+    """A row in which a test writes, and then acts."""
+
+    def test_it() -> None:
+        write()
+        act()
+
+    fault(PROMISE, fails(*says, word="errored, rolled back"), name=name, text=text)(test_it)
+
+
+raises("system_exit", "Raises SystemExit.", lambda: sys.exit(3), "3")
+raises("keyboard_interrupt", "Raises KeyboardInterrupt.", _raise(KeyboardInterrupt()))
+raises("generator_exit", "Raises GeneratorExit.", _raise(GeneratorExit()))
+raises("recursion_error", "Recurses for ever.", _recurse, "recursion")
+raises("memory_error", "Runs out of memory.", _raise(MemoryError()))
+raises(
+    "base_exception", "Raises a BaseException of its own.", _raise(_Custom("its own")), "its own"
+)
+raises("unspeakable", "Raises an exception that cannot be printed.", _raise(_UnspeakableError()))
+raises("ten_megabytes", "Raises an exception with a message of 10 MB.",
+       _raise(ValueError("x" * 10_000_000)), "xxx")  # fmt: skip
+raises("warning_as_error", "Turns a warning into an error.", _warn, "as an error")
+raises("surrogates", "Raises an exception with text that no encoding holds.",
+       _raise(ValueError("a lone \udcff surrogate")), "a lone")  # fmt: skip
+raises("exception_group", "Raises a group of exceptions.",
+       _raise(ExceptionGroup("two", [ValueError(1), OSError(2)])), "two")  # fmt: skip
+
+
+@fault(PROMISE, passes("skipped", word="skipped, rolled back"))
+def skip_after_write(test: SmokeTest) -> None:
+    """Skips itself after it has written."""
+    write()
+    test.skipTest("enough")
+
+
+@fault(PROMISE, Expected("failed, rolled back", ("failed",), ("n=1",)))
+def failed_subtests(test: SmokeTest) -> None:
+    """Writes in subtests of which some fail."""
+    for n in range(3):
+        with test.subTest(n=n):
+            write(f"subtest {n}")
+            test.assertEqual(n, 0)
+
+
+@fault(PROMISE, passes("passed", "passed"))
+class DeletesItself(SmokeTest):
+    """Deletes its own class and the attributes of it."""
+
+    def test_1(self) -> None:
+        write()
+        globals().pop("DeletesItself", None)
+        del type(self).place  # type: ignore[attr-defined]
+
+    def test_2(self) -> None:
+        write()
+
+
+_CLOCK = time.time, time.monotonic, time.sleep, time.perf_counter
+
+
+@fault(
+    PROMISE,
+    Expected("timed out, freed", ("passed", "timed_out", "passed"), ("timed out after",)),
+    timeout=SHORT,
+)
+class StopsTheClock(SmokeTest):
+    """Patches the functions of time, after which the next test hangs and runs out of time."""
+
+    def test_1(self) -> None:
+        write()
+        time.time = time.monotonic = time.perf_counter = lambda: 0.0
+        time.sleep = lambda _: None
+
+    def test_2(self) -> None:
+        write()
+        hang()
+
+    def test_3(self) -> None:
+        time.time, time.monotonic, time.sleep, time.perf_counter = _CLOCK
+        write()

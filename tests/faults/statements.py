@@ -1,0 +1,679 @@
+"""Statements that would end the transaction, change the database itself, or lift a limit."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.db import connection, models
+
+from smoketest import SmokeTest
+from tests.faults.fault import Expected, fails, fault, found_out, passes, refused, sql, write
+from tests.ledger.models import Account
+
+REFUSED = "A statement that ends the transaction is refused before it reaches the database."
+OF_THE_DATABASE = "What the database refuses inside a transaction is an error of the test."
+DDL = "A change of the schema is rolled back, or refused where the database would commit it."
+HIDDEN = "A commit that is hidden inside another statement keeps nothing, or is found out."
+SETTINGS = "Settings of the session end with the run."
+
+
+def statement(
+    promise: str,
+    text: str,
+    *statements: str,
+    name: str,
+    everywhere: Expected | None = None,
+    **on_each: Any,
+) -> None:
+    """A row in which a test writes, and then runs the statements."""
+
+    def test_it() -> None:
+        write()
+        for one in statements:
+            sql(one)
+
+    fault(promise, everywhere, name=name, text=text, **on_each)(test_it)
+
+
+statement(REFUSED, "Runs COMMIT.", "COMMIT", name="commit", everywhere=refused("COMMIT"))
+statement(
+    REFUSED,
+    "Runs COMMIT in odd case, with comments and a semicolon.",
+    "  /* x */ CoMmIt /* y */ ;",
+    name="commit_in_disguise",
+    everywhere=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after a comment that ends with its line.",
+    "-- a comment\nCOMMIT",
+    name="commit_after_a_comment",
+    everywhere=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after an empty statement.",
+    ";COMMIT",
+    name="commit_after_nothing",
+    sqlite=fails(word="refused"),  # its driver takes one statement at a time
+    postgresql=refused("COMMIT"),
+    mariadb=fails(word="refused"),
+)
+statement(
+    REFUSED,
+    "Runs SELECT and COMMIT in one string.",
+    "SELECT 1; COMMIT",
+    name="commit_as_second_statement",
+    sqlite=fails(word="refused"),
+    postgresql=refused("COMMIT"),
+    mariadb=fails(word="refused"),
+)
+statement(
+    REFUSED,
+    "Runs SELECT and COMMIT in one string, where the site's driver allows that.",
+    "SELECT 1; COMMIT",
+    name="commit_as_second_statement_of_many",
+    mariadb=refused("COMMIT"),
+    settings={"OPTIONS": {"client_flag": 1 << 16}},  # CLIENT.MULTI_STATEMENTS
+)
+statement(
+    REFUSED,
+    "Runs COMMIT in a comment that MariaDB executes.",
+    "/*! COMMIT */",
+    name="commit_in_executed_comment",
+    mariadb=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT AND CHAIN.",
+    "COMMIT AND CHAIN",
+    name="commit_and_chain",
+    postgresql=refused("COMMIT"),
+    mariadb=refused("COMMIT"),
+)
+statement(REFUSED, "Runs COMMIT WORK.", "COMMIT WORK", name="commit_work",
+          postgresql=refused("COMMIT"), mariadb=refused("COMMIT"))  # fmt: skip
+statement(REFUSED, "Runs END.", "END", name="end", sqlite=refused("END"), postgresql=refused("END"))
+statement(REFUSED, "Runs ABORT.", "ABORT", name="abort", postgresql=refused("ABORT"))
+statement(REFUSED, "Runs ROLLBACK.", "ROLLBACK", name="rollback", everywhere=refused("ROLLBACK"))
+statement(REFUSED, "Runs BEGIN.", "BEGIN", name="begin", everywhere=refused("BEGIN"))
+statement(
+    REFUSED,
+    "Runs START TRANSACTION, which commits the one before on MariaDB.",
+    "START TRANSACTION",
+    name="start_transaction",
+    postgresql=refused("START TRANSACTION"),
+    mariadb=refused("START TRANSACTION"),
+)
+statement(
+    REFUSED,
+    "Prepares the transaction for another session to commit.",
+    "PREPARE TRANSACTION 'leftover'",
+    name="prepare_transaction",
+    postgresql=refused("PREPARE TRANSACTION"),
+)
+statement(
+    REFUSED, "Begins an XA transaction.", "XA START 'leftover'", name="xa_start",
+    mariadb=refused("XA START"),
+)  # fmt: skip
+statement(
+    REFUSED,
+    "Turns autocommit on, which commits on MariaDB.",
+    "SET autocommit = 1",
+    name="sql_autocommit_on",
+    mariadb=refused("autocommit"),
+)
+statement(
+    REFUSED,
+    "Turns autocommit off by raw SQL.",
+    "SET autocommit = 0",
+    name="sql_autocommit_off",
+    mariadb=refused("autocommit"),
+)
+statement(
+    REFUSED,
+    "Turns autocommit on by the variable's other names, after a harmless one.",
+    "SET @x = 1, SESSION autocommit = ON",
+    name="set_session_autocommit",
+    mariadb=refused("autocommit"),
+)
+statement(
+    REFUSED,
+    "Turns autocommit on by @@autocommit.",
+    "SET @@session.autocommit = 1",
+    name="set_at_at_autocommit",
+    mariadb=refused("autocommit"),
+)
+
+
+# What one database reads as a comment or a string, another does not.
+
+_MULTI: dict[str, Any] = {"OPTIONS": {"client_flag": 1 << 16}}  # CLIENT.MULTI_STATEMENTS
+
+statement(
+    REFUSED,
+    "Runs COMMIT after a string that ends with a backslash.",
+    "SELECT 'a\\'; COMMIT; --'",
+    name="commit_after_backslash",
+    postgresql=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after the operator #, which begins a comment elsewhere.",
+    "SELECT 1 # 2; COMMIT",
+    name="commit_after_hash",
+    postgresql=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after two minus signs that begin no comment.",
+    "SELECT 5--1; COMMIT",
+    name="commit_after_two_minuses",
+    mariadb=refused("COMMIT"),
+    settings=_MULTI,
+)
+statement(
+    REFUSED,
+    "Runs COMMIT between names with dollars, which would be quotes elsewhere.",
+    "SELECT 1 AS $a$; COMMIT; SELECT 2 AS $a$",
+    name="commit_between_dollars",
+    mariadb=refused("COMMIT"),
+    settings=_MULTI,
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after a backslash that quotes nothing, as the site's SQL mode says.",
+    "SELECT 'a\\'; COMMIT; -- '",
+    name="commit_without_backslash_escapes",
+    mariadb=found_out("COMMIT"),
+    settings={"OPTIONS": {**_MULTI["OPTIONS"], "sql_mode": "NO_BACKSLASH_ESCAPES"}},
+)
+statement(
+    REFUSED,
+    "Runs COMMIT after a comment in a comment.",
+    "/* a /* b */ */ COMMIT",
+    name="commit_after_nested_comment",
+    postgresql=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Runs COMMIT between texts in dollars and in double quotes.",
+    """SELECT $x$ ' $x$ AS "'"; COMMIT; SELECT '""" + "'",
+    name="commit_between_quotes",
+    postgresql=refused("COMMIT"),
+)
+statement(
+    REFUSED,
+    "Rolls back, and begins anew.",
+    "ROLLBACK AND CHAIN",
+    name="rollback_and_chain",
+    postgresql=refused("ROLLBACK"),
+    mariadb=refused("ROLLBACK"),
+)
+
+
+@fault(REFUSED, refused("COMMIT"))
+def refusal_is_swallowed(test: SmokeTest) -> None:
+    """Swallows the error of a refused COMMIT, and goes on."""
+    write()
+    with suppress(Exception):
+        sql("COMMIT")
+    test.assertEqual(Account.objects.count(), 3)
+
+
+@fault(REFUSED, refused("COMMIT"))
+def commit_as_many() -> None:
+    """Runs COMMIT by executemany."""
+    write()
+    with connection.cursor() as cursor:
+        cursor.executemany("COMMIT", [()])
+
+
+@fault(REFUSED, refused("COMMIT", alias="other"))
+def commit_on_another_alias() -> None:
+    """Runs COMMIT on the second database."""
+    write()
+    write(alias="other")
+    sql("COMMIT", "other")
+
+
+# Savepoints
+
+statement(
+    OF_THE_DATABASE,
+    "Releases a savepoint whose name it guesses.",
+    "RELEASE SAVEPOINT smoketest_0123456789abcdef",
+    name="release_of_a_guess",
+    everywhere=fails("savepoint"),
+)
+statement(
+    OF_THE_DATABASE,
+    "Rolls back to a savepoint whose name it guesses.",
+    "ROLLBACK TO SAVEPOINT smoketest_0123456789abcdef",
+    name="rollback_to_a_guess",
+    everywhere=fails("savepoint"),
+)
+
+# Other statements that have no place in a transaction
+
+statement(OF_THE_DATABASE, "Runs VACUUM.", "VACUUM", name="vacuum",
+          sqlite=fails("VACUUM"), postgresql=fails("VACUUM"))  # fmt: skip
+statement(
+    OF_THE_DATABASE,
+    "Builds an index concurrently.",
+    "CREATE INDEX CONCURRENTLY leftover ON ledger_account (name)",
+    name="create_index_concurrently",
+    postgresql=fails("CONCURRENTLY"),
+)
+statement(
+    OF_THE_DATABASE,
+    "Creates a database.",
+    "CREATE DATABASE leftover",
+    name="create_database",
+    postgresql=fails("CREATE DATABASE"),
+    mariadb=refused("CREATE DATABASE"),
+)
+
+# DDL
+
+
+def _rolled_back_or_refused(says: str) -> dict[str, Any]:
+    return {"sqlite": passes(), "postgresql": passes(), "mariadb": refused(says)}
+
+
+statement(DDL, "Creates a table.", "CREATE TABLE leftover (id integer)", name="create_table",
+          **_rolled_back_or_refused("CREATE TABLE"))  # fmt: skip
+statement(
+    DDL,
+    "Creates a table, in odd case and with comments.",
+    "/* x */ cReAtE /* y */ tAbLe leftover (id integer)",
+    name="create_table_in_disguise",
+    **_rolled_back_or_refused("CREATE"),
+)
+statement(
+    DDL, "Changes a table.", "ALTER TABLE ledger_account ADD COLUMN leftover integer",
+    name="alter_table", **_rolled_back_or_refused("ALTER TABLE"),
+)  # fmt: skip
+statement(DDL, "Drops a table.", "DROP TABLE ledger_entry", name="drop_table",
+          **_rolled_back_or_refused("DROP TABLE"))  # fmt: skip
+statement(
+    DDL, "Creates an index.", "CREATE INDEX leftover ON ledger_account (name)",
+    name="create_index", **_rolled_back_or_refused("CREATE INDEX"),
+)  # fmt: skip
+statement(
+    DDL,
+    "Creates a view.",
+    "CREATE VIEW leftover AS SELECT * FROM ledger_account",
+    name="create_view",
+    **_rolled_back_or_refused("CREATE VIEW"),
+)
+statement(
+    DDL,
+    "Creates a trigger.",
+    "CREATE TRIGGER leftover AFTER INSERT ON ledger_account FOR EACH ROW DELETE FROM ledger_entry",
+    name="create_trigger",
+    mariadb=refused("CREATE TRIGGER"),
+)
+statement(
+    DDL,
+    "Empties a table by TRUNCATE.",
+    "TRUNCATE TABLE ledger_entry",
+    name="truncate",
+    postgresql=passes(),
+    mariadb=refused("TRUNCATE"),
+)
+statement(
+    DDL,
+    "Renames a table.",
+    "ALTER TABLE ledger_entry RENAME TO leftover",
+    name="rename_by_alter",
+    **_rolled_back_or_refused("ALTER TABLE"),
+)
+statement(
+    DDL,
+    "Renames a table by RENAME.",
+    "RENAME TABLE ledger_entry TO leftover",
+    name="rename_table",
+    mariadb=refused("RENAME TABLE"),
+)
+statement(
+    DDL,
+    "Creates a user and grants it everything.",
+    "CREATE USER leftover",
+    "GRANT ALL ON ledger_account TO leftover",
+    name="create_user",
+    postgresql=passes(),
+    mariadb=refused("CREATE USER"),
+)
+statement(
+    DDL,
+    "Creates a temporary table and fills it.",
+    "CREATE TEMPORARY TABLE scratch (id integer)",
+    "INSERT INTO scratch VALUES (1)",
+    name="temporary_table",
+    everywhere=passes(),
+)
+
+
+@fault(
+    DDL, fails("schema editor"), postgresql=passes(), mariadb=fails("prohibited", word="refused")
+)
+def schema_editor() -> None:
+    """Creates a model's table by Django's schema editor."""
+    leftover = type("Leftover", (models.Model,), {"__module__": "tests.ledger.models"})
+    try:
+        write()
+        with connection.schema_editor() as editor:
+            editor.create_model(leftover)
+    finally:
+        del leftover._meta.apps.all_models["ledger"]["leftover"]  # type: ignore[attr-defined]
+
+
+# Statements of MariaDB that commit by themselves
+
+for _statement in (
+    "LOCK TABLES ledger_account WRITE",
+    "UNLOCK TABLES",
+    "FLUSH TABLES",
+    "ANALYZE TABLE ledger_account",
+    "OPTIMIZE TABLE ledger_account",
+    "CHECK TABLE ledger_account",
+    "REPAIR TABLE ledger_account",
+    "CACHE INDEX ledger_account IN leftover",
+    "CREATE SEQUENCE leftover",
+    "CREATE FUNCTION leftover() RETURNS INTEGER RETURN 1",
+    "DROP PROCEDURE committing",
+    "SET PASSWORD = PASSWORD('smoketest')",
+    "INSTALL SONAME 'disks'",
+    "RESET MASTER",
+    "BACKUP STAGE START",
+    "CHANGE MASTER TO MASTER_HOST='leftover'",
+):
+    _words = " ".join(_statement.split()[:2])
+    statement(
+        REFUSED,
+        f"Runs {_words}, which commits by itself.",
+        _statement,
+        name=_words.lower().replace(" ", "_"),
+        mariadb=refused(_words),
+    )
+
+statement(
+    "A lock of the test's own ends with it.",
+    "Locks a whole table.",
+    "LOCK TABLE ledger_account IN ACCESS EXCLUSIVE MODE",
+    name="lock_table",
+    postgresql=passes(),
+)
+statement(
+    "A lock of the test's own ends with the run.",
+    "Takes an advisory lock of the session.",
+    "SELECT pg_advisory_lock(4711)",
+    name="advisory_lock",
+    postgresql=passes(),
+)
+statement(
+    "A lock of the test's own ends with the run.",
+    "Takes a lock of the session by its name.",
+    "SELECT GET_LOCK('leftover', 1)",
+    name="get_lock",
+    mariadb=passes(),
+)
+
+# Hidden commits
+
+statement(
+    HIDDEN,
+    "Calls a procedure that commits.",
+    "CALL committing()",
+    name="committing_procedure",
+    postgresql=fails("invalid transaction termination", word="refused"),
+    mariadb=found_out("CALL"),
+)
+statement(
+    HIDDEN,
+    "Commits in an anonymous block.",
+    "DO $$ BEGIN COMMIT; END $$",
+    name="commit_in_a_block",
+    postgresql=fails("invalid transaction termination", word="refused"),
+)
+statement(
+    HIDDEN,
+    "Commits in a compound statement.",
+    "BEGIN NOT ATOMIC COMMIT; END",
+    name="commit_in_compound_statement",
+    mariadb=refused("BEGIN"),
+)
+statement(
+    HIDDEN,
+    "Commits in a condition.",
+    "IF 1 THEN COMMIT; END IF",
+    name="commit_in_condition",
+    mariadb=refused("IF"),
+)
+statement(
+    HIDDEN,
+    "Commits in a loop.",
+    "WHILE 1 DO COMMIT; END WHILE",
+    name="commit_in_loop",
+    mariadb=refused("WHILE"),
+)
+statement(
+    HIDDEN,
+    "Commits in a statement for which it sets a variable.",
+    "SET STATEMENT max_statement_time = 1 FOR COMMIT",
+    name="set_statement_for_commit",
+    mariadb=fails(word="refused"),
+)
+statement(
+    HIDDEN,
+    "Creates a table in a statement for which it sets a variable.",
+    "SET STATEMENT sql_mode = '' FOR CREATE TABLE leftover (id integer)",
+    name="set_statement_for_create",
+    mariadb=refused("SET STATEMENT"),
+)
+statement(
+    HIDDEN,
+    "Runs a COMMIT that stands in a string.",
+    "EXECUTE IMMEDIATE 'COMMIT'",
+    name="execute_immediate",
+    mariadb=refused("EXECUTE IMMEDIATE"),
+)
+statement(
+    HIDDEN,
+    "Runs a COMMIT that it prepared from a string.",
+    "PREPARE leftover FROM 'COMMIT'",
+    "EXECUTE leftover",
+    name="prepared_commit",
+    mariadb=refused("PREPARE"),
+)
+statement(
+    HIDDEN,
+    "Calls a function that writes.",
+    "SELECT writing()",
+    name="writing_function",
+    postgresql=passes(),
+)
+
+
+@fault("What a test writes is rolled back.", postgresql=passes())
+def copy_from(test: SmokeTest) -> None:
+    """Writes rows by COPY."""
+    with connection.cursor() as cursor:
+        with cursor.copy("COPY ledger_account (name) FROM STDIN") as copy:
+            copy.write_row(("copied",))
+        cursor.execute("SELECT count(*) FROM ledger_account")
+        test.assertEqual(cursor.fetchone(), (3,))
+
+
+statement(
+    "A message to other sessions is never delivered.",
+    "Notifies those who listen.",
+    "NOTIFY leftover, 'by the smoke test'",
+    name="notify",
+    postgresql=passes(),
+)
+
+# Settings
+
+statement(
+    SETTINGS,
+    "Changes the search path, the role and the time zone.",
+    "SET search_path = pg_catalog",
+    "SET SESSION AUTHORIZATION DEFAULT",
+    "SET TIME ZONE 'Asia/Tokyo'",
+    name="settings_of_the_session",
+    postgresql=passes(),
+)
+statement(
+    SETTINGS,
+    "Makes all later transactions of the session read-write and serializable.",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE",
+    name="session_characteristics",
+    postgresql=passes(),
+)
+statement(
+    SETTINGS,
+    "Changes the SQL mode and the database that it uses.",
+    "SET SESSION sql_mode = ''",
+    "USE other",
+    name="sql_mode_and_use",
+    mariadb=passes(),
+)
+statement(
+    SETTINGS,
+    "Changes the isolation level of the next transaction.",
+    "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    name="set_session_transaction",
+    mariadb=passes(),
+)
+statement(
+    OF_THE_DATABASE,
+    "Changes the isolation level of its transaction, which has begun.",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    name="set_transaction",
+    postgresql=fails("SET TRANSACTION ISOLATION LEVEL"),
+    mariadb=fails("transaction"),
+)
+
+
+# Read only
+
+READ_ONLY = "With read_only, the database itself refuses every write."
+_READ_ONLY: dict[str, Any] = {
+    "sqlite": fails("readonly", word="refused"),
+    "postgresql": fails("read-only", word="refused"),
+    "mariadb": fails("read only", word="refused"),
+}
+
+
+@fault(READ_ONLY, **_READ_ONLY)
+class ReadOnly(SmokeTest):
+    """Writes where its class is read-only."""
+
+    read_only = True
+
+    def test_it(self) -> None:
+        self.assertEqual(Account.objects.count(), 2)
+        write()
+
+
+@fault(READ_ONLY, passes(word="passes"))
+class ReadOnlyReads(SmokeTest):
+    """Reads where its class is read-only, and locks nothing."""
+
+    read_only = True
+
+    def test_it(self) -> None:
+        for alias in ("default", "other"):
+            self.assertEqual(Account.objects.using(alias).count(), 2)
+
+
+@fault(
+    READ_ONLY,
+    sqlite=fails(word="refused"),
+    postgresql=fails("read-write mode", word="refused"),
+    mariadb=fails(word="refused"),
+)
+class ReadOnlyLifted(SmokeTest):
+    """Makes its transaction read-write again, and writes."""
+
+    read_only = True
+
+    def test_it(self) -> None:
+        sql("SELECT 1")
+        sql(
+            {
+                "sqlite": "PRAGMA query_only = 0",
+                "postgresql": "SET TRANSACTION READ WRITE",
+                "mysql": "SET TRANSACTION READ WRITE",
+            }[connection.vendor]
+        )
+        write()
+
+
+@fault(READ_ONLY, mariadb=refused("DROP TABLE"), sqlite=fails(word="refused"),
+       postgresql=fails("read-only", word="refused"))  # fmt: skip
+class ReadOnlyDropsTable(SmokeTest):
+    """Drops a table where its class is read-only."""
+
+    read_only = True
+
+    def test_it(self) -> None:
+        sql("DROP TABLE ledger_entry")
+
+
+# SQLite alone
+
+
+@fault("Other files are out of reach.", sqlite=refused("ATTACH"))
+def attach(test: SmokeTest) -> None:
+    """Attaches a file of its own, and writes there."""
+    path = test.place.folder / "attached.sqlite3"  # type: ignore[attr-defined]
+    write()
+    sql(f"ATTACH DATABASE '{path}' AS attached")
+    sql("CREATE TABLE attached.leftover (id integer)")
+    sql("INSERT INTO attached.leftover VALUES (1)")
+
+
+@fault("Other files are out of reach.", sqlite=fails(word="refused"))
+def vacuum_into(test: SmokeTest) -> None:
+    """Copies the database to a file of its own."""
+    path = test.place.folder / "copy.sqlite3"  # type: ignore[attr-defined]
+    sql(f"VACUUM INTO '{path}'")
+
+
+@fault("The file's own settings stay as they are.", sqlite=refused("journal_mode"))
+def journal_mode() -> None:
+    """Has the file written in another way from now on."""
+    write()
+    sql("PRAGMA journal_mode = WAL")
+
+
+@fault("No lock outlives the run.", sqlite=refused("locking_mode"))
+def locking_mode() -> None:
+    """Has SQLite keep its locks after each transaction."""
+    sql("PRAGMA locking_mode = EXCLUSIVE")
+    write()
+
+
+@fault("What a test writes is rolled back.", sqlite=passes())
+def writable_schema() -> None:
+    """Writes to the table that holds the schema."""
+    sql("PRAGMA writable_schema = 1")
+    sql("DELETE FROM sqlite_master")
+
+
+@fault("What a test writes is rolled back.", sqlite=passes())
+def user_version(test: SmokeTest) -> None:
+    """Changes the version number in the file's header."""
+    sql("PRAGMA user_version = 4711")
+    test.assertEqual(sql("PRAGMA user_version"), [(4711,)])
+
+
+@fault("What could never be committed does not pass.", sqlite=fails("foreign key"))
+def defer_foreign_keys() -> None:
+    """Puts the checks of the foreign keys off, and deletes a parent."""
+    sql("PRAGMA defer_foreign_keys = 1")
+    sql("DELETE FROM ledger_account WHERE id = 1")

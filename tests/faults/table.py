@@ -1,0 +1,34 @@
+"""The fault table: the rows of all themes, in the order of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tests.faults import (
+    aliases,
+    drivers,
+    exceptions,
+    fixtures,
+    hangs,
+    locking,
+    statements,
+    transactions,
+)
+from tests.faults.fault import ROWS, Fault
+
+_THEMES = (
+    transactions,
+    fixtures,
+    statements,
+    drivers,
+    aliases,
+    exceptions,
+    hangs,
+    locking,
+)
+#: By the name of a module, in the order of the documentation: what its rows are about.
+THEMES: Mapping[str, str] = {
+    theme.__name__.rpartition(".")[2]: (theme.__doc__ or "").partition("\n")[0] for theme in _THEMES
+}
+
+TABLE: Sequence[Fault] = sorted(ROWS, key=lambda fault: list(THEMES).index(fault.theme))

@@ -1,0 +1,320 @@
+"""What ordinary code does with transactions: it all works, and nothing of it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+from django.http import HttpResponse
+
+from smoketest import SmokeTest
+from tests.faults.fault import Expected, fails, fault, passes, sql, write
+from tests.ledger.models import Account, Entry
+
+ROLLED_BACK = "What a test writes is rolled back."
+AS_EVER = "Code under test finds transactions as in a request, and everything is rolled back."
+NEVER_ON_COMMIT = "Hooks for a commit never run."
+HEALTHY = "A transaction that is broken is rolled back, and harms no other test."
+SURFACES = "What could never be committed does not pass."
+
+
+@fault(ROLLED_BACK, passes())
+def plain_write(test: SmokeTest) -> None:
+    """Creates, changes and deletes rows."""
+    write()
+    Account.objects.filter(id=1).update(name="changed")
+    Account.objects.filter(id=2).delete()
+    test.assertEqual(Account.objects.count(), 2)
+
+
+@fault(ROLLED_BACK, passes())
+def write_to_two_databases() -> None:
+    """Writes to two databases of the site."""
+    for alias in ("default", "other"):
+        write(alias=alias)
+        Account.objects.using(alias).filter(id=1).update(name="changed")
+
+
+@fault(ROLLED_BACK, postgresql=passes(), mariadb=passes())
+def two_aliases_of_one_database(test: SmokeTest) -> None:
+    """Writes through two aliases that lead to the same database."""
+    write()
+    write("by another alias", alias="twin")
+    test.assertFalse(Account.objects.filter(name="by another alias").exists())
+
+
+@fault(ROLLED_BACK, passes())
+def bulk_operations() -> None:
+    """Creates 1,000 rows at once, updates and deletes them all."""
+    Account.objects.bulk_create([Account(name=f"bulk {n}") for n in range(1_000)], batch_size=100)
+    Account.objects.bulk_update(Account.objects.all(), ["name"], batch_size=100)
+    Entry.objects.update(amount=F("amount") + 1)
+    Account.objects.all().delete()
+
+
+@fault(ROLLED_BACK, passes("failed", word="failed, rolled back"))
+def failed_assertion(test: SmokeTest) -> None:
+    """Writes, and then fails."""
+    write()
+    test.fail("not as it should be")
+
+
+@fault(ROLLED_BACK, passes("passed", "passed"))
+class WriteTwice(SmokeTest):
+    """Two tests write the same unique value, one after the other."""
+
+    def test_1(self) -> None:
+        self.assertEqual(Account.objects.count(), 2)
+        write()
+
+    test_2 = test_1
+
+
+@fault(AS_EVER, passes())
+def nested_atomic(test: SmokeTest) -> None:
+    """Nests atomic blocks, and rolls the inner one back by an exception."""
+    with transaction.atomic():
+        write()
+        with suppress(ZeroDivisionError), transaction.atomic():
+            write("inner")
+            raise ZeroDivisionError
+    test.assertEqual(Account.objects.count(), 3)
+
+
+@fault(AS_EVER, passes())
+def durable_atomic(test: SmokeTest) -> None:
+    """Uses a durable block, which insists on being the outermost."""
+    with transaction.atomic(durable=True):
+        write()
+    test.assertEqual(Account.objects.count(), 3)
+
+
+@fault(AS_EVER, passes())
+def atomic_without_savepoint() -> None:
+    """Leaves a block without a savepoint by an exception, which breaks the transaction."""
+    with suppress(ZeroDivisionError), transaction.atomic(savepoint=False):
+        write()
+        raise ZeroDivisionError
+
+
+@fault(AS_EVER, passes(), settings={"ATOMIC_REQUESTS": True})
+def atomic_requests(test: SmokeTest) -> None:
+    """The site has ATOMIC_REQUESTS, and the test calls a view through its handler."""
+    from django.core.handlers.base import BaseHandler  # noqa: PLC0415
+
+    def view() -> HttpResponse:
+        write()
+        return HttpResponse(Account.objects.count())
+
+    response: Any = BaseHandler().make_view_atomic(view)()
+    test.assertEqual(response.content, b"3")
+
+
+@fault(AS_EVER, passes())
+def savepoints_of_its_own(test: SmokeTest) -> None:
+    """Makes, rolls back to and releases savepoints by Django's functions and by raw SQL."""
+    # Its name until Django 6.0.
+    create = getattr(transaction, "savepoint_create", None) or transaction.savepoint  # type: ignore[deprecated]
+    first = create()
+    write()
+    transaction.savepoint_rollback(first)
+    transaction.savepoint_commit(first)
+    sql("SAVEPOINT mine")
+    write()
+    sql("ROLLBACK TO SAVEPOINT mine")
+    sql("RELEASE SAVEPOINT mine")
+    test.assertEqual(Account.objects.count(), 2)
+
+
+@fault(AS_EVER, passes())
+def rollback_is_set() -> None:
+    """Marks the transaction for a rollback, and goes on."""
+    write()
+    transaction.set_rollback(True)
+
+
+@fault(AS_EVER, passes())
+def atomic_left_open() -> None:
+    """Enters an atomic block and never leaves it."""
+    transaction.atomic().__enter__()
+    write()
+
+
+@fault(AS_EVER, passes())
+def rows_are_locked() -> None:
+    """Locks rows with select_for_update."""
+    with transaction.atomic():
+        list(Account.objects.select_for_update())
+        write()
+
+
+_hooks: list[str] = []
+
+
+@fault(NEVER_ON_COMMIT, passes("passed", "passed"))
+class OnCommit(SmokeTest):
+    """Registers hooks for the commit: in a block, outside of any, durable, and robust ones."""
+
+    def test_1(self) -> None:
+        _hooks.clear()
+        transaction.on_commit(lambda: _hooks.append("first"))
+        write()
+        with transaction.atomic():
+            transaction.on_commit(lambda: _hooks.append("in atomic"))
+        with transaction.atomic(durable=True):
+            transaction.on_commit(lambda: _hooks.append("robust"), robust=True)
+
+    def test_2(self) -> None:
+        write()
+        with transaction.atomic(durable=True):
+            write("again")
+        self.assertEqual(_hooks, [])
+
+
+@fault(HEALTHY, passes("passed", "passed"))
+class CaughtIntegrityError(SmokeTest):
+    """Catches an IntegrityError outside of any block, and ends."""
+
+    def test_1(self) -> None:
+        with suppress(IntegrityError):
+            Account.objects.create(id=1, name="duplicate")
+
+    def test_2(self) -> None:
+        write()
+
+
+@fault(HEALTHY, passes())
+def integrity_error_caught_in_atomic(test: SmokeTest) -> None:
+    """Catches an IntegrityError around an atomic block, and goes on writing."""
+    with suppress(IntegrityError), transaction.atomic():
+        Account.objects.create(id=1, name="duplicate")
+    write()
+    test.assertEqual(Account.objects.count(), 3)
+
+
+@fault(
+    HEALTHY,
+    fails("error occurred in the current transaction", outcomes=("errored", "passed")),
+)
+class BrokenTransactionIsUsed(SmokeTest):
+    """Goes on after an IntegrityError that it caught outside of any block."""
+
+    def test_1(self) -> None:
+        with suppress(IntegrityError):
+            Account.objects.create(id=1, name="duplicate")
+        write()
+
+    def test_2(self) -> None:
+        write()
+
+
+@fault(SURFACES, fails("foreign key"))
+def row_without_parent() -> None:
+    """Inserts a row whose parent does not exist; only a commit would notice."""
+    Entry.objects.create(account_id=4711)
+
+
+# MariaDB checks a foreign key at once.
+@fault(SURFACES, passes(), mariadb=fails("foreign key"))
+def parent_that_comes_late() -> None:
+    """Inserts a row before its parent, which is right in the end."""
+    Entry.objects.create(account_id=4711)
+    Account.objects.create(id=4711, name="late parent")
+
+
+@fault(SURFACES, postgresql=fails("foreign key"))
+def constraints_set_immediate() -> None:
+    """Has the constraints checked at once, where the last row is wrong."""
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    Entry.objects.create(account_id=4711)
+
+
+@fault(SURFACES, fails("foreign key"), mariadb=passes())
+def constraint_checks_disabled() -> None:
+    """Inserts a row without parent where it has disabled the checks of the foreign keys."""
+    connection.disable_constraint_checking()
+    Entry.objects.create(account_id=4711)
+
+
+@fault("What cannot be rolled back is named by a system check.", mariadb=Expected(
+    "escapes", ("passed",), is_kept=True))  # fmt: skip
+def table_without_transactions() -> None:
+    """Writes to a table whose engine (MyISAM) has no transactions."""
+    sql("INSERT INTO ledger_myisam VALUES (1)")
+
+
+# Sites that are set up in another way
+
+OTHER_SITES = "It is the same however the site has set up its database."
+
+
+def write_and_read(test: SmokeTest) -> None:
+    """What a healthy test does."""
+    with transaction.atomic():
+        write()
+    test.assertEqual(Account.objects.count(), 3)
+
+
+def site_with(name: str, text: str, settings: Mapping[str, Any], *vendors: str) -> None:
+    """A row in which the site has these settings."""
+    on_each: dict[str, Any] = dict.fromkeys(
+        vendors or ("sqlite", "postgresql", "mariadb"), passes()
+    )
+    fault(OTHER_SITES, name=name, text=text, settings=settings, **on_each)(write_and_read)
+
+
+site_with(
+    "persistent_connections",
+    "Writes where the site keeps its connections.",
+    {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True},
+)
+site_with(
+    "site_without_autocommit",
+    "Writes where the site has turned autocommit off.",
+    {"AUTOCOMMIT": False},
+)
+site_with(
+    "connection_pool",
+    "Writes where the site has a pool of connections.",
+    {"OPTIONS": {"pool": True}},
+    "postgresql",
+)
+site_with(
+    "server_side_binding",
+    "Writes where the site has parameters bound by the server.",
+    {"OPTIONS": {"server_side_binding": True}},
+    "postgresql",
+)
+site_with(
+    "serializable",
+    "Writes where the site's transactions are serializable.",
+    {"OPTIONS": {"isolation_level": 4}},
+    "postgresql",
+)
+site_with(
+    "serializable_on_mariadb",
+    "Writes where the site's transactions are serializable, by name.",
+    {"OPTIONS": {"isolation_level": "serializable"}},
+    "mariadb",
+)
+site_with(
+    "init_command",
+    "Writes where the site turns autocommit off when it connects.",
+    {"OPTIONS": {"init_command": "SET autocommit = 0"}},
+    "mariadb",
+)
+site_with(
+    "immediate_transactions",
+    "Writes where the site's transactions begin as writers.",
+    {"OPTIONS": {"transaction_mode": "IMMEDIATE"}},
+    "sqlite",
+)
+site_with(
+    "init_command_on_sqlite",
+    "Writes where the site runs a command when it connects, and waits long for locks.",
+    {"OPTIONS": {"timeout": 20, "init_command": "PRAGMA synchronous = NORMAL"}},
+    "sqlite",
+)

@@ -1,0 +1,98 @@
+"""The steps of docs/monitoring.md, taken as they are written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.processes import wait_for
+from tests.servers.services import require
+from tests.servers.site import ROOT, ExampleSite
+
+pytestmark = pytest.mark.e2e
+
+PAGE = (ROOT / "docs/monitoring.md").read_text()
+COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
+CURL, ASSETS, CHECK, PROMETHEUS, CHECK_ALERTS, ALERTMANAGER, ROUTES = COMMANDS
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[ExampleSite]:
+    with ExampleSite() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def folder(site: ExampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files were written, by the command of the page."""
+    parent = tmp_path_factory.mktemp("steps")
+    _, _, command, name, *rest = shlex.split(ASSETS)
+    done = site.manage(command, str(parent / name), *rest)
+    assert f"wrote {parent / name}/prometheus/prometheus.yml" in done.stdout
+    return parent
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the page and return what it says."""
+    name, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [require(name), *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_metrics(site: ExampleSite) -> None:
+    """One line with the version, at once; the tests as soon as a run is over."""
+    url = CURL.split()[2]
+    assert url == "http://localhost:8000/smoketest/metrics"
+    path = url.removeprefix("http://localhost:8000")
+    lines = [line for line in site.get(path).text.splitlines() if "smoketest_build_info" in line]
+    assert len([line for line in lines if not line.startswith("#")]) == 1
+    wait_for(
+        lambda: site.get(path).text,
+        lambda text: "smoketest_tests " in text,
+        within=30,
+        what="a run",
+    )
+
+
+def test_files__are_valid(folder: Path) -> None:
+    """Prometheus and Alertmanager take them."""
+    assert "SUCCESS" in run(CHECK, folder)
+    assert "SUCCESS" in run(CHECK_ALERTS, folder)
+
+
+def test_files__are_those_that_the_servers_are_started_with(folder: Path) -> None:
+    """How they start is shown where the files themselves are tested."""
+    for command in (PROMETHEUS, ALERTMANAGER):
+        file = shlex.split(command)[1].removeprefix("--config.file=")
+        assert (folder / file).is_file()
+
+
+def test_routes(folder: Path) -> None:
+    """A critical test of a maintainer with a receiver of its own calls that."""
+    assert run(ROUTES, folder).splitlines()[0] == "payments-pager"
+
+
+def test_pause(site: ExampleSite) -> None:
+    """The command that the page ends with."""
+    (pause,) = re.findall(r"`python manage.py (smoketest --pause .*?)`", PAGE)
+    site.manage(*shlex.split(pause))
+    assert "moving the database" in site.get("/smoketest/?format=text").text
+    site.manage("smoketest", "--resume")
+
+
+def test_operator(site: ExampleSite, folder: Path) -> None:
+    """The folder that kubectl is given has the two resources."""
+    (path,) = re.findall(r"`kubectl apply -f (.*?)`", PAGE)
+    site.manage("smoketest_assets", str(folder / "monitoring"), "--job=shop", "--operator")
+    assert sorted(file.name for file in (folder / path).iterdir()) == [
+        "prometheusrule.yml",
+        "servicemonitor.yml",
+    ]

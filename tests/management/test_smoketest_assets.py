@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import CommandError, call_command
 from django.urls.base import set_script_prefix
 
@@ -88,12 +89,10 @@ def test_writes__for_the_operator() -> None:
         "          replacement: bookshop\n",
     ):
         assert line in monitor
-    rule = contents["prometheus/operator/prometheusrule.yml"]
-    head, _, indented = rule.partition("spec:\n")
-    assert head.endswith("kind: PrometheusRule\nmetadata:\n  name: smoketest\n")
-    assert all(not line.strip() or line.startswith("  ") for line in indented.splitlines())
-    unindented = "".join(line.removeprefix("  ") for line in indented.splitlines(keepends=True))
-    assert unindented == _text(ROOT, "prometheus/rules/smoketest.yml")
+    assert yaml.safe_load(monitor)["kind"] == "ServiceMonitor"
+    rule = yaml.safe_load(contents["prometheus/operator/prometheusrule.yml"])
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["spec"] == yaml.safe_load(_text(ROOT, "prometheus/rules/smoketest.yml"))
 
 
 def test_written__configuration_is_valid(tmp_path: Path) -> None:

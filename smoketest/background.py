@@ -5,7 +5,9 @@ scheduled.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from functools import cache
 
 from django.db import connections
 
@@ -26,6 +28,9 @@ def start_if_due(coordinator: Coordinator, interval: float) -> None:
     global _thread  # noqa: PLW0603 - one a process
     if not coordinator.is_due(interval):
         return
+    if not _threads_run():
+        _complain_once()
+        return
     with _starting:
         if _thread is not None and _thread.is_alive():
             return
@@ -36,6 +41,22 @@ def start_if_due(coordinator: Coordinator, interval: float) -> None:
             _thread.start()
         except RuntimeError:  # no more threads; a later scrape tries again
             logger.exception("A background run of the smoke tests could not be started.")
+
+
+def _threads_run() -> bool:
+    """Whether a thread of this process goes on while there is no request.
+
+    uWSGI keeps the interpreter lock between requests, unless threads are enabled.
+    """
+    return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
+
+
+@cache
+def _complain_once() -> None:
+    logger.error(
+        "Scrapes start no runs of the smoke tests: this uWSGI lets no thread run between requests."
+        " Start it with --enable-threads."
+    )
 
 
 def _run(coordinator: Coordinator, interval: float) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import functools
 import math
+import sys
 import unittest
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
@@ -82,6 +83,11 @@ class SmokeTest(unittest.TestCase):
 
             @functools.wraps(method)  # unittest reads its marks, such as expectedFailure's
             def run_to_its_end() -> None:
+                if _is_gevent():
+                    self.skipTest(
+                        "an async test cannot run in a process of gevent: its event loop would be"
+                        " that of all greenlets; manage.py smoketest runs it"
+                    )
                 async_to_sync(run_cancellably)()
 
             setattr(self, self._testMethodName, run_to_its_end)
@@ -93,6 +99,12 @@ class SmokeTest(unittest.TestCase):
         """
         with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
             self._cancel()
+
+
+def _is_gevent() -> bool:
+    """Whether the threads of this process are greenlets of one thread."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def tag(*names: str) -> Callable[[Decorated], Decorated]:

@@ -294,7 +294,7 @@ class _Worker(threading.Thread):
         finally:
             with self._progress.changed:
                 self.is_busy = False
-                self._progress.changed.notify()
+                self._progress.changed.notify_all()
                 let_go = self._let_go
             if let_go:
                 let_go()
@@ -305,11 +305,15 @@ class _Worker(threading.Thread):
         with self._progress.changed:
             self._end_if_abandoned()
             self.step, self.deadline, self._waited = step, started + step.timeout, 0.0
-            self._progress.changed.notify()
+            self._progress.changed.notify_all()
         try:
             yield lambda: monotonic() - started - self._waited
         finally:
             with self._progress.changed:
+                if monotonic() >= self.deadline:
+                    # Where C code kept the interpreter lock, or a test the hub of gevent, the
+                    # watcher comes late; it has to decide all the same.
+                    self._progress.changed.wait_for(lambda: self.is_abandoned)
                 self._end_if_abandoned()
                 self.step, self.deadline = None, math.inf
 
@@ -326,7 +330,7 @@ class _Worker(threading.Thread):
                 waited = monotonic() - began
                 self.deadline = deadline + waited
                 self._waited += waited
-                self._progress.changed.notify()
+                self._progress.changed.notify_all()
 
     def report(self, result: Result) -> None:
         self._progress.record(result)
@@ -343,6 +347,7 @@ class _Worker(threading.Thread):
         """Wait for it no more; called by the watcher, which holds the lock."""
         self.is_busy = False
         self._let_go = let_go
+        self._progress.changed.notify_all()
         if self._isolation is not None:
             self._isolation.abandon()
         if self._execution is not None:
@@ -354,7 +359,7 @@ class _Worker(threading.Thread):
             if not self._queue or self.is_cut:
                 # The watcher may go on while this thread closes its connections.
                 self.batch, self.is_busy = (), False
-                self._progress.changed.notify()
+                self._progress.changed.notify_all()
                 return False
             self.batch = self._queue.popleft()
             return True

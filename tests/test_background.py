@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from time import monotonic, sleep, time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connections
 from django.test import Client, override_settings
 
+from smoketest import background
 from smoketest.abandoned import AbandonedOnHost
 from smoketest.background import start_if_due
 from smoketest.coordinator import Coordinator
@@ -320,6 +322,24 @@ def test_start_if_due__paused(coordinator: Coordinator, install: Install) -> Non
     assert start(coordinator) == 0
     coordinator.store.pause(Pause(until=time() - 0.1, reason="moved"))
     assert start(coordinator) == 1
+
+
+@pytest.mark.parametrize("has_threads", [False, True])
+def test_start_if_due__uwsgi_without_threads(
+    coordinator: Coordinator,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    has_threads: bool,
+) -> None:
+    """Where no thread runs between requests none is started, and the log says what to do, once."""
+    install(ONE_PASSES)
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=has_threads))
+    background._complain_once.cache_clear()
+    with caplog.at_level(logging.ERROR, "smoketest"):
+        assert start(coordinator) == has_threads
+        assert start(coordinator, interval=INTERVAL) == 0
+    assert caplog.text.count("--enable-threads") == (0 if has_threads else 1)
 
 
 def test_start_if_due__no_tests(coordinator: Coordinator, install: Install) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -439,6 +440,22 @@ def test_set_up_class__may_be_a_static_method(run_smoke: RunSmoke, workers: int)
         workers=workers,
     )
     assert outcomes(report) == {"test_it": "passed"}
+
+
+@uses_databases
+def test_async__is_skipped_in_a_process_of_gevent(
+    run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There an event loop would run on the thread that is everybody's."""
+    monkey = SimpleNamespace(is_module_patched=lambda module: module == "threading")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+    report = run_smoke("""
+        class Test(SmokeTest):
+            async def test_async(self): self.fail()
+            def test_sync(self): pass
+    """)
+    assert outcomes(report) == {"test_async": "skipped", "test_sync": "passed"}
+    assert "in a process of gevent" in result_of(report, "test_async").message
 
 
 @uses_databases

@@ -286,6 +286,27 @@ def test_timeout__of_a_test_is_its_own(run_smoke: RunSmoke) -> None:
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
 
 
+def test_timeout__where_c_code_keeps_the_interpreter(run_smoke: RunSmoke) -> None:
+    """Then nobody can look at the clock; once they can, the test has timed out all the same."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5)  # so that the test is the first to go on
+    try:
+        report = run_smoke(
+            """
+            import ctypes
+            class Test(SmokeTest):
+                def test_1(self):
+                    ctypes.PyDLL(None).usleep(700_000)  # without letting the interpreter go
+                def test_2(self): pass
+            """,
+            timeout=0.2,
+        )
+    finally:
+        sys.setswitchinterval(interval)
+    assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
+    assert 0.7 <= report.duration < 1.2
+
+
 def test_timeout__late_results_are_discarded(run_smoke: RunSmoke) -> None:
     """What a test does after its time changes nothing, while the run still goes on, too."""
     report = run_smoke(

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
-from shop import switches
+from shop import databases, switches
 
 
 def seconds(name: str, default: float) -> float:
@@ -87,6 +87,8 @@ DATABASES = {
         "OPTIONS": SQLITE_OPTIONS,
     },
 }
+if address := os.environ.get("EXAMPLE_DATABASE"):
+    DATABASES["default"] = databases.parse(address, "EXAMPLE_DATABASE")
 DATABASE_ROUTERS = ["archive.router.ArchiveRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from tests.e2e.promises.site import PromiseSite, meanwhile
 from tests.servers.exposition import Exposition, Series
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
 from tests.servers.site import ExampleSite, gunicorn
 
@@ -72,6 +75,11 @@ def whole_runs(before: Mapping[Series, float], after: Mapping[Series, float]) ->
         moved[source] = moved.get(source, 0) + total - before[name, labels]
     assert len(set(moved.values())) == 1, f"half a run was counted: {moved}"
     return next(iter(moved.values()))
+
+
+def aborted_runs(site: ExampleSite) -> float:
+    """How many runs are known to have ended with their process."""
+    return site.metrics().value("smoketest_runs_total", result="aborted")
 
 
 def kill_workers(site: ExampleSite) -> None:
@@ -183,3 +191,57 @@ def test_kill__ends_a_hanging_test(site: ExampleSite) -> None:
     kill_workers(site)
     assert site.metrics().value("smoketest_abandoned_tests") == 0
     assert_next_run_is_normal(site)
+
+
+@pytest.mark.parametrize("make_database", [None, PostgreSQL], ids=["sqlite", "postgresql"])
+def test_kill__of_the_worker_keeps_nothing_in_the_database(
+    make_database: type[PostgreSQL] | None,
+) -> None:
+    """What it wrote is rolled back, its lock is free, and the next run counts it as aborted."""
+    with (
+        make_database() if make_database else nullcontext() as database,
+        PromiseSite(
+            gunicorn(workers=WORKERS), database=database, PROMISES_TIMEOUT="20",
+            EXAMPLE_INTERVAL="3600",
+        ) as site,
+        meanwhile() as pool,
+    ):  # fmt: skip
+        site.run_tests()
+        assert aborted_runs(site) == 0
+        with site.hanging("sleep"):
+            request = pool.submit(site.run_tests)
+            wait_for(site.is_held, within=10, what="a row that is written and not committed")
+            kill_workers(site)
+            assert not answered(request)
+        site.wait_until_free()
+        assert site.written() == 0
+        started = time.monotonic()
+        assert site.run_tests()["status"] == "PASS"
+        assert time.monotonic() - started < 2
+        assert aborted_runs(site) == 1
+        assert site.metrics().value("smoketest_abandoned_tests") == 0
+
+
+def test_metrics__need_no_database() -> None:
+    """While the site's database is down its pages fail, and the metrics say what the tests say."""
+    with PostgreSQL() as database, PromiseSite(gunicorn(workers=1), database=database) as site:
+        assert site.run_tests()["status"] == "PASS"
+        database.kill9()
+        assert site.get("/").status == 500
+        before = time.monotonic()
+        assert site.metrics().value("smoketest_last_run_success") == 1
+        assert time.monotonic() - before < 1
+        report = site.run_tests()
+        assert report["status"] == "FAIL"
+        problems = {
+            result["id"].partition(".")[0]
+            for result in report["results"]
+            if result["outcome"] == "errored"
+        }
+        assert problems == {"catalog", "orders"}, "those that need no database pass"
+        exposition = site.metrics()
+        assert exposition.value("smoketest_last_run_success") == 0
+        assert exposition.value("smoketest_results_store_up") == 1
+        database.start()
+        assert site.run_tests()["status"] == "PASS"
+        assert site.metrics().value("smoketest_last_run_success") == 1

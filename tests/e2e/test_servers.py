@@ -14,6 +14,7 @@ from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import Server, ServerError, is_alive, wait_for
 from tests.servers.services import require
+from tests.servers.site import require_module
 
 pytestmark = pytest.mark.e2e
 
@@ -116,3 +117,14 @@ def test_missing_service__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SMOKETEST_TEST_REQUIRE_SERVICES", "1")
     with pytest.raises(pytest.fail.Exception, match="no-such-server is not installed"):
         require("no-such-server")
+
+
+def test_missing_module__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for what an application server needs from Python."""
+    require_module("pytest", "pytest")
+    monkeypatch.delenv("SMOKETEST_TEST_REQUIRE_SERVICES", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="pip install no-such-package"):
+        require_module("no_such_module", "no-such-package")
+    monkeypatch.setenv("SMOKETEST_TEST_REQUIRE_SERVICES", "1")
+    with pytest.raises(pytest.fail.Exception, match="no_such_module is not installed"):
+        require_module("no_such_module", "no-such-package")

@@ -105,7 +105,7 @@ class Browser:
 
     def console(self) -> list[str]:
         """What the browser complained of since this was last asked, about all pages."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than the window."""
@@ -133,7 +133,13 @@ def chromium(*, scripts: bool = True) -> Iterator[Browser]:
     options = Options()
     options.binary_location = require("chromium")
     profile = tempfile.mkdtemp(prefix="smoketest-chromium-")
-    for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars", f"user-data-dir={profile}"):
+    for argument in (
+        "headless=new",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "hide-scrollbars",
+        f"user-data-dir={profile}",
+    ):
         options.add_argument(f"--{argument}")
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium refuses to be root with it

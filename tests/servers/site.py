@@ -12,7 +12,10 @@ from typing import Any
 
 from tests.servers.client import Response, get
 from tests.servers.exposition import Exposition
+from tests.servers.mariadb import MariaDB
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import Server, children, wait_for
+from tests.servers.services import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example"
@@ -27,6 +30,12 @@ _FOREIGN = (
 Command = Callable[[str], list[str]]
 
 
+def require_module(name: str, package: str) -> None:
+    """Without the module the test is skipped, or fails in CI."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"{name} is not installed: pip install {package}")
+
+
 def clean_environment() -> dict[str, str]:
     """The environment of the tests without what would change how the site behaves."""
     return {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
@@ -34,12 +43,36 @@ def clean_environment() -> dict[str, str]:
 
 def gunicorn(*, workers: int = 4, worker_class: str = "sync", threads: int = 1) -> Command:
     """gunicorn, as most Django sites run it."""
-    return lambda address: [
-        sys.executable, "-m", "gunicorn", "shop.wsgi:application",
-        f"--bind={address}", f"--workers={workers}", f"--worker-class={worker_class}",
-        f"--threads={threads}", "--graceful-timeout=3", "--no-control-socket",
-        "--access-logfile=-", "--access-logformat=worker %(p)s answered %(U)s with %(s)s",
-    ]  # fmt: skip
+
+    def command(address: str) -> list[str]:
+        if worker_class == "gevent":
+            require_module("gevent", "gevent")
+        return [
+            sys.executable, "-m", "gunicorn", "shop.wsgi:application",
+            f"--bind={address}", f"--workers={workers}", f"--worker-class={worker_class}",
+            f"--threads={threads}", "--graceful-timeout=3", "--no-control-socket",
+            "--access-logfile=-", "--access-logformat=worker %(p)s answered %(U)s with %(s)s",
+        ]  # fmt: skip
+
+    return command
+
+
+def uwsgi(*options: str, workers: int = 2) -> Command:
+    """uWSGI, with threads enabled, of the environment that runs the tests."""
+
+    def command(address: str) -> list[str]:
+        binary = Path(sys.executable).parent / "uwsgi"
+        if not binary.exists():
+            missing("uWSGI is not installed: pip install pyuwsgi")
+        return [
+            str(binary), f"--http-socket={address}", "--module=shop.wsgi:application",
+            "--master", f"--processes={workers}", "--enable-threads", "--need-app",
+            "--die-on-term", "--worker-reload-mercy=3", "--lazy-apps",
+            # Not by SIGHUP: for that, a wheel of uWSGI forgets its virtual environment.
+            "--touch-workers-reload=$(EXAMPLE_DATA_DIR)/reload", *options,
+        ]  # fmt: skip
+
+    return command
 
 
 def uvicorn() -> Command:
@@ -52,19 +85,33 @@ def uvicorn() -> Command:
 
 
 class ExampleSite(Server):
-    """`example/` with its data in a folder of its own; environment variables steer it."""
+    """`example/` with its data in a folder of its own; environment variables steer it.
+
+    Its own database is on a `database` server that runs already, else on SQLite.
+    """
 
     name = "example"
 
-    def __init__(self, server: Command | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        server: Command | None = None,
+        *,
+        database: PostgreSQL | MariaDB | None = None,
+        **environment: str,
+    ) -> None:
         super().__init__()
         self.server = server or gunicorn()
+        self.database = database
         self.variables = environment
 
     # -- the server --------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Create the database and its rows."""
+        """Create the databases and their rows."""
+        if isinstance(self.database, PostgreSQL):
+            require_module("psycopg", "psycopg[binary]")
+        elif isinstance(self.database, MariaDB) and importlib.util.find_spec("MySQLdb") is None:
+            require_module("pymysql", "PyMySQL")
         self.data_folder.mkdir()
         self.manage("prepare_shop", "--verbosity=0")
 
@@ -79,9 +126,11 @@ class ExampleSite(Server):
     def environment(self) -> dict[str, str]:
         """A clean environment, and the example's own variables."""
         return clean_environment() | {
-            "PYTHONPATH": str(_folder_of_the_package()),
+            # The tests' own folder comes last: where a wheel is tested, it holds no package.
+            "PYTHONPATH": f"{_folder_of_the_package()}{os.pathsep}{ROOT}",
             "PYTHONUNBUFFERED": "1",
             "EXAMPLE_DATA_DIR": str(self.data_folder),
+            "EXAMPLE_DATABASE": self.database.url if self.database else "",
             **self.variables,
         }
 

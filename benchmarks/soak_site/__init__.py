@@ -1,0 +1,1 @@
+"""The example shop with smoke tests that misbehave, for `benchmarks/soak.py`."""

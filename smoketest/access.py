@@ -14,7 +14,8 @@ from enum import StrEnum
 from django.http import HttpRequest, HttpResponse
 
 #: So that a browser asks; its user may be anything, the password is a token (RFC 7617, RFC 6750).
-CHALLENGE = 'Basic realm="Smoke tests", charset="UTF-8", Bearer'
+#: Chromium offers no log-in at all where one of the challenges has no realm.
+CHALLENGE = 'Basic realm="Smoke tests", charset="UTF-8", Bearer realm="Smoke tests"'
 
 UNAUTHORIZED = (
     "This page needs a token. Send one of the site's SMOKETEST_TOKENS as the password (the user"

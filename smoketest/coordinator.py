@@ -260,7 +260,7 @@ class Coordinator:
         redactor = Redactor(self.secrets())
 
         def tell(event: Event) -> None:
-            if isinstance(event, Finished):
+            if isinstance(event, Finished) and listener is not nobody:
                 event = Finished(redactor.result(event.result))
             listener(event)
 

@@ -7,6 +7,7 @@ deadlines: a `Watch` is told which step begins and how long it may take.
 
 from __future__ import annotations
 
+import math
 import unittest
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,7 +20,13 @@ from typing import Any, Protocol
 from smoketest.case import SmokeTest
 from smoketest.discovery import SmokeClass
 from smoketest.failures import Failure, describe, is_interrupt, say
-from smoketest.isolation import Frame, Limits, RefusedStatementError, ThreadIsolation
+from smoketest.isolation import (
+    Frame,
+    IsolationError,
+    Limits,
+    RefusedStatementError,
+    ThreadIsolation,
+)
 from smoketest.results import Databases, Declaration, Outcome, Result, Severity
 
 #: Classes whose tests share a thread.
@@ -283,6 +290,8 @@ class Execution:
         self, name: str, case: type[SmokeTest], timeout: float, *, idle: float
     ) -> AbstractContextManager[Frame]:
         databases: Databases = "__all__" if case.databases == "__all__" else tuple(case.databases)
+        if math.isinf(self._run_timeout):  # nobody watches the clock
+            idle = math.inf
         limits = Limits(
             statement=timeout, lock=self._lock_timeout, idle=idle, read_only=case.read_only
         )
@@ -383,7 +392,7 @@ class _Recorder(unittest.TestResult):
 
 
 def _describe(error: BaseException) -> Failure:
-    if isinstance(error, RefusedStatementError):
+    if isinstance(error, IsolationError):
         error.is_reported = True
     return describe(error)
 

@@ -172,7 +172,7 @@ def _test_families(tests: Iterable[KnownTest], context: Context) -> Iterator[Met
             is_it = test.result.outcome is outcome
             outcomes.add_metric([*_test_labels(test), outcome], is_it)
         url = (
-            f"{context.page_url}?test={quote(test.result.id, errors='replace')}"
+            f"{context.page_url}test/{quote(test.result.id, safe='', errors='replace')}/"
             if context.page_url
             else ""
         )

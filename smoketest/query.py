@@ -10,16 +10,20 @@ from django.http import HttpRequest, QueryDict
 from django.http.request import MediaType
 
 from smoketest.coordinator import Freshness
+from smoketest.formats.html import EVERY_TEST, OUTCOMES, Filter
 from smoketest.selection import Selection
 
 #: Formats by their name in ``?format=``, with their media types, the one to fall back on first.
 FORMATS = {
     "text": "text/plain",
     "json": "application/json",
+    "html": "text/html",
     "ndjson": "application/x-ndjson",
 }
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
+#: Of the page alone: which of the results it shows.
+PAGE_PARAMETERS = ("q", "app", "outcome")
 
 
 #: Seconds; a greater age means no more than that (section 1.2.2 of RFC 9111).
@@ -39,16 +43,23 @@ class Query:
     failfast: bool
     #: A key of `FORMATS`.
     format: str
+    #: Which of the results the page shows.
+    shown: Filter = EVERY_TEST
 
 
 def parse_query(request: HttpRequest) -> Query:
     """Raises `InvalidQueryError`."""
-    parameters = request.GET
+    parameters: QueryDict = request.GET
+    format_name = _format(parameters) or preferred_format(request)
+    known: tuple[str, ...] = PARAMETERS
+    if format_name == "html":
+        known += PAGE_PARAMETERS
+        parameters = _filled_in(parameters)
     for name in parameters:
-        if name not in PARAMETERS:
-            close = difflib.get_close_matches(name, PARAMETERS, 1)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            msg = f"There is no parameter {name!r}; there are {', '.join(PARAMETERS)}.{hint}"
+            msg = f"There is no parameter {name!r}; there are {', '.join(known)}.{hint}"
             raise InvalidQueryError(msg)
     return Query(
         selection=Selection(
@@ -58,7 +69,8 @@ def parse_query(request: HttpRequest) -> Query:
         ),
         freshness=_freshness(parameters, request.headers.get("Cache-Control", "")),
         failfast=_flag(parameters, "failfast"),
-        format=_format(parameters) or preferred_format(request),
+        format=format_name,
+        shown=_shown(parameters) if format_name == "html" else EVERY_TEST,
     )
 
 
@@ -110,6 +122,25 @@ def _format(parameters: QueryDict) -> str | None:
         msg = f"format is {value!r}; it must be one of {', '.join(FORMATS)}."
         raise InvalidQueryError(msg)
     return value or None
+
+
+def _filled_in(parameters: QueryDict) -> QueryDict:
+    """Without the fields that somebody left empty in the form of the page."""
+    filled_in = QueryDict(mutable=True)
+    for name, values in parameters.lists():
+        if kept := [value for value in values if value or name not in {"tag", *PAGE_PARAMETERS}]:
+            filled_in.setlist(name, kept)
+    return filled_in
+
+
+def _shown(parameters: QueryDict) -> Filter:
+    outcome = _single(parameters, "outcome", "")
+    if outcome and outcome not in OUTCOMES:
+        msg = f"outcome is {outcome!r}; it must be one of {', '.join(OUTCOMES)}."
+        raise InvalidQueryError(msg)
+    return Filter(
+        text=_single(parameters, "q", ""), app=_single(parameters, "app", ""), outcome=outcome
+    )
 
 
 def _single(parameters: QueryDict, name: str, default: str) -> str:

@@ -19,7 +19,7 @@ SHORTEST = 4
 _CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s/:@'\"]*):[^\s/'\"]+@", re.IGNORECASE)
 
 #: Where a text was cut; a secret may have been cut as well.
-_CUT = re.compile(r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\.\.\.)")
+_CUT = re.compile(r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\.\.\.(?=\s|\Z))")
 
 
 class Redactor:
@@ -59,17 +59,21 @@ class Redactor:
     def _without_beginning(self, text: str) -> str:
         """Without the beginning of a secret at the end of the text."""
         for secret in self._secrets:
-            for length in range(len(secret) - 1, SHORTEST - 1, -1):
-                if text.endswith(secret[:length]):
-                    return text[:-length] + MASK
+            start = max(0, len(text) - len(secret))
+            while (start := text.find(secret[:SHORTEST], start)) >= 0:
+                if secret.startswith(text[start:]):
+                    return text[:start] + MASK
+                start += 1
         return text
 
     def _without_end(self, text: str) -> str:
         """Without the end of a secret at the beginning of the text."""
         for secret in self._secrets:
-            for length in range(len(secret) - 1, SHORTEST - 1, -1):
-                if text.startswith(secret[-length:]):
-                    return MASK + text[length:]
+            end = min(len(text), len(secret))
+            while (end := text.rfind(secret[-SHORTEST:], 0, end) + SHORTEST) >= SHORTEST:
+                if secret.endswith(text[:end]):
+                    return MASK + text[end:]
+                end -= 1
         return text
 
 

@@ -23,7 +23,7 @@ from smoketest.discovery import SmokeClass, Suite, collection_error, discover
 from smoketest.events import Finished, Listener, Started, nobody
 from smoketest.execution import Batch, Execution, Step, Watch, make_batches
 from smoketest.failures import describe, describe_thread, say
-from smoketest.isolation import ThreadIsolation, Waiting
+from smoketest.isolation import IsolationError, ThreadIsolation, Waiting, is_isolated
 from smoketest.moments import utc
 from smoketest.results import Cut, Declaration, Outcome, Report, Result
 from smoketest.selection import Selection
@@ -66,6 +66,12 @@ def find(selection: Selection, options: RunOptions) -> Suite:
     A smoke module whose import does not end within the time of a run is a collection error, and
     all that is found; nothing is imported again while that import goes on.
     """
+    if is_isolated():
+        msg = (
+            "A smoke test may not run the smoke tests, which would wait for itself: leave their URL"
+            " and their command out of it."
+        )
+        raise IsolationError(msg)
     if not options.workers:
         with ThreadIsolation():
             return _discover(selection, options, _nothing)
@@ -208,18 +214,19 @@ class _Progress:
         return self.cut is not Cut.NONE
 
     def execution(self, isolation: ThreadIsolation, watch: Watch) -> Execution:
+        is_watched = self.options.workers > 0
         return Execution(
             isolation,
             watch,
             lock_timeout=self.options.lock_timeout,
-            run_timeout=self.options.run_timeout,
+            run_timeout=self.options.run_timeout if is_watched else math.inf,
         )
 
     def record(self, result: Result) -> None:
         with self.changed:
             self.results[result.id] = result
             self.cut_if_failed(result)
-            self._listener(Finished(result))
+        self._listener(Finished(result))  # it takes its time, which no other thread waits for
 
     def cut_if_failed(self, result: Result) -> None:
         if self._failfast and result.is_problem and result.is_critical:

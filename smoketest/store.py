@@ -31,7 +31,6 @@ from smoketest.state import StateError, StateFolder
 logger = logging.getLogger("smoketest")
 
 FILE_NAME = "results.sqlite3"
-SCHEMA_VERSION = 1
 #: Runs whose outcomes are kept, and runs that are kept with all that they said.
 KEPT_RUNS = 100
 KEPT_REPORTS = 5
@@ -81,6 +80,9 @@ CREATE TABLE run_totals (result TEXT PRIMARY KEY, runs INTEGER NOT NULL) WITHOUT
 CREATE TABLE renditions (name TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
+#: From the first version to the second, and so on.
+_UPGRADES = ("ALTER TABLE tests ADD COLUMN last_failure TEXT",)
+SCHEMA_VERSION = 1 + len(_UPGRADES)
 
 
 class StoreError(Exception):
@@ -114,6 +116,17 @@ class RunSummary:
     @property
     def finished_at(self) -> float:
         return self.started_at + self.duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastResult:
+    """What came of one test in an earlier run: all that is kept of it for long."""
+
+    outcome: Outcome
+    #: Unix time.
+    started_at: float
+    #: Seconds.
+    duration: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +288,48 @@ class ResultsStore(ABC):
         with self.connect() as database:
             rows = database.execute("SELECT test, result FROM tests").fetchall()
         return {test: result_from_dict(json.loads(text)) for test, text in rows}
+
+    def recent_outcomes(self, limit: int) -> dict[str, tuple[Outcome, ...]]:
+        """What came of each test in its latest runs, the latest last. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute(
+                "SELECT test, outcome FROM ("
+                " SELECT test, run, outcome,"
+                " row_number() OVER (PARTITION BY test ORDER BY run DESC) AS place FROM outcomes"
+                ") WHERE place <= ? ORDER BY test, run",
+                [limit],
+            ).fetchall()
+        recent: dict[str, list[Outcome]] = {}
+        for test, outcome in rows:
+            recent.setdefault(test, []).append(Outcome(outcome))
+        return {test: tuple(outcomes) for test, outcomes in recent.items()}
+
+    def past_results(self, test: str) -> tuple[PastResult, ...]:
+        """What came of a test in all runs that are kept, the latest first. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute(
+                "SELECT outcome, started_at, duration FROM outcomes WHERE test = ?"
+                " ORDER BY run DESC",
+                [test],
+            ).fetchall()
+        return tuple(
+            PastResult(outcome=Outcome(outcome), started_at=started_at, duration=duration)
+            for outcome, started_at, duration in rows
+        )
+
+    def known_test(self, test: str) -> KnownTest | None:
+        """What is known of one test; None if it never ran. Raises `StoreError`."""
+        with self.connect() as database:
+            database.execute("BEGIN")
+            return next(iter(_known_tests(database, test)), None)
+
+    def last_failure(self, test: str) -> Result | None:
+        """The latest failure of a test, in full. Raises `StoreError`."""
+        with self.connect() as database:
+            row = database.execute(
+                "SELECT last_failure FROM tests WHERE test = ?", [test]
+            ).fetchone()
+        return result_from_dict(json.loads(row[0])) if row and row[0] else None
 
     def snapshot(self) -> Snapshot:
         """All that is known, as of one moment. Raises `StoreError`."""
@@ -449,8 +504,13 @@ def _use_wal(database: sqlite3.Connection) -> None:
 
 def _make_schema(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
-    if _schema_version(database) == 0:  # else another process was first
+    version = _schema_version(database)  # another process may have been first
+    if version == 0:
         for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        version = 1
+    if version < SCHEMA_VERSION:
+        for statement in _UPGRADES[version - 1 :]:
             database.execute(statement)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.execute("COMMIT")
@@ -512,11 +572,14 @@ def _record_result(database: sqlite3.Connection, run: int | None, result: Result
         "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)",
         [result.id, run, result.outcome, result.started_at, result.duration],
     )
+    content = json.dumps(asdict(result))
     is_problem = result.is_problem
     has_passed = result.outcome is Outcome.PASSED
     database.execute(
-        "INSERT INTO tests VALUES (:test, :result, :is_problem, :failing_since, :success_at)"
+        "INSERT INTO tests VALUES"
+        " (:test, :result, :is_problem, :failing_since, :success_at, :failure)"
         " ON CONFLICT (test) DO UPDATE SET result = :result,"
+        " last_failure = coalesce(:failure, last_failure),"
         " consecutive_failures ="
         " CASE WHEN :has_passed THEN 0 ELSE consecutive_failures + :is_problem END,"
         " failing_since ="
@@ -524,7 +587,8 @@ def _record_result(database: sqlite3.Connection, run: int | None, result: Result
         " last_success_at = coalesce(:success_at, last_success_at)",
         {
             "test": result.id,
-            "result": json.dumps(asdict(result)),
+            "result": content,
+            "failure": content if is_problem else None,
             "is_problem": is_problem,
             "has_passed": has_passed,
             "failing_since": result.started_at if is_problem else None,
@@ -565,23 +629,33 @@ def _prune(database: sqlite3.Connection) -> None:
     )
 
 
-def _snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
-    facts = _facts(database)
+def _known_tests(database: sqlite3.Connection, test: str | None = None) -> tuple[KnownTest, ...]:
+    """All tests, or the one that is named."""
+    named = {"test": test}
     totals: dict[str, dict[Outcome, int]] = {}
-    for test, outcome, runs in database.execute("SELECT test, outcome, runs FROM test_totals"):
-        totals.setdefault(test, {})[Outcome(outcome)] = runs
-    tests = tuple(
+    for name, outcome, runs in database.execute(
+        "SELECT test, outcome, runs FROM test_totals WHERE :test IS NULL OR test = :test", named
+    ):
+        totals.setdefault(name, {})[Outcome(outcome)] = runs
+    return tuple(
         KnownTest(
             result=result_from_dict(json.loads(text)),
             consecutive_failures=failures,
             failing_since=failing_since,
             last_success_at=last_success_at,
-            totals=totals.get(test, {}),
+            totals=totals.get(name, {}),
         )
-        for test, text, failures, failing_since, last_success_at in database.execute(
+        for name, text, failures, failing_since, last_success_at in database.execute(
             "SELECT test, result, consecutive_failures, failing_since, last_success_at FROM tests"
+            " WHERE :test IS NULL OR test = :test",
+            named,
         )
     )
+
+
+def _snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
+    facts = _facts(database)
+    tests = _known_tests(database)
     row = database.execute(
         "SELECT started_at, duration, passed, collection_errors, outcomes FROM runs"
         " WHERE is_full ORDER BY id DESC LIMIT 1"

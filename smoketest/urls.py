@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from smoketest.page_views import AssetView, TestView
 from smoketest.views import IndexView, MetricsView
 
 app_name = "smoketest"
@@ -9,4 +10,6 @@ app_name = "smoketest"
 urlpatterns = [
     path("", IndexView.as_view(), name="smoketest"),
     path("metrics", MetricsView.as_view(), name="metrics"),
+    path("test/<path:test_id>/", TestView.as_view(), name="test"),
+    path("assets/<str:name>", AssetView.as_view(), name="asset"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from time import time
@@ -16,9 +17,10 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.cache import patch_vary_headers
 from django.views.generic import View
 
-from smoketest import assembly, background, metrics
+from smoketest import assembly, background, metrics, pages
 from smoketest.access import Role, challenge, role_of
 from smoketest.conf import conf
 from smoketest.coordinator import (
@@ -57,6 +59,12 @@ NO_TESTS = (
 )
 
 
+FORGED = (
+    "Nothing was run: the form was not sent from a page of this site, or that page is too old. Load"
+    " the page again, then press its button."
+)
+
+
 class EndpointView(View):
     """What the endpoints have in common."""
 
@@ -81,16 +89,31 @@ class EndpointView(View):
         """On every path the same."""
         return _uncached(challenge())
 
+    @property
+    def sees_tracebacks(self) -> bool:
+        return self.role is Role.INSIDER or settings.DEBUG
+
 
 class IndexView(EndpointView):
     """Runs the smoke tests, or shows a result that is fresh enough."""
+
+    http_method_names = ["get", "head", "post", "options"]  # noqa: RUF012 - as Django declares it
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             query = parse_query(request)
         except InvalidQueryError as error:
-            return _problem(400, str(error), preferred_format(request))
+            return problem(400, str(error), preferred_format(request))
+        if query.format == "html" and not pages.can_be_shown():
+            query = replace(query, format="text")
+        if query.format == "html" and pages.comes_at_once(request, query):
+            show = pages.overview_at_once
+            return finished(show(request, query, with_tracebacks=self.sees_tracebacks))
         return self.stream(query) if query.format == "ndjson" else self.respond(query)
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Run what a button of the page names, and lead back to it."""
+        return run_form(request, pages.back_to)
 
     def answer_outsider(self, request: HttpRequest) -> HttpResponse:
         """The bare status where the site tells it, of a run that somebody else asked for."""
@@ -114,6 +137,10 @@ class IndexView(EndpointView):
             answer = _ask(query, nobody)
         except NO_ANSWER as error:
             return _no_answer(error, query)
+        if query.format == "html":
+            show = pages.overview_of
+            page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
+            return _aged(finished(page), answer)
         return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
 
     def stream(self, query: Query) -> HttpResponseBase:
@@ -130,7 +157,7 @@ class IndexView(EndpointView):
             content, status=status, content_type=f"{FORMATS[query.format]}; charset=utf-8"
         )
         response["X-Accel-Buffering"] = "no"  # nginx would hold the lines back
-        return _finished(response)
+        return finished(response)
 
     def _lines(self, happening: Iterator[Event | Answer], query: Query) -> Iterator[str]:
         with_tracebacks = self.sees_tracebacks
@@ -144,10 +171,6 @@ class IndexView(EndpointView):
                     yield ndjson_format.render_event(one, with_tracebacks=with_tracebacks)
         except NO_ANSWER as error:
             yield _no_answer(error, query).text
-
-    @property
-    def sees_tracebacks(self) -> bool:
-        return self.role is Role.INSIDER or settings.DEBUG
 
 
 class MetricsView(EndpointView):
@@ -177,7 +200,7 @@ class MetricsView(EndpointView):
 
 
 def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpResponse:
-    """The answer in a format, a key of `smoketest.query.FORMATS`: 200 for PASS, 500 for FAIL."""
+    """The answer as text or JSON: 200 for PASS, 500 for FAIL."""
     if format_name == "json":
         content = json_format.render(
             answer.report,
@@ -210,6 +233,18 @@ def _encoding_for(accept: str) -> metrics.Encoding:
     return metrics.TEXT
 
 
+def run_form(request: HttpRequest, lead_back: Callable[[Query], HttpResponse]) -> HttpResponse:
+    """Run what the form of a page names; the browser is then led to a page that shows it."""
+    if pages.is_forged(request):
+        return problem(403, FORGED, "html")
+    query = pages.query_of_form(request)
+    try:
+        _ask(query, nobody)
+    except NO_ANSWER as error:
+        return _no_answer(error, query)
+    return finished(lead_back(query))
+
+
 #: Why there may be no answer; see `_no_answer`.
 NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError)
 
@@ -224,10 +259,10 @@ def _ask(query: Query, listener: Listener) -> Answer:
 def _no_answer(error: Exception, query: Query) -> HttpResponse:
     match error:
         case NothingSelectedError():
-            return _problem(404, _nothing_selected(query), query.format)
+            return problem(404, _nothing_selected(query), query.format)
         case NotStoredError():
             message = "There is no stored result that is fresh enough. Ask without only-if-cached."
-            return _problem(504, message, query.format)
+            return problem(504, message, query.format)
         case PausedError(pause=pause):
             message = (
                 f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
@@ -254,11 +289,14 @@ def _nothing_selected(query: Query) -> str:
     )
 
 
-def _problem(status: int, message: str, format_name: str) -> HttpResponse:
+def problem(status: int, message: str, format_name: str) -> HttpResponse:
+    """Why there is no report, in a format."""
     if format_name == "json":
         content = json.dumps({"error": message})
     elif format_name == "ndjson":
         content = ndjson_format.render_error(status, message)
+    elif format_name == "html":
+        content = pages.problem(status, message)
     else:
         content = f"{message}\n"
     return _response(status, content, format_name)
@@ -266,7 +304,7 @@ def _problem(status: int, message: str, format_name: str) -> HttpResponse:
 
 def _unavailable(message: str, retry_after: float, format_name: str) -> HttpResponse:
     seconds = max(1, math.ceil(retry_after))
-    response = _problem(503, f"{message} Ask again in {seconds} s.", format_name)
+    response = problem(503, f"{message} Ask again in {seconds} s.", format_name)
     response["Retry-After"] = str(seconds)
     return response
 
@@ -275,11 +313,14 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
     response = HttpResponse(
         content, status=status, content_type=f"{FORMATS[format_name]}; charset=utf-8"
     )
-    return _finished(response)
+    if format_name == "html":
+        pages.protect(response)
+    return finished(response)
 
 
-def _finished(response: R) -> R:
-    response["Vary"] = "Accept"
+def finished(response: R) -> R:
+    """With what all answers of the index and the pages say."""
+    patch_vary_headers(response, ["Accept"])
     if response.status_code >= 500:
         # Django would log an error of the site, and mail the admins at each poll of a load
         # balancer. This is none, and the logger "smoketest" tells of what failed.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 
 from smoketest.coordinator import Answer
@@ -25,7 +27,9 @@ def watch(ask: Ask) -> Iterator[Event | Answer]:
         except BaseException as error:  # noqa: BLE001 - raised again by whoever watches
             heard.put(error)
 
-    threading.Thread(target=run, name="smoketest-answer", daemon=True).start()
+    # In the context of whoever asks: a smoke test may not run the smoke tests this way either.
+    target = partial(copy_context().run, run)
+    threading.Thread(target=target, name="smoketest-answer", daemon=True).start()
     while True:
         match heard.get():
             case Answer() as answer:

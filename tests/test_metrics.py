@@ -359,7 +359,7 @@ def test_info__links() -> None:
     declaration = make_declaration("polls.smoke.Å.test_a", runbook_url="https://wiki.example/a")
     assert info(make_result(declaration=declaration), page_url="https://example.com/smoke/") == {
         "test": "polls.smoke.Å.test_a",
-        "url": "https://example.com/smoke/?test=polls.smoke.%C3%85.test_a",
+        "url": "https://example.com/smoke/test/polls.smoke.%C3%85.test_a/",
         "runbook_url": "https://wiki.example/a",
     }
 
@@ -374,7 +374,7 @@ def test_info__cut() -> None:
     declaration = make_declaration("t" * 300, runbook_url="r" * 201)
     labels = info(make_result(declaration=declaration), page_url="https://example.com/")
     assert labels["runbook_url"] == "r" * 200
-    assert labels["url"] == ("https://example.com/?test=" + "t" * 300)[:200]
+    assert labels["url"] == ("https://example.com/test/" + "t" * 300)[:200]
     assert labels["test"] == "t" * 300
     exact = make_declaration(runbook_url="r" * 200)
     assert info(make_result(declaration=exact))["runbook_url"] == "r" * 200
@@ -511,7 +511,7 @@ def test_expose__release_of_broken_bytes() -> None:
 
 def test_expose__page_of_broken_bytes() -> None:
     """An address of the site with a lone surrogate costs no metric."""
-    assert info(make_result(), page_url="https://\udcff/")["url"].startswith("https://?/?test=")
+    assert info(make_result(), page_url="https://\udcff/")["url"].startswith("https://?/test/")
 
 
 def test_expose__megabyte() -> None:

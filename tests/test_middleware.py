@@ -220,11 +220,11 @@ def test_views_of_the_site_below_the_prefix__go_on(site: Callable[..., None], ge
 
 
 def test_methods(site: Callable[..., None]) -> None:
-    """HEAD is served, and POST refused, as without the middleware."""
+    """HEAD is served, and PUT refused, as without the middleware."""
     site(path("smoketest/", SMOKETEST))
     client = Client()
     assert client.head("/smoketest/metrics").status_code == 200
-    assert client.post("/smoketest/").status_code == 405
+    assert client.put("/smoketest/").status_code == 405
 
 
 def test_query(site: Callable[..., None], get: Get) -> None:

@@ -714,8 +714,8 @@ def test_shared_store__newer_schema(
         with pytest.raises(StoreError) as caught:
             use()
         assert str(caught.value) == (
-            f"{shared.location} was written by a newer django-smoketest (schema 2; this one knows"
-            " 1). It is left alone; upgrade this process as well."
+            f"{shared.location} was written by a newer django-smoketest (schema 3; this one knows"
+            " 2). It is left alone; upgrade this process as well."
         )
     assert Path(shared.location).read_bytes() == before
     assert sorted(tmp_path.iterdir()) == files

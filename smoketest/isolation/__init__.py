@@ -15,7 +15,7 @@ from smoketest.isolation.errors import (
     RefusedStatementError,
     TransactionEndedError,
 )
-from smoketest.isolation.thread import Frame, ThreadIsolation, Waiting
+from smoketest.isolation.thread import Frame, ThreadIsolation, Waiting, is_isolated
 from smoketest.isolation.vendor import Limits
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "ThreadIsolation",
     "TransactionEndedError",
     "Waiting",
+    "is_isolated",
 ]

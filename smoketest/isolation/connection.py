@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
+from time import monotonic  # bound here: a test may patch the module
 from typing import Any, NamedTuple, Protocol
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
@@ -23,7 +24,7 @@ from smoketest.isolation.mysql import MySQL
 from smoketest.isolation.postgresql import PostgreSQL
 from smoketest.isolation.sqlite import SQLite
 from smoketest.isolation.statements import leading_words
-from smoketest.isolation.vendor import Limits, Vendor, execute
+from smoketest.isolation.vendor import Attempt, Limits, Vendor, execute
 
 #: The databases that limits and cuts are written for, as Django names them.
 VENDORS: dict[str, type[Vendor]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
@@ -42,8 +43,8 @@ class Gate(Protocol):
         Raises `smoketest.isolation.IsolationError` if the thread may not use the database now.
         """
 
-    def note_refusal(self, refusal: RefusedStatementError) -> None:
-        """The test is errored for it."""
+    def note(self, problem: IsolationError) -> None:
+        """The test is errored for it, whatever else comes of it."""
 
     def take_turn(self, alias: str) -> None:
         """Wait until no other thread uses a database of the kind that takes turns."""
@@ -59,7 +60,7 @@ class _ClosedGate:
         msg = f"Smoke tests use the connections of the site; a copy of {alias!r} is refused."
         raise IsolationError(msg)
 
-    def note_refusal(self, refusal: RefusedStatementError) -> None:
+    def note(self, problem: IsolationError) -> None:
         """Never reached."""
 
     def take_turn(self, alias: str) -> None:
@@ -75,6 +76,7 @@ class Snapshot(NamedTuple):
     #: What Django keeps of the ``atomic`` blocks.
     atomic_blocks: list[Any]
     savepoint_ids: list[str]
+    execute_wrappers: list[Any]
     #: How many frames have begun.
     depth: int
 
@@ -102,8 +104,8 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._markers: list[str] = []
         #: The latest statements of the innermost frame.
         self._seen: deque[str] = deque(maxlen=_SEEN)
-        #: Whether the code under test is in a statement.
-        self._is_executing = False
+        #: The statement that the code under test executes at present.
+        self._executing: str | None = None
         #: Whether the database itself has undone the outer frames.
         self._are_outer_frames_lost = False
         #: Whether the session differs from a new one, so that it is not used again.
@@ -141,6 +143,21 @@ class PrivateConnection(BaseDatabaseWrapper):
             raise IsolationError(msg)
         return super().get_new_connection(conn_params)
 
+    def close(self) -> None:
+        """Called by the code under test, which may have committed before."""
+        if self._markers and self.connection is not None and not self.isolation_vendor.is_trusted:
+            with self.isolation_vendor.trusted():
+                try:
+                    self.isolation_vendor.rollback(self, self._markers[0], None)
+                except Exception as error:  # noqa: BLE001 - of whichever driver
+                    if self.isolation_vendor.is_marker_gone(error):
+                        self.gate.note(self._ended())
+        with self._closing:
+            super().close()
+            if self.closed_in_transaction:  # Django would use the closed connection on
+                self.connection = None
+                self.isolation_vendor.closed()
+
     def validate_no_atomic_block(self) -> None:
         """Called where Django would commit, roll back or change autocommit on demand."""
         if not self.isolation_vendor.is_trusted:
@@ -164,20 +181,26 @@ class PrivateConnection(BaseDatabaseWrapper):
         Its transaction begins here at the latest: a cursor may outlive the frame that it was made
         in. Raises `IsolationError` for a statement that is refused.
         """
-        if self._is_executing or self.isolation_vendor.is_trusted:
+        if self.isolation_vendor.is_trusted:
             yield
             return
         limits = self._enter()
-        text = self._text(sql)
+        text, outer = self._text(sql), self._executing
+        if text == outer:  # Django's cursor has asked already
+            yield
+            return
         self._look_at(text, limits)
-        self._is_executing = True
+        self._executing = text
+        began = monotonic()
         try:
             yield
         except Exception as error:
-            self.isolation_vendor.failed(self, error, text, limits)
+            attempt = Attempt(sql=text, limits=limits, seconds=monotonic() - began)
+            if outer is None:
+                self.isolation_vendor.failed(self, error, attempt)
             raise
         finally:
-            self._is_executing = False
+            self._executing = outer
 
     def refuse(self, what: str) -> RefusedStatementError:
         refusal = RefusedStatementError(
@@ -185,7 +208,7 @@ class PrivateConnection(BaseDatabaseWrapper):
             " always rolled back, and may neither end it nor lift its limits. Leave out what"
             " begins, commits or rolls back; atomic() and savepoints work."
         )
-        self.gate.note_refusal(refusal)
+        self.gate.note(refusal)
         return refusal
 
     @contextmanager
@@ -208,7 +231,12 @@ class PrivateConnection(BaseDatabaseWrapper):
     # What isolation calls
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(list(self.atomic_blocks), list(self.savepoint_ids), len(self._markers))
+        return Snapshot(
+            list(self.atomic_blocks),
+            list(self.savepoint_ids),
+            list(self.execute_wrappers),
+            len(self._markers),
+        )
 
     def end_frame(self, frames: list[Limits], before: Snapshot) -> bool:
         """Undo what the innermost of the frames did.
@@ -217,18 +245,17 @@ class PrivateConnection(BaseDatabaseWrapper):
         frame could never have been committed, and `TransactionEndedError` if the code under test
         committed it or rolled it back. Either way nothing of the frame remains open.
         """
-        self.execute_wrappers = [self._guard]
         with self.isolation_vendor.trusted():
-            if self._markers and (self.closed_in_transaction or self.connection is None):
+            if self._markers and self._is_lost():
                 self._discard()  # the database rolls back what the lost connection did
-            self.atomic_blocks, self.savepoint_ids, depth_before = before
+            self.atomic_blocks, self.savepoint_ids, self.execute_wrappers, depth_before = before
             self.run_on_commit = []
             if len(self._markers) < len(frames):
                 return len(self._markers) >= depth_before
             self.needs_rollback = False
             violation = self._deferred_violation()
             is_outer_intact = self._roll_back(frames[-2] if len(frames) > 1 else None)
-            if violation is not None:
+            if violation is not None and self._is_of_the_test():
                 raise violation
             return is_outer_intact
 
@@ -243,6 +270,20 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._discard()
 
     # Inside
+
+    def _is_lost(self) -> bool:
+        if self.closed_in_transaction or self.connection is None:
+            return True
+        return self.isolation_vendor.is_unusable(self)
+
+    def _is_of_the_test(self) -> bool:
+        """Whether the rollback has undone the violation; else it was there before."""
+        if self.connection is None:
+            return True
+        try:
+            return self.isolation_vendor.is_new_violation(self)
+        except Error:
+            return True
 
     def _enter(self) -> Limits:
         """Begin the transaction, if it has not yet; gives the limits of the innermost frame."""
@@ -262,9 +303,11 @@ class PrivateConnection(BaseDatabaseWrapper):
     def _look_at(self, text: str, limits: Limits) -> None:
         """Remember the statements of the text, and refuse what must not reach the database."""
         vendor = self.isolation_vendor
+        is_body = False
         for words in leading_words(text, vendor.dialect):
             shown = _shown(text)
-            if vendor.is_refused(words, text):
+            is_body |= words[0] == "CREATE"  # of a trigger or function, with an END of its own
+            if vendor.is_refused(words, text) and not (is_body and words[0] == "END"):
                 raise self.refuse(shown)
             if limits.read_only and vendor.is_write(words):
                 msg = f"Refused on database {self.alias!r}, since the test is read_only: {shown}"
@@ -273,6 +316,7 @@ class PrivateConnection(BaseDatabaseWrapper):
             self._seen.append(shown)
 
     def _begin(self, frames: list[Limits]) -> None:
+        wrappers, self.execute_wrappers = self.execute_wrappers, []  # they see the test's alone
         try:
             if not self._markers:
                 if self.isolation_vendor.takes_turns:
@@ -283,6 +327,8 @@ class PrivateConnection(BaseDatabaseWrapper):
         except BaseException:
             self._discard()
             raise
+        finally:
+            self.execute_wrappers = wrappers
 
     def _begin_transaction(self, frames: list[Limits]) -> None:
         """Begin, on a new connection if the one of earlier frames has been lost since."""
@@ -291,7 +337,7 @@ class PrivateConnection(BaseDatabaseWrapper):
             try:
                 self._start(frames[0])
             except (InterfaceError, OperationalError):
-                self._close()
+                self._drop()
         if self.connection is None:
             self._open(frames[-1].statement)
             self._start(frames[0])
@@ -331,16 +377,11 @@ class PrivateConnection(BaseDatabaseWrapper):
         try:
             self.isolation_vendor.rollback(self, marker, outer)
         except Exception as error:  # a driver's warning that was made an error, too
-            seen = "; ".join(self._seen) or "none"
+            ended = self._ended()
             self._discard()
             if not self.isolation_vendor.is_marker_gone(error):
                 return False  # the connection is lost, and what it did is rolled back
-            msg = (
-                f"The transaction on database {self.alias!r} was ended by the test, so what it"
-                " wrote before may have been kept. Leave COMMIT, ROLLBACK and what commits by"
-                f" itself out of smoke tests. Its last statements were: {seen}"
-            )
-            raise TransactionEndedError(msg) from error
+            raise ended from error
         are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
         if outer is None:
             if self._is_tainted:
@@ -353,21 +394,29 @@ class PrivateConnection(BaseDatabaseWrapper):
                 self.gate.end_turn(self.alias)
         return not are_lost
 
+    def _ended(self) -> TransactionEndedError:
+        return TransactionEndedError(
+            f"The transaction on database {self.alias!r} was ended by the test, so what it wrote"
+            " before may have been kept. Leave COMMIT, ROLLBACK and what commits by itself out of"
+            f" smoke tests. Its last statements were: {'; '.join(self._seen) or 'none'}"
+        )
+
     def _discard(self) -> None:
         """Drop the connection, whatever its state; the next statement makes a new one."""
         self._markers.clear()
         self._are_outer_frames_lost = False
-        self._close()
+        self._drop()
         self.closed_in_transaction = False
         self._pretend_begun()
         self.gate.end_turn(self.alias)
 
-    def _close(self) -> None:
-        with self._closing:
+    def _drop(self) -> None:
+        """Close as the backend does, which may give its connection back to a pool of its own."""
+        with self._closing, self.isolation_vendor.trusted():
             if self.connection is not None:
                 with suppress(Exception):
                     self.isolation_vendor.ended(self)
-                    self.connection.close()
+                    self._close()  # type: ignore[attr-defined] # of the backend
             self.connection = None
             self._is_tainted = False
             self.isolation_vendor.closed()

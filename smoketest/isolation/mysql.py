@@ -11,6 +11,7 @@ from typing import Any
 
 from smoketest.isolation.statements import MYSQL, ends_transaction
 from smoketest.isolation.vendor import (
+    Attempt,
     Guarded,
     Holder,
     Limits,
@@ -23,7 +24,8 @@ from smoketest.isolation.vendor import (
 
 #: https://mariadb.com/kb/en/mariadb-error-code-reference/
 _LOCK_TIMEOUT = 1205
-_DEADLOCK = 1213
+#: The server has rolled back the whole transaction: a deadlock, or a row that has changed since.
+_ROLLED_BACK_ERRORS = frozenset({1020, 1213})
 _NO_SAVEPOINT = 1305
 
 #: Statements that hold others, which nobody can look at.
@@ -44,7 +46,8 @@ _COMMITTING_ANALYZE = frozenset({"TABLE", "LOCAL", "NO_WRITE_TO_BINLOG"})
 _COMMITTING_SET = frozenset({"PASSWORD", "DEFAULT"})
 #: What would end the transaction, or lift its being read-only while nothing has been read yet.
 _REFUSED_SETTINGS = re.compile(
-    r"\b(autocommit|read\s+write|(tx|transaction)_read_only)\b", re.IGNORECASE
+    r"\b(autocommit|read\s+write|(tx|transaction)_read_only|global|persist(_only)?)\b",
+    re.IGNORECASE,
 )
 
 _READS = frozenset({
@@ -74,6 +77,8 @@ class MySQL(Vendor):
     def __init__(self) -> None:
         super().__init__()
         self._thread_id = 0
+        #: The server, since behind a load balancer another one has the same numbers.
+        self._server: object = None
         #: Whether the open transaction began as a read-only one; that cannot be changed later.
         self._is_read_only: bool | None = None
 
@@ -90,6 +95,7 @@ class MySQL(Vendor):
             lambda: self.is_trusted,
             *("autocommit", "begin", "change_user", "commit", "kill", "rollback", "shutdown"),
         )
+        self._server = _identity(driver)
         # All cursors of both drivers, mysqlclient and PyMySQL, go through this method.
         driver.query = _guarded_query(driver.query, connection)
         descriptor = getattr(driver, "_sock", driver).fileno()
@@ -131,12 +137,13 @@ class MySQL(Vendor):
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
         return words[0] not in _ROLLED_BACK or _SESSION.search(sql) is not None
 
-    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
+    def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
         if _code(error) == _LOCK_TIMEOUT:
-            explain_lock(error, limits, self._holders(connection))
+            if attempt.has_waited:
+                explain_lock(error, attempt.limits, self._holders(connection))
             if self._is_rolled_back_on_timeout(connection):
                 connection.mark_again()
-        elif _code(error) == _DEADLOCK:
+        elif _code(error) in _ROLLED_BACK_ERRORS:
             connection.mark_again()
 
     def cut(self, connection: Guarded) -> None:
@@ -145,18 +152,20 @@ class MySQL(Vendor):
                 connection.second_connection(_PATIENCE) as other,
                 closing(other.cursor()) as cursor,
             ):
-                cursor.execute(f"KILL CONNECTION {self._thread_id}")
+                if _identity(other) == self._server:
+                    cursor.execute(f"KILL CONNECTION {self._thread_id}")
         finally:
             self.hang_up()
 
     def _limit(self, connection: Guarded, limits: Limits) -> None:
         lock = max(1, math.ceil(limits.lock))  # whole seconds, the least that the server takes
         read_only = int(limits.read_only)
+        idle = 0 if math.isinf(limits.idle) else math.ceil(limits.idle)
         variables: dict[str, object] = {"lock_wait_timeout": lock, "innodb_lock_wait_timeout": lock}
         if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             variables |= {
                 "max_statement_time": f"{limits.statement:.3f}",
-                "idle_transaction_timeout": math.ceil(limits.idle),
+                "idle_transaction_timeout": idle,
                 "tx_read_only": read_only,
             }
         else:  # MySQL limits nothing but SELECT, and no pause
@@ -186,6 +195,13 @@ class MySQL(Vendor):
             cursor.execute("SELECT @@innodb_rollback_on_timeout")
             return bool(cursor.fetchone()[0])
         return False
+
+
+def _identity(driver: Any) -> object:
+    """What tells a server from the others behind the same address."""
+    with closing(driver.cursor()) as cursor:
+        cursor.execute("SELECT @@hostname, @@port, @@server_id, @@datadir")
+        return tuple(cursor.fetchone())
 
 
 def _guarded_query(original: Callable[..., Any], connection: Guarded) -> Callable[..., Any]:

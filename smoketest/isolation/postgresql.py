@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 from smoketest.isolation.statements import POSTGRESQL
 from smoketest.isolation.vendor import (
+    Attempt,
     Guarded,
     Holder,
     Limits,
@@ -61,7 +63,9 @@ class PostgreSQL(Vendor):
         # libpq takes whole seconds, and 1 for 2.
         own = int(params.get("connect_timeout") or 0)
         ours = max(2, round(timeout))
-        return {**params, "connect_timeout": min(own, ours) if own > 0 else ours}
+        timeout = min(own, ours) if own > 0 else ours
+        # For those who look at pg_stat_activity, and at who holds a lock.
+        return {"application_name": "smoketest", **params, "connect_timeout": timeout}
 
     def opened(self, connection: Guarded) -> None:
         driver = connection.connection
@@ -78,7 +82,15 @@ class PostgreSQL(Vendor):
                 "tpc_rollback",
             )
         self.hold_line(driver.fileno())
-        driver.cursor_factory = _guarded_cursor(driver.cursor_factory, connection)
+        for name in ("cursor_factory", "server_cursor_factory"):
+            if factory := getattr(driver, name, None):  # psycopg2 has none by default
+                setattr(driver, name, _guarded_cursor(factory, connection))
+
+    def is_unusable(self, connection: Guarded) -> bool:
+        driver = connection.connection
+        lock, pgconn = getattr(driver, "lock", None), getattr(driver, "pgconn", None)
+        # An open stream or COPY holds the connection's lock; in a pipeline our statements fail.
+        return bool((lock and lock.locked()) or (pgconn and pgconn.pipeline_status))
 
     def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
         # What is set after the savepoint is undone with it.
@@ -100,9 +112,9 @@ class PostgreSQL(Vendor):
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
         return _ADVISORY.search(sql) is not None
 
-    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
-        if _sqlstate(error) == _LOCK_NOT_AVAILABLE:
-            explain_lock(error, limits, _holders(connection, sql))
+    def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
+        if _sqlstate(error) == _LOCK_NOT_AVAILABLE and attempt.has_waited:
+            explain_lock(error, attempt.limits, _holders(connection, attempt.sql))
 
     def cut(self, connection: Guarded) -> None:
         driver = connection.connection
@@ -119,10 +131,8 @@ class PostgreSQL(Vendor):
 _CURSOR_METHODS = ("execute", "executemany", "callproc", "copy", "copy_expert", "stream")
 
 
-def _guarded_cursor(factory: type[Any] | None, connection: Guarded) -> Any:
+def _guarded_cursor(factory: type[Any], connection: Guarded) -> type[Any]:
     """The class of cursors with each statement seen, those of the driver's own cursors too."""
-    if factory is None:  # psycopg2's default
-        return None
 
     def guarded(name: str) -> Callable[..., Any]:
         original = getattr(factory, name)
@@ -160,5 +170,5 @@ def _sqlstate(error: Exception) -> str | None:
 
 
 def _milliseconds(seconds: float) -> int:
-    """At least 1: zero would mean no limit."""
-    return max(1, round(seconds * 1000))
+    """At least 1: zero means no limit."""
+    return 0 if math.isinf(seconds) else max(1, round(seconds * 1000))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import cache, wraps
 from typing import Any
 from weakref import WeakSet
 
+from django.db import IntegrityError
+
 from smoketest.isolation.vendor import (
+    Attempt,
     Guarded,
     Limits,
     Vendor,
@@ -119,6 +122,8 @@ class SQLite(Vendor):
     def __init__(self) -> None:
         super().__init__()
         self._written: set[str] = set()
+        #: Rows whose foreign keys lead nowhere, at the end of the test.
+        self._violations: set[Any] = set()
         #: Whether the code under test may use the connection.
         self._is_open = False
 
@@ -156,7 +161,6 @@ class SQLite(Vendor):
     def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
         super().begin(connection, marker, limits)
         self._limit(connection, limits)
-        self._written.clear()
         self._is_open = True
 
     def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
@@ -176,29 +180,35 @@ class SQLite(Vendor):
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
         return words[0] == "PRAGMA"
 
-    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
-        if getattr(driver_error(error), "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            explain_lock(error, limits, [])
+    def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
+        code = getattr(driver_error(error), "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_BUSY and attempt.has_waited:
+            explain_lock(error, attempt.limits, [])
+        elif code == sqlite3.SQLITE_BUSY_SNAPSHOT:
+            why = (
+                "Somebody has written since this transaction began to read, and on SQLite it may"
+                " not write any more then. Let the test write before it reads."
+            )
+            error.args = (f"{error}. {why}",)
 
     def ended(self, connection: Guarded) -> None:
         self._is_open = False
+        self._written.clear()
         _close_cursors(connection.connection)
 
     def check_constraints(self, connection: Guarded) -> None:
         """SQLite can only look at whole tables, so it looks at those that may have changed."""
-        if not self._written:
-            return
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            references = cursor.execute(
-                'SELECT m.name, k."table" FROM sqlite_master m, pragma_foreign_key_list(m.name) k'
-                " WHERE m.type = 'table'"
-            ).fetchall()
-        tables = {
-            referring
-            for referring, referred in references
-            if referring in self._written or referred in self._written
-        }
-        connection.check_constraints(table_names=sorted(tables))
+        self._violations = _violations(connection, self._written) if self._written else set()
+        if self._violations:
+            with suppress(AttributeError):  # Django cannot name a row without a primary key
+                connection.check_constraints(sorted({table for table, *_ in self._violations}))
+            table, row, parent, _ = min(self._violations, key=repr)
+            msg = f"Row {row} of {table!r} has a foreign key to {parent!r} that leads nowhere."
+            raise IntegrityError(msg)
+
+    def is_new_violation(self, connection: Guarded) -> bool:
+        before = _violations(connection, {table for table, *_ in self._violations})
+        return not self._violations <= before
 
     def cut(self, connection: Guarded) -> None:
         """Never closes: that can crash a process in whose other thread a statement runs."""
@@ -224,3 +234,28 @@ def _close_cursors(driver_connection: Any) -> None:
     for cursor in list(getattr(driver_connection, "cursors", ())):
         with suppress(sqlite3.Error):
             cursor.close()
+
+
+def _violations(connection: Guarded, changed: Collection[str]) -> set[Any]:
+    """Foreign keys that lead nowhere, of the tables and of those that refer to them.
+
+    Each with its table, row, the table that it refers to, and its number:
+    https://www.sqlite.org/pragma.html#pragma_foreign_key_check
+    """
+    with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+        references = cursor.execute(
+            'SELECT m.name, k."table" FROM sqlite_master m, pragma_foreign_key_list(m.name) k'
+            " WHERE m.type = 'table'"
+        ).fetchall()
+        tables = {
+            referring
+            for referring, referred in references
+            if referring in changed or referred in changed
+        }
+        return {
+            violation
+            for table in tables
+            for violation in cursor.execute(
+                f"PRAGMA foreign_key_check({connection.ops.quote_name(table)})"
+            ).fetchall()
+        }

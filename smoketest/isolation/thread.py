@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -12,7 +14,7 @@ from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smoketest.isolation.connection import PrivateConnection, Snapshot, private_connection
-from smoketest.isolation.errors import IsolationError, RefusedStatementError
+from smoketest.isolation.errors import IsolationError
 from smoketest.isolation.vendor import Limits
 from smoketest.results import Databases
 
@@ -27,7 +29,7 @@ class Frame:
         #: Whether every row that was written in this frame is still there.
         self.intact = True
         #: What the test was refused, so that it is errored even where its code went on.
-        self.refusals: list[RefusedStatementError] = []
+        self.noted: list[IsolationError] = []
 
 
 class UnavailableConnection:
@@ -35,6 +37,7 @@ class UnavailableConnection:
 
     def __init__(self, alias: str, error: Exception) -> None:
         self.alias = alias
+        self.queries_log: deque[object] = deque()  # which each request clears
         self._error = error
 
     def close(self) -> None:
@@ -53,8 +56,13 @@ Waiting = Callable[[], AbstractContextManager[object]]
 _turn = threading.Lock()
 
 
-#: The isolation of each thread that has one.
-_here = threading.local()
+#: The isolation that the code belongs to which runs, also on the threads that asyncio runs it on.
+_here: ContextVar[ThreadIsolation | None] = ContextVar("_here", default=None)
+
+
+def is_isolated() -> bool:
+    """Whether the code that asks belongs to a smoke test, or to the import of one."""
+    return _here.get() is not None
 
 
 def _guard_new_connections() -> None:
@@ -65,7 +73,7 @@ def _guard_new_connections() -> None:
     create = connections.create_connection
 
     def create_connection(alias: str) -> BaseDatabaseWrapper:
-        if getattr(_here, "isolation", None) is not None:
+        if is_isolated():
             msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
             raise IsolationError(msg)
         return create(alias)
@@ -105,7 +113,8 @@ class ThreadIsolation:
             else:
                 self._substitutes[alias] = self._private[alias] = private
         self._substitute()
-        _here.isolation = self
+        self._outer = _here.get()
+        _here.set(self)
         return self
 
     def __exit__(
@@ -114,9 +123,14 @@ class ThreadIsolation:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _here.isolation = None
-        for private in self._private.values():
-            private.dispose()
+        try:
+            for private in self._private.values():
+                private.dispose()
+        finally:
+            _here.set(self._outer)
+            self._give_back()
+
+    def _give_back(self) -> None:
         self._substitute()
         for alias, site_connection in self._replaced.items():
             if site_connection is None:
@@ -192,6 +206,7 @@ class ThreadIsolation:
         problems: list[Exception] = []
         limits = [frame.limits for frame in self._frames]
         intact = True
+        self._substitute()
         for alias, private in reversed(self._private.items()):
             if self._abandoned:
                 private.dispose()
@@ -200,11 +215,12 @@ class ThreadIsolation:
                 intact &= private.end_frame(limits, before[alias])
             except IntegrityError as problem:
                 problems.append(problem)
-            except IsolationError as problem:
+            except Exception as problem:  # noqa: BLE001 - the frames have to end, whatever a driver does
+                private.dispose()
                 problems.append(problem)
                 intact = False
-        refusals = self._frames.pop().refusals
-        problems += [refusal for refusal in refusals if not refusal.is_reported]
+        noted = self._frames.pop().noted
+        problems += [problem for problem in noted if not problem.is_reported]
         for outer in self._frames:
             outer.intact &= intact
         return problems
@@ -230,10 +246,10 @@ class ThreadIsolation:
             raise IsolationError(msg)
         return [frame.limits for frame in self._frames]
 
-    def note_refusal(self, refusal: RefusedStatementError) -> None:
-        """Remember what the test of the innermost frame was refused."""
+    def note(self, problem: IsolationError) -> None:
+        """Remember what the test of the innermost frame is errored for."""
         if self._frames:
-            self._frames[-1].refusals.append(refusal)
+            self._frames[-1].noted.append(problem)
 
     def _refuse_unknown(self, name: str, databases: Collection[str]) -> None:
         if databases == "__all__":

@@ -27,6 +27,21 @@ class Limits:
     read_only: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A statement that failed."""
+
+    sql: str
+    limits: Limits
+    #: How long it took, in seconds.
+    seconds: float
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it waited for a lock as long as it may; with NOWAIT it does not wait."""
+        return self.seconds >= 0.9 * self.limits.lock
+
+
 class Guarded(Protocol):
     """A private connection, as its vendor sees it."""
 
@@ -104,6 +119,10 @@ class Vendor:
     def opened(self, connection: Guarded) -> None:
         """Called when the connection has been made, before its first transaction."""
 
+    def is_unusable(self, connection: Guarded) -> bool:
+        """Whether what the test left open keeps us from its transaction."""
+        return False
+
     def closed(self) -> None:
         """Called when the connection has been closed."""
         if self._line is not None:
@@ -148,8 +167,12 @@ class Vendor:
         """
         return False
 
-    def failed(self, connection: Guarded, error: Exception, sql: str, limits: Limits) -> None:
+    def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
         """Called when a statement of the code under test has raised; may improve the message."""
+
+    def is_new_violation(self, connection: Guarded) -> bool:
+        """Whether the rollback has undone a violation that was found: then it was the test's."""
+        return True
 
     def cut(self, connection: Guarded) -> None:
         """Free what the connection holds in the database; called from another thread."""

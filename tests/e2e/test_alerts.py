@@ -172,7 +172,7 @@ def test_failure__calls_once_and_resolves(stack: Stack) -> None:
     assert annotations["summary"] == f"Smoke test {test} of shop fails."
     # the test declares one
     assert annotations["runbook_url"] == "https://wiki.example.com/runbooks/cache"
-    page = f"http://{stack.site.address}/smoketest/?test={test}"
+    page = f"http://{stack.site.address}/smoketest/test/{test}/"
     assert annotations["description"].endswith(f"Failing on: {stack.site.address}. See {page}")
     since = time.strftime("It last passed at %Y-%m-%d %H:%M", time.gmtime(broken_at - 3))
     until = time.strftime("It last passed at %Y-%m-%d %H:%M", time.gmtime(broken_at + 1))

@@ -332,7 +332,7 @@ def test_tests__one_row_says_it_all(history: History) -> None:
         "accounting",
         "critical",
     )
-    assert row["Page"] == f"https://shop.example/smoketest/?test={IN_DEPTH}"
+    assert row["Page"] == f"https://shop.example/smoketest/test/{IN_DEPTH}/"
     assert row["Runbook"] == "https://wiki.example.com/runbooks/archive"
 
 

@@ -247,3 +247,34 @@ class DriverClosed(SmokeTest):
     def test_2(self) -> None:
         with transaction.atomic():
             write()
+
+
+@fault(
+    "What a test leaves open keeps nobody from its end.",
+    postgresql=fails("as it should", outcomes=("failed", "passed"), word="failed, rolled back"),
+)
+class StreamLeftOpen(SmokeTest):
+    """Fails while a stream of the driver, which holds its lock, is open."""
+
+    def test_1(self) -> None:
+        rows = driver().cursor().stream("SELECT generate_series(1, 1000)")
+        next(rows)
+        _kept[:] = [rows]
+        self.fail("as it should")
+
+    def test_2(self) -> None:
+        write()
+
+
+@fault(
+    "What a test leaves open keeps nobody from its end.",
+    postgresql=passes("passed", "passed"),
+)
+class PipelineLeftOpen(SmokeTest):
+    """Leaves a pipeline of the driver open."""
+
+    def test_1(self) -> None:
+        driver().pgconn.enter_pipeline_mode()
+
+    def test_2(self) -> None:
+        write()

@@ -490,6 +490,22 @@ def test_commit__past_everything_is_found(isolation: ThreadIsolation) -> None:
     assert committed() == []
 
 
+def escape_and_close(isolation: ThreadIsolation) -> None:
+    with frame(isolation):
+        run_sql("SELECT 1")
+        connection.connection.set_authorizer(None)
+        sqlite3.Cursor(connection.connection).execute("COMMIT")
+        connection.close()
+
+
+def test_commit__is_found_before_the_connection_is_closed(isolation: ThreadIsolation) -> None:
+    """A closed connection tells nothing any more, so it is asked before."""
+    with pytest.raises(TransactionEndedError, match=r"'default' was ended by the test"):
+        escape_and_close(isolation)
+    with frame(isolation):
+        connection.close()  # without an escape it is no fault
+
+
 def test_commit__is_errored_in_a_run(run_smoke: RunSmoke) -> None:
     """In a run the test that tries is errored, even if it goes on; the next one runs."""
     report = run_smoke("""
@@ -520,6 +536,137 @@ def test_commit__in_an_inner_frame_is_lost_for_the_outer(isolation: ThreadIsolat
         with pytest.raises(TransactionEndedError):
             escape(isolation, "ROLLBACK")
         assert not outer.intact
+
+
+def test_threads__of_asyncio_get_no_connection_of_their_own(run_smoke: RunSmoke) -> None:
+    """A coroutine and its threads belong to the test, whichever thread they run on."""
+    report = run_smoke("""
+        import asyncio
+        import os
+        from asgiref.sync import sync_to_async
+
+        def write():
+            Account.objects.create(name="escaped")
+
+        class Test(SmokeTest):
+            async def test_1(self):
+                await asyncio.to_thread(write)
+            async def test_2(self):
+                await sync_to_async(write, thread_sensitive=False)()
+            async def test_3(self):
+                os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+                self.addCleanup(os.environ.pop, "DJANGO_ALLOW_ASYNC_UNSAFE")
+                write()
+            async def test_4(self):
+                await Account.objects.acreate(name="rolled back")
+    """)
+    assert outcomes(report) == {
+        "test_1": "errored",
+        "test_2": "errored",
+        "test_3": "errored",
+        "test_4": "passed",
+    }
+    assert "may not make a connection" in result_of(report, "test_1").message
+    assert committed() == []
+
+
+def test_nesting__smoke_tests_in_a_smoke_test_are_refused(run_smoke: RunSmoke) -> None:
+    """Such a test would wait for the run that it is part of."""
+    report = run_smoke("""
+        from django.core.management import call_command
+        from django.test import Client
+
+        class Test(SmokeTest):
+            def test_1(self):
+                call_command("smoketest")
+            def test_2(self):
+                Client().get("/smoketest/?max_age=0")
+            def test_3(self):
+                b"".join(Client().get("/smoketest/?format=ndjson&max_age=0").streaming_content)
+    """)
+    for test in ("test_1", "test_2", "test_3"):
+        assert "A smoke test may not run the smoke tests" in result_of(report, test).message
+
+
+@pytest.fixture
+def keyless() -> Iterator[None]:
+    """A table without a primary key, which refers to another."""
+    run_site_sql(
+        "CREATE TABLE keyless (account integer REFERENCES ledger_account (id)"
+        " DEFERRABLE INITIALLY DEFERRED)"
+    )
+    yield
+    run_site_sql("DROP TABLE keyless")
+
+
+@pytest.mark.usefixtures("keyless")
+def test_constraints__of_a_table_without_a_key(isolation: ThreadIsolation) -> None:
+    """Django cannot name such a row; it is a violation all the same."""
+    with pytest.raises(IntegrityError, match=r"Row 1 of 'keyless'"), frame(isolation):
+        run_sql("INSERT INTO keyless VALUES (4711)")
+    with frame(isolation):
+        assert names() == []
+
+
+def test_constraints__of_rows_from_before_are_no_fault_of_a_test_that_writes(
+    isolation: ThreadIsolation,
+) -> None:
+    """Only what the rollback undoes is the test's own."""
+    run_site_sql("INSERT INTO ledger_entry (account_id, amount) VALUES (4711, 1)")
+    with frame(isolation):
+        Entry.objects.create(account=Account.objects.create(name="correct"))
+    with pytest.raises(IntegrityError), frame(isolation):
+        Entry.objects.create(account_id=4712)
+    run_site_sql("DELETE FROM ledger_entry")
+
+
+def test_constraints__of_fixtures_surface_in_the_end(isolation: ThreadIsolation) -> None:
+    """What a test inside of them does to the database does not hide it."""
+
+    def violate() -> None:
+        with frame(isolation):
+            Entry.objects.create(account_id=4711)
+            with suppress(IntegrityError), frame(isolation):
+                names()
+
+    with pytest.raises(IntegrityError):
+        violate()
+
+
+def test_end__of_a_frame_whatever_goes_wrong(
+    isolation: ThreadIsolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that raises what no backend should leaves the next frame alone."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("no backend should")
+
+    with frame(isolation):
+        Account.objects.create(name="lost")
+        vendor = connection.isolation_vendor  # type: ignore[attr-defined]
+    monkeypatch.setattr(vendor, "check_constraints", fail)
+    with pytest.raises(AttributeError), frame(isolation):
+        Account.objects.create(name="lost")
+    monkeypatch.undo()
+    with frame(isolation):
+        assert names() == []
+
+
+def test_wrappers__of_fixtures_outlive_a_test(isolation: ThreadIsolation) -> None:
+    """What a fixture wraps around statements is there for each of its tests, and for its end."""
+    seen = []
+
+    def wrapper(execute: Callable[..., object], sql: str, *rest: object) -> object:
+        seen.append(sql)
+        return execute(sql, *rest)
+
+    with frame(isolation), connection.execute_wrapper(wrapper):
+        for _ in range(2):
+            with frame(isolation):
+                run_sql("SELECT 1")
+    assert seen == ["SELECT 1", "SELECT 1"]
+    with pytest.raises(IsolationError):
+        connection.cursor()
 
 
 # Limits

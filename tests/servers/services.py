@@ -19,6 +19,7 @@ _PACKAGES = {
     "mariadb-install-db": "mariadb-server",
     "mariadb": "mariadb-client",
     "promtool": "prometheus",
+    "chromedriver": "chromium-driver",
     "amtool": "prometheus-alertmanager",
 }
 

@@ -1,0 +1,52 @@
+"""Smoke tests that take their time, or never end, while a file says so; and many more."""
+
+import os
+import time
+
+from django.conf import settings
+
+from smoketest import SmokeTest, options
+
+
+def is_asked_to(what: str) -> bool:
+    return (settings.DATA_DIR / what).exists()
+
+
+class PatienceTest(SmokeTest):
+    """One after the other, as they are of one class."""
+
+    databases = ()
+
+    @options(timeout=0.5)
+    def test_a_answer_comes(self) -> None:
+        """The partner's site answers."""
+        if is_asked_to("hang"):
+            time.sleep(3)
+
+
+def _take_time(_: SmokeTest) -> None:
+    """Takes half a second if asked to."""
+    if is_asked_to("take-time"):
+        time.sleep(0.5)
+
+
+for number in range(4):
+    setattr(PatienceTest, f"test_step_{number}", _take_time)
+
+
+class CrowdTest(SmokeTest):
+    """As many tests as the environment says, the first of which fails."""
+
+    databases = ()
+
+
+def _check(number: int) -> object:
+    def test(self: SmokeTest) -> None:
+        """One of many."""
+        self.assertTrue(number, "the first of many fails " + "at length, " * 200)
+
+    return test
+
+
+for number in range(int(os.environ.get("PAGES_CROWD", "0"))):
+    setattr(CrowdTest, f"test_number_{number:03}", _check(number))

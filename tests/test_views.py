@@ -456,7 +456,7 @@ def test_metrics__address_below_a_prefix(site: Site) -> None:
         """What is known, without a run."""
         with override_settings(SMOKETEST_RUN_ON_SCRAPE=False):
             text = get_below_a_prefix("/smoketest/metrics")
-        return set(re.findall(r'smoketest_test_info{.*,url="(.*?)\?', text))
+        return set(re.findall(r'smoketest_test_info{.*,url="(.*?)test/', text))
 
     assert get_below_a_prefix("/smoketest/").startswith("PASS")
     by_request = addresses()

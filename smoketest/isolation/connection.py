@@ -54,10 +54,10 @@ class Gate(Protocol):
 
 
 class _ClosedGate:
-    """The gate of copies that the code under test makes itself."""
+    """The gate of connections that the code under test makes itself."""
 
     def admit(self, alias: str) -> list[Limits]:
-        msg = f"Smoke tests use the connections of the site; a copy of {alias!r} is refused."
+        msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
         raise IsolationError(msg)
 
     def note(self, problem: IsolationError) -> None:
@@ -442,6 +442,11 @@ def private_connection(connection: BaseDatabaseWrapper, gate: Gate) -> PrivateCo
     private = _private_class(site_class)(settings, connection.alias)
     private.gate = gate
     return private
+
+
+def refused_connection(connection: BaseDatabaseWrapper) -> PrivateConnection:
+    """One that knows its database, and never connects to it."""
+    return private_connection(connection, _ClosedGate())
 
 
 @cache

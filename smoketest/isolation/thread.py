@@ -13,7 +13,12 @@ from typing import Any, NoReturn, Self
 from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from smoketest.isolation.connection import PrivateConnection, Snapshot, private_connection
+from smoketest.isolation.connection import (
+    PrivateConnection,
+    Snapshot,
+    private_connection,
+    refused_connection,
+)
 from smoketest.isolation.errors import IsolationError
 from smoketest.isolation.vendor import Limits
 from smoketest.results import Databases
@@ -66,17 +71,16 @@ def is_isolated() -> bool:
 
 
 def _guard_new_connections() -> None:
-    """Let no isolated thread have a connection of its own from Django.
+    """Let no isolated code have a connection of its own from Django that it could use.
 
-    Django makes one on demand, also for an alias that a test threw out of `connections`.
+    Django makes one on demand: for an alias that a test threw out of `connections`, and on the
+    thread of a coroutine, which builds queries with it, and executes them elsewhere.
     """
     create = connections.create_connection
 
     def create_connection(alias: str) -> BaseDatabaseWrapper:
-        if is_isolated():
-            msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
-            raise IsolationError(msg)
-        return create(alias)
+        connection = create(alias)
+        return refused_connection(connection) if is_isolated() else connection
 
     connections.create_connection = create_connection  # type: ignore[method-assign]
 

@@ -559,6 +559,8 @@ def test_threads__of_asyncio_get_no_connection_of_their_own(run_smoke: RunSmoke)
                 write()
             async def test_4(self):
                 await Account.objects.acreate(name="rolled back")
+                found = [a.name async for a in Account.objects.exclude(pk__in=[0])]
+                self.assertEqual(found, ["rolled back"])
     """)
     assert outcomes(report) == {
         "test_1": "errored",

@@ -180,6 +180,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         first.break_(*BROKEN)
         first.get("/sales/")
         stack.enter_context(second)
+        if has_django_prometheus():  # a rate needs a sample from before the second error
+            prometheus.wait_for("django_http_responses_total_by_status_total{status='500'} == 1")
         first.get("/sales/")
         prometheus.wait_for(f"count(smoketest_test_success) == {2 * len(tests) - 2 * len(SKIPPED)}")
         second.manage("smoketest", "--pause", "10m", "--reason", "to grow stale")

@@ -349,18 +349,15 @@ def test_paused(browser: Browser, site: PageSite) -> None:
 
 
 def test_crowd(browser: Browser) -> None:
-    """500 tests: the page is there at once, and stays of use."""
+    """500 tests: the page stays of use."""
     with PageSite(PAGES_CROWD="500") as site:
         site.run_tests()
         browser.get(site.url)
         assert "1 of 523 tests fails" in browser.text(".headline")
-        loading = "return performance.getEntriesByType('navigation')[0].duration"
-        assert browser.run(loading) < 3000, "it takes about half a second where nothing else runs"
-        began = time.monotonic()
+        assert_accessible(browser)
         browser.find("#filter summary").click()
         browser.find("[name=q]").send_keys("number_49")
         assert browser.text("#shown") == "10 of 523 tests shown"
-        assert time.monotonic() - began < 3
         browser.find("#run-all-again").click()
         browser.wait_for_text("Done: FAIL", "#news")
         assert browser.text("#shown") == "10 of 523 tests shown"

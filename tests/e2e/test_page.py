@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -205,12 +207,13 @@ def test_waiting(browser: Browser, site: PageSite) -> None:
     """Who comes while others run is told so, and gets the result of that or of the next run."""
     site.ask_to("take-time")
     browser.get(site.url)
-    with ThreadPoolExecutor(1) as other:
-        run = other.submit(site.run_tests)
-        time.sleep(0.3)  # of the two seconds that it takes
+    with closing(HTTPConnection("127.0.0.1", site.port, timeout=60)) as other:
+        other.request("GET", "/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"})
+        events = other.getresponse()
+        assert json.loads(events.readline())["event"] == "start"  # it takes two seconds
         browser.find("#run-all-again").click()
         browser.wait_for_text("Another run goes on", "#progress")
-        assert run.result()["status"] == "PASS"
+        assert json.loads(events.read().splitlines()[-1])["report"]["status"] == "PASS"
     browser.wait_for_text("Done: PASS", "#news")
     assert browser.console() == []
 

@@ -144,15 +144,9 @@ class PrivateConnection(BaseDatabaseWrapper):
         return super().get_new_connection(conn_params)
 
     def close(self) -> None:
-        """Called by the code under test, which may have committed before."""
-        if self._markers and self.connection is not None and not self.isolation_vendor.is_trusted:
-            with self.isolation_vendor.trusted():
-                try:
-                    self.isolation_vendor.rollback(self, self._markers[0], None)
-                except Exception as error:  # noqa: BLE001 - of whichever driver
-                    if self.isolation_vendor.is_marker_gone(error):
-                        self.gate.note(self._ended())
-        with self._closing:
+        """Called by the code under test."""
+        self.before_close()
+        with self._closing, self.isolation_vendor.trusted():
             super().close()
             if self.closed_in_transaction:  # Django would use the closed connection on
                 self.connection = None
@@ -210,6 +204,17 @@ class PrivateConnection(BaseDatabaseWrapper):
         )
         self.gate.note(refusal)
         return refusal
+
+    def before_close(self) -> None:
+        """The code under test may have committed; a closed connection tells nothing any more."""
+        if not self._markers or self.connection is None or self.isolation_vendor.is_trusted:
+            return
+        with self.isolation_vendor.trusted():
+            try:
+                self.isolation_vendor.rollback(self, self._markers[0], None)
+            except Exception as error:  # noqa: BLE001 - of whichever driver
+                if self.isolation_vendor.is_marker_gone(error):
+                    self.gate.note(self._ended())
 
     @contextmanager
     def second_connection(self, timeout: float) -> Iterator[Any]:

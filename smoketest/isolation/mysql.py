@@ -16,6 +16,7 @@ from smoketest.isolation.vendor import (
     Holder,
     Limits,
     Vendor,
+    ask_before_close,
     driver_error,
     execute,
     explain_lock,
@@ -96,6 +97,7 @@ class MySQL(Vendor):
             *("autocommit", "begin", "change_user", "commit", "kill", "rollback", "shutdown"),
         )
         self._server = _identity(driver)
+        ask_before_close(connection)
         # All cursors of both drivers, mysqlclient and PyMySQL, go through this method.
         driver.query = _guarded_query(driver.query, connection)
         descriptor = getattr(driver, "_sock", driver).fileno()

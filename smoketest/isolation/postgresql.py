@@ -16,6 +16,7 @@ from smoketest.isolation.vendor import (
     Holder,
     Limits,
     Vendor,
+    ask_before_close,
     driver_error,
     execute,
     explain_lock,
@@ -70,6 +71,7 @@ class PostgreSQL(Vendor):
     def opened(self, connection: Guarded) -> None:
         driver = connection.connection
         with suppress(AttributeError, TypeError):  # the C class of psycopg2 has fixed attributes
+            ask_before_close(connection)
             refuse_methods(
                 connection,
                 lambda: self.is_trusted,

@@ -18,6 +18,7 @@ from smoketest.isolation.vendor import (
     Guarded,
     Limits,
     Vendor,
+    ask_before_close,
     driver_error,
     execute,
     explain_lock,
@@ -156,6 +157,7 @@ class SQLite(Vendor):
         driver = connection.connection
         driver.set_authorizer(authorize)
         driver.statement = connection.statement
+        ask_before_close(connection)
         refuse_methods(connection, lambda: self.is_trusted, "commit", "rollback")
 
     def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:

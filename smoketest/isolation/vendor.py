@@ -65,6 +65,9 @@ class Guarded(Protocol):
     def refuse(self, what: str) -> Exception:
         """Note that the test tried to end its transaction; gives the exception to raise."""
 
+    def before_close(self) -> None:
+        """Find out, before the code under test closes the connection, whether it has committed."""
+
     def second_connection(self, timeout: float) -> AbstractContextManager[Any]:
         """Another connection of the driver, for a moment."""
 
@@ -213,6 +216,18 @@ def refuse_methods(connection: Guarded, is_trusted: Callable[[], bool], *names: 
     for name in names:
         if hasattr(connection.connection, name):
             setattr(connection.connection, name, refused(getattr(connection.connection, name)))
+
+
+def ask_before_close(connection: Guarded) -> None:
+    """Have the driver's own ``close`` look first whether the test has ended its transaction."""
+    close = connection.connection.close
+
+    @wraps(close)
+    def asking_close() -> None:
+        connection.before_close()
+        close()
+
+    connection.connection.close = asking_close
 
 
 def driver_error(error: Exception) -> Exception:

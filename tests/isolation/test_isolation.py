@@ -490,20 +490,32 @@ def test_commit__past_everything_is_found(isolation: ThreadIsolation) -> None:
     assert committed() == []
 
 
-def escape_and_close(isolation: ThreadIsolation) -> None:
+def close_by_django() -> None:
+    connection.close()
+
+
+def close_by_driver() -> None:
+    connection.connection.close()
+
+
+def escape_and_close(isolation: ThreadIsolation, close: Callable[[], None]) -> None:
     with frame(isolation):
         run_sql("SELECT 1")
         connection.connection.set_authorizer(None)
         sqlite3.Cursor(connection.connection).execute("COMMIT")
-        connection.close()
+        close()
 
 
-def test_commit__is_found_before_the_connection_is_closed(isolation: ThreadIsolation) -> None:
+@pytest.mark.parametrize("close", [close_by_django, close_by_driver])
+def test_commit__is_found_before_the_connection_is_closed(
+    isolation: ThreadIsolation, close: Callable[[], None]
+) -> None:
     """A closed connection tells nothing any more, so it is asked before."""
     with pytest.raises(TransactionEndedError, match=r"'default' was ended by the test"):
-        escape_and_close(isolation)
+        escape_and_close(isolation, close)
     with frame(isolation):
-        connection.close()  # without an escape it is no fault
+        run_sql("SELECT 1")
+        close()  # without an escape it is no fault
 
 
 def test_commit__is_errored_in_a_run(run_smoke: RunSmoke) -> None:

@@ -20,6 +20,7 @@ from tests.builders import PROPERTY
         ("1d", 86400),
         ("1.5h", 5400),
         ("0.25", 0.25),
+        (" 5s ", 5),
         (" 10s\n", 10),
         ("007m", 420),
     ],
@@ -37,6 +38,7 @@ def test_parse_duration__valid(text: str, seconds: float) -> None:
         *("1.", ".5", "1e3", "1,5h", "1_000", "0x10", "nan", "inf", "infinity"),
         *("1w", "10S", "2H", "1 h", "1h30m", "1h 30m", "90 s s", "5ms"),
         *("30m\0", "30m;", "1/2h"),
+        *("-5s", "5x", "5 5", ".s", "٣ s"),
     ],
 )
 def test_parse_duration__invalid(text: str) -> None:

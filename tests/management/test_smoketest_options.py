@@ -23,7 +23,6 @@ import pytest
 from django.test import override_settings
 
 from smoketest import assembly
-from smoketest.durations import parse_duration
 from smoketest.management.commands.smoketest import PASSWORD_VARIABLE, Command
 from tests.conftest import IMPORTS, Apps
 from tests.servers.client import get
@@ -89,33 +88,6 @@ class T(SmokeTest):
         with open({str(tmp_path / "ran")!r}, "a") as file:
             file.write("x")
 """
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90", 90),
-        ("90s", 90),
-        ("30m", 1800),
-        ("2h", 7200),
-        ("1d", 86400),
-        ("1.5h", 5400),
-        ("0.25", 0.25),
-        (" 5s ", 5),
-    ],
-)
-def test_duration(text: str, seconds: float) -> None:
-    """A number, and s, m, h or d; seconds without one."""
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "0s", "-5s", "soon", "5x", "1h30m", "1e3", "inf", "nan", "5 5", ".s", "٣ s"]
-)
-def test_duration__wrong(text: str) -> None:
-    """Anything else is refused, with what is allowed."""
-    with pytest.raises(ValueError, match=r"write a number and s, m, h or d, such as 90s or 30m"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(

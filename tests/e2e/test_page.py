@@ -26,7 +26,7 @@ ORDER = "orders.smoke.placing.PlaceOrderTest.test_order_can_be_placed"
 
 
 class PageSite(ExampleSite):
-    """The example site, with tests that hang or take their time while they are asked to."""
+    """The example site, with tests that hang or stay while they are asked to."""
 
     def __init__(self, *, workers: int = 1, **environment: str) -> None:
         settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.pages.settings"}
@@ -39,10 +39,13 @@ class PageSite(ExampleSite):
     def ask_to(self, what: str) -> None:
         (self.data_folder / what).touch()
 
+    def ask_no_more_to(self, what: str) -> None:
+        (self.data_folder / what).unlink()
+
     def make_well(self) -> None:
         """As it was at the start, with a result of that."""
         self.mend()
-        for what in ("hang", "take-time"):
+        for what in ("hang", "stay"):
             (self.data_folder / what).unlink(missing_ok=True)
         # An abandoned test ends before it is started again.
         wait_for(
@@ -171,7 +174,7 @@ def test_warning(browser: Browser, site: PageSite) -> None:
 
 def test_running(browser: Browser, site: PageSite) -> None:
     """A run shows how far it is, and each test's result as soon as there is one."""
-    site.ask_to("take-time")
+    site.ask_to("stay")
     browser.get(site.url)
     browser.find("#run-all-again").click()
     browser.wait_for_text("pending", f'[data-test="{STEP}"]')
@@ -184,6 +187,7 @@ def test_running(browser: Browser, site: PageSite) -> None:
     assert "pending" in others
     keep(browser, "page-running")
     assert_good(browser)
+    site.ask_no_more_to("stay")
     browser.wait_for_text("Done: PASS, 22 passed.", "#news")
     assert not browser.find("#progress").is_displayed()
     assert "pending" not in browser.texts("li > .badge")
@@ -192,12 +196,13 @@ def test_running(browser: Browser, site: PageSite) -> None:
 def test_run_of_its_own_accord(browser: Browser, site: PageSite) -> None:
     """A page without a fresh result comes at once, and then with one."""
     time.sleep(5.1)
-    site.ask_to("take-time")
+    site.ask_to("stay")
     began = time.monotonic()
     browser.get(site.url)
     assert time.monotonic() - began < 1.5
     assert browser.text("h1") == "PASS"
     browser.wait_for_text("of 23 tests done", "#progress")
+    site.ask_no_more_to("stay")
     browser.wait_for_text("Done: PASS", "#news")
     assert browser.find_all("#status[data-stale]") == []
     assert browser.console() == []
@@ -205,14 +210,15 @@ def test_run_of_its_own_accord(browser: Browser, site: PageSite) -> None:
 
 def test_waiting(browser: Browser, site: PageSite) -> None:
     """Who comes while others run is told so, and gets the result of that or of the next run."""
-    site.ask_to("take-time")
-    browser.get(site.url)
+    open_page(browser, site)
+    site.ask_to("stay")
     with closing(HTTPConnection("127.0.0.1", site.port, timeout=60)) as other:
         other.request("GET", "/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"})
         events = other.getresponse()
-        assert json.loads(events.readline())["event"] == "start"  # it takes two seconds
+        assert json.loads(events.readline())["event"] == "start"
         browser.find("#run-all-again").click()
-        browser.wait_for_text("Another run goes on", "#progress")
+        browser.wait_for_text("Another run goes on", "#progress", within=5)
+        site.ask_no_more_to("stay")
         assert json.loads(events.read().splitlines()[-1])["report"]["status"] == "PASS"
     browser.wait_for_text("Done: PASS", "#news")
     assert browser.console() == []

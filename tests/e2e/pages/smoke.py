@@ -24,14 +24,15 @@ class PatienceTest(SmokeTest):
             time.sleep(3)
 
 
-def _take_time(_: SmokeTest) -> None:
-    """Takes half a second if asked to."""
-    if is_asked_to("take-time"):
-        time.sleep(0.5)
+@options(timeout=20)
+def _stay(_: SmokeTest) -> None:
+    """Stays for as long as it is asked to."""
+    while is_asked_to("stay"):
+        time.sleep(0.05)
 
 
 for number in range(4):
-    setattr(PatienceTest, f"test_step_{number}", _take_time)
+    setattr(PatienceTest, f"test_step_{number}", _stay)
 
 
 class CrowdTest(SmokeTest):

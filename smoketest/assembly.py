@@ -46,7 +46,7 @@ class State(NamedTuple):
 
 
 def coordinator() -> Coordinator:
-    """The coordinator of this process. Raises `smoketest.conf.InvalidSettingError`."""
+    """The coordinator of this process. Raises `smoketest.setting.InvalidSettingError`."""
     shared = state()
     config: Any = apps.get_app_config("smoketest")
     return Coordinator(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import (
     CheckMessage,
@@ -19,8 +20,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from smoketest.assembly import state_folder
-from smoketest.conf import Conf, InvalidSettingError, conf, unknown_settings
+from smoketest.conf import Conf, unknown_settings
 from smoketest.isolation import VENDORS
+from smoketest.setting import InvalidSettingError, Settings
 from smoketest.state import StateError
 from smoketest.store import SharedStore, StoreError
 
@@ -31,16 +33,27 @@ TAG = "smoketest"
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Each setting has a value that it may have (E001 to E013), and a meaning (W001)."""
     messages: list[CheckMessage] = []
-    for setting in Conf.settings.values():
-        try:
-            setting.__get__(conf, Conf)
-        except InvalidSettingError as error:
-            hint = f"The default is {setting.default!r}."
-            messages.append(Error(str(error), hint=hint, id=setting.check_id))
-    for name, meant in unknown_settings().items():
-        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(Conf.settings)}."
+    names: list[str] = []
+    for group in _groups():
+        names += group.settings
+        for setting in group.settings.values():
+            try:
+                setting.__get__(group(), group)
+            except InvalidSettingError as error:
+                hint = f"The default is {setting.default!r}."
+                messages.append(Error(str(error), hint=hint, id=setting.check_id))
+    for name, meant in unknown_settings(names).items():
+        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(names)}."
         messages.append(Warning(f"{name} is no setting.", hint=hint, id="smoketest.W001"))
     return messages
+
+
+def _groups() -> list[type[Settings]]:
+    """The settings of the package, and those of the apps with ready-made smoke tests."""
+    return [
+        Conf,
+        *(app.smoke_settings for app in apps.get_app_configs() if hasattr(app, "smoke_settings")),
+    ]
 
 
 def can_use_django_prometheus() -> bool:

@@ -58,6 +58,7 @@ ORDER = [
     "smoketest.django_prometheus",
     "smoketest.assets",
     # The edges, which alone know settings and HTTP
+    "smoketest.setting",
     "smoketest.conf",
     "smoketest.sensitive",
     "smoketest.assembly",
@@ -74,8 +75,12 @@ ORDER = [
     "smoketest.management.commands",
     "smoketest.management.commands.smoketest",
     "smoketest.management.commands.smoketest_assets",
+    # Apps of their own, which the package does not know
+    "smoketest.contrib",
+    "smoketest.contrib.config",
+    "smoketest.contrib.variants",
 ]
-EDGES = ORDER[ORDER.index("smoketest.conf") :]
+EDGES = ORDER[ORDER.index("smoketest.setting") :]
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -15,9 +15,9 @@ from django.test import override_settings
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.assembly import coordinator, run_options, site_identity, state, state_folder
-from smoketest.conf import InvalidSettingError
 from smoketest.locks import HostLock, ProcessLock
 from smoketest.runner import RunOptions
+from smoketest.setting import InvalidSettingError
 from smoketest.store import FILE_NAME, MemoryStore, SharedStore
 
 DATABASE = {

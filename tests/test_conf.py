@@ -10,7 +10,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from smoketest.conf import Conf, InvalidSettingError, conf, unknown_settings
+from smoketest.conf import Conf, conf, unknown_settings
+from smoketest.setting import InvalidSettingError
 
 
 class Case(NamedTuple):
@@ -149,13 +150,13 @@ def test_unknown_settings__none() -> None:
     """Settings that exist, and those of others, are not unknown."""
     known: dict[str, Any] = {name: case.default for name, case in CASES.items()}
     with override_settings(**known, SMOKE_SCREEN=1):
-        assert unknown_settings() == {}
+        assert unknown_settings(Conf.settings) == {}
 
 
 def test_unknown_settings__suggestion() -> None:
     """A misspelt setting is found, with what may have been meant, if anything comes close."""
     with override_settings(SMOKETEST_TIME_OUT=5, SMOKETEST_ZZZZZZZZZZZZ=1):
-        assert unknown_settings() == {
+        assert unknown_settings(Conf.settings) == {
             "SMOKETEST_TIME_OUT": "SMOKETEST_TIMEOUT",
             "SMOKETEST_ZZZZZZZZZZZZ": None,
         }

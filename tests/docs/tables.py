@@ -15,6 +15,7 @@ import django
 
 from smoketest import conf
 from smoketest.metrics import Context, SmokeTestCollector
+from smoketest.setting import Settings
 from tests.builders import NOW, make_known_test, make_run_summary, make_snapshot
 
 COMMAND = "python -m tests.docs.tables"
@@ -34,14 +35,28 @@ def metrics_table() -> str:
     return _table(("name", "type", "labels", "meaning"), rows)
 
 
+#: Settings of the apps with ready-made smoke tests.
+CONTRIB: Mapping[str, type[Settings]] = {}
+
+
 def settings_table() -> str:
     """Every setting, in the order of the code; its comment there is its meaning."""
-    meanings = _comments()
+    sections = (f"\n## `{app}`\n\n{_settings_of(group)}" for app, group in CONTRIB.items())
+    return _settings_of(conf.Conf) + "".join(sections)
+
+
+def all_settings() -> set[str]:
+    """The names of all settings that there are."""
+    return {name for group in (conf.Conf, *CONTRIB.values()) for name in group.settings}
+
+
+def _settings_of(group: type[Settings]) -> str:
+    meanings = _comments(group)
     return _table(
         ("name", "default", "what is allowed", "meaning"),
         [
             (f"`{name}`", f"`{setting.default!r}`", setting.allowed, meanings[name])
-            for name, setting in conf.Conf.settings.items()
+            for name, setting in group.settings.items()
         ],
     )
 
@@ -81,12 +96,12 @@ def table_in(page: str) -> str:
     return table
 
 
-def _comments() -> dict[str, str]:
+def _comments(group: type[Settings]) -> dict[str, str]:
     """The comments ``#:`` over the settings, by the name of the setting."""
-    source = inspect.getsource(conf.Conf)
+    source = inspect.getsource(group)
     found = re.findall(r"((?:^    #: .*\n)+)^    (\w+)\b", source, re.MULTILINE)
     return {
-        conf.PREFIX + attribute.upper(): " ".join(re.findall(r"#: (.*)", comment))
+        group.prefix + attribute.upper(): " ".join(re.findall(r"#: (.*)", comment))
         for comment, attribute in found
     }
 

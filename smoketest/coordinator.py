@@ -19,10 +19,11 @@ from smoketest.locks import Lock
 from smoketest.moments import utc
 from smoketest.redaction import Redactor
 from smoketest.results import Report, Result
-from smoketest.runner import AbandonedTests, RunOptions
+from smoketest.runner import AbandonedTests, RunInterrupted, RunOptions
 from smoketest.selection import Selection
 from smoketest.signals import run_finished
 from smoketest.store import Pause, ResultsStore, Status, StoreError
+from smoketest.suggestions import Unknown, find_unknown
 
 logger = logging.getLogger("smoketest")
 
@@ -37,7 +38,12 @@ CLOCK_TOLERANCE = 1.0
 
 
 class NothingSelectedError(Exception):
-    """The site has no smoke test, or none that the selection matches."""
+    """The site has no smoke test, or none that the selection, or one part of it, matches."""
+
+    def __init__(self, unknown: Sequence[Unknown] = ()) -> None:
+        super().__init__()
+        #: What is at fault, if it is a name or a tag.
+        self.unknown = unknown
 
 
 class NotStoredError(Exception):
@@ -122,7 +128,7 @@ class Coordinator:
         if freshness.only_if_cached:
             raise NotStoredError
         suite = self._find(selection)
-        with self._turn(listener) as is_ours:
+        with self._turn(listener, self._wait_for_place) as is_ours:
             if is_ours:
                 return self._answer_in_turn(
                     suite, selection, freshness, asked_at, failfast, listener
@@ -139,23 +145,42 @@ class Coordinator:
         wait: float,
         failfast: bool = False,
         respect_every: bool = False,
+        record: bool = True,
+        listener: Listener = nobody,
     ) -> Answer:
-        """Run the tests and record the report.
+        """Run the tests and record the report, unless `record` is false.
 
         With `respect_every`, those whose ``every`` has not passed are left alone. Raises
-        `NothingSelectedError`, `PausedError`, or `BusyError` if the run that is going on has not
-        ended after `wait` seconds; then nothing was recorded.
+        `NothingSelectedError`, also where a single name or tag of the selection matches nothing,
+        `PausedError`, `smoketest.runner.RunInterrupted`, or `BusyError` if the run that is going
+        on has not ended after `wait` seconds; then nothing was recorded.
         """
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
-        suite = self._find(selection)
-        with self.run_lock.held(wait) as is_ours:
+        suite = self.find(selection)
+        with self._turn(listener, lambda: self.run_lock.acquire(wait)) as is_ours:
             if not is_ours:
                 raise BusyError
             carried = self._left_alone(suite) if respect_every else {}
-            self._begin_if_full(selection)
-            report = self._run(suite, selection, carried=carried, failfast=failfast)
+            if record:
+                self._begin_if_full(selection)
+            report = self._run(
+                suite,
+                selection,
+                carried=carried,
+                failfast=failfast,
+                record=record,
+                listener=listener,
+            )
             return Answer(report=report, age=0.0)
+
+    def find(self, selection: Selection) -> Suite:
+        """The selected tests. Raises `NothingSelectedError` as `run` does."""
+        suite = self._find(selection)
+        # What is missing may be in a module that cannot be imported, of which the run tells.
+        if not suite.collection_errors and (unknown := self._unknown(selection)):
+            raise NothingSelectedError(unknown)
+        return suite
 
     def is_due(self, interval: float) -> bool:
         """Whether a full run should begin by itself that is expected every `interval` seconds."""
@@ -211,8 +236,13 @@ class Coordinator:
     def _find(self, selection: Selection) -> Suite:
         suite = runner.find(selection, self.options)
         if suite.is_empty:
-            raise NothingSelectedError
+            raise NothingSelectedError(self._unknown(selection))
         return suite
+
+    def _unknown(self, selection: Selection) -> list[Unknown]:
+        if not (selection.names or selection.tags):
+            return []
+        return find_unknown(selection, runner.find(EVERYTHING, self.options).declarations)
 
     def _stored(
         self, selection: Selection, failfast: bool, *, of_any_code: bool = False
@@ -255,6 +285,7 @@ class Coordinator:
         *,
         carried: Mapping[str, Result],
         failfast: bool,
+        record: bool = True,
         listener: Listener = nobody,
     ) -> Report:
         redactor = Redactor(self.secrets())
@@ -264,26 +295,36 @@ class Coordinator:
                 event = Finished(redactor.result(event.result))
             listener(event)
 
-        full_report = runner.run(
-            suite,
-            selection,
-            self.options,
-            abandoned=self.abandoned,
-            carried=carried,
-            failfast=failfast,
-            listener=tell,
-        )
-        report = redactor.report(full_report)
         try:
-            self.store.record(report)
-        except StoreError as error:
-            _complain(error)
+            report = runner.run(
+                suite,
+                selection,
+                self.options,
+                abandoned=self.abandoned,
+                carried=carried,
+                failfast=failfast,
+                listener=tell,
+            )
+        except RunInterrupted as interrupt:
+            interrupt.report = redactor.report(interrupt.report)
+            if record:
+                self._record(interrupt.report)
+            raise
+        report = redactor.report(report)
+        if record:
+            self._record(report)
         for result in report.problems:
             if not result.carried:
                 # A warning, so that handlers that mail the admins on errors leave it alone.
                 logger.warning("%s %s: %s", result.id, result.outcome, result.message)
         run_finished.send_robust(sender=Coordinator, report=report)
         return report
+
+    def _record(self, report: Report) -> None:
+        try:
+            self.store.record(report)
+        except StoreError as error:
+            _complain(error)
 
     def _begin_if_full(self, selection: Selection) -> None:
         if selection.is_everything:
@@ -301,19 +342,22 @@ class Coordinator:
         return True
 
     @contextmanager
-    def _turn(self, listener: Listener) -> Iterator[bool]:
-        """Hold the run lock, waiting for it if not too many do so; gives whether it is held."""
+    def _turn(
+        self, listener: Listener, wait: Callable[[], Callable[[], None] | None]
+    ) -> Iterator[bool]:
+        """Hold the run lock, by waiting if another has it; gives whether it is held."""
         release = self.run_lock.acquire()
         if release is None:
             listener(Waiting())
-            release = self._wait_for_turn()
+            release = wait()
         try:
             yield release is not None
         finally:
             if release is not None:
                 release()
 
-    def _wait_for_turn(self) -> Callable[[], None] | None:
+    def _wait_for_place(self) -> Callable[[], None] | None:
+        """Wait for the run lock, if not too many do so already."""
         for place in self.waiting_locks:
             with place.held() as is_ours:
                 if is_ours:

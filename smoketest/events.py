@@ -22,13 +22,20 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A test of the run begins."""
+
+    test_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A test of the run has its result."""
 
     result: Result
 
 
-Event = Waiting | Started | Finished
+Event = Waiting | Started | Running | Finished
 
 #: Is told of events, from whichever thread; it must neither raise nor wait.
 Listener = Callable[[Event], None]

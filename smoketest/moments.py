@@ -13,3 +13,8 @@ def utc(timestamp: float) -> str:
 def iso(timestamp: float) -> str:
     """For machines, to the millisecond (ISO 8601)."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
+
+
+def from_iso(text: str) -> float:
+    """Unix time of what `iso` wrote. Raises `ValueError`."""
+    return datetime.fromisoformat(text).timestamp()

@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     ERRORED = "errored"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
-    #: Left out of a run that fail-fast or its deadline cut short.
+    #: Left out of a run that was cut short.
     NOT_RUN = "not_run"
 
     @property
@@ -54,6 +54,8 @@ class Cut(StrEnum):
     NONE = ""
     FAIL_FAST = "failfast"
     DEADLINE = "deadline"
+    #: Somebody pressed Ctrl-C.
+    INTERRUPT = "interrupt"
 
 
 class RunResult(StrEnum):

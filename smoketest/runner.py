@@ -20,7 +20,7 @@ from typing import Protocol
 from django.core.cache import caches
 
 from smoketest.discovery import SmokeClass, Suite, collection_error, discover
-from smoketest.events import Finished, Listener, Started, nobody
+from smoketest.events import Finished, Listener, Running, Started, nobody
 from smoketest.execution import Batch, Execution, Step, Watch, make_batches
 from smoketest.failures import describe, describe_thread, say
 from smoketest.isolation import IsolationError, ThreadIsolation, Waiting, is_isolated
@@ -58,6 +58,14 @@ class AbandonedTests(Protocol):
 
     def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
         """Remember tests as running until the function that is returned is called."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal, ended the run; `report` holds what was known by then."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def find(selection: Selection, options: RunOptions) -> Suite:
@@ -161,7 +169,7 @@ def run(
     """Run the tests of the suite, all but those for which `carried` holds an earlier result.
 
     With `failfast`, no further test begins once a critical one has failed. Never raises for
-    anything that a test does.
+    anything that a test does, and `RunInterrupted` where the calling thread is interrupted.
     """
     running = abandoned.running()
     results: dict[str, Result] = {}
@@ -180,10 +188,14 @@ def run(
         progress.cut_if_failed(known)
         listener(Finished(known))
     batches = make_batches(_without_results(suite.classes, results))
-    if options.workers:
-        _Watcher(batches, progress, abandoned).run()
-    else:
-        _run_inline(batches, progress)
+    try:
+        if options.workers:
+            _Watcher(batches, progress, abandoned).run()
+        else:
+            _run_inline(batches, progress)
+    except KeyboardInterrupt as interrupt:
+        progress.cut = Cut.INTERRUPT
+        raise RunInterrupted(progress.report(suite, selection)) from interrupt
     return progress.report(suite, selection)
 
 
@@ -222,6 +234,10 @@ class _Progress:
             run_timeout=self.options.run_timeout if is_watched else math.inf,
         )
 
+    def begin(self, step: Step) -> None:
+        if not step.hook:
+            self._listener(Running(step.declarations[0].id))
+
     def record(self, result: Result) -> None:
         with self.changed:
             self.results[result.id] = result
@@ -252,6 +268,8 @@ class _Progress:
     def _not_run(self, declaration: Declaration) -> Result:
         if self.cut is Cut.FAIL_FAST:
             reason = "another test had failed (fail-fast)"
+        elif self.cut is Cut.INTERRUPT:
+            reason = "the run was interrupted"
         else:
             reason = f"the time of the whole run, {self.options.run_timeout:g} s, was over"
         return Result(
@@ -308,6 +326,7 @@ class _Worker(threading.Thread):
 
     @contextmanager
     def watching(self, step: Step) -> Iterator[Callable[[], float]]:
+        self._progress.begin(step)
         started = monotonic()
         with self._progress.changed:
             self._end_if_abandoned()
@@ -465,6 +484,7 @@ class _Inline:
         self._progress = progress
 
     def watching(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
+        self._progress.begin(step)
         started = monotonic()
         return nullcontext(lambda: monotonic() - started)
 

@@ -266,7 +266,8 @@ class ResultsStore(ABC):
     def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
         """The newest report that says all that the selection asks for, narrowed to it.
 
-        A run that fail-fast cut short serves those alone who asked for that. Raises `StoreError`.
+        A run that fail-fast cut short serves those alone who asked for that, an interrupted one
+        nobody. Raises `StoreError`.
         """
         with self.connect() as database:
             database.execute("BEGIN")  # or a report might be pruned before it is read
@@ -277,7 +278,7 @@ class ResultsStore(ABC):
                 stored = _selection(json.loads(stored_selection))
                 if not (stored.is_everything or stored == selection):
                     continue
-                if cut == Cut.FAIL_FAST and not failfast:
+                if cut == Cut.INTERRUPT or (cut == Cut.FAIL_FAST and not failfast):
                     continue
                 (text,) = database.execute("SELECT report FROM runs WHERE id = ?", [run]).fetchone()
                 return Report.from_dict(json.loads(text)).narrowed_to(selection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -49,6 +49,7 @@ from smoketest.query import (
 )
 from smoketest.selection import Selection
 from smoketest.state import StateError
+from smoketest.suggestions import Unknown
 from smoketest.watching import watch
 
 R = TypeVar("R", bound=HttpResponseBase)
@@ -258,8 +259,8 @@ def _ask(query: Query, listener: Listener) -> Answer:
 
 def _no_answer(error: Exception, query: Query) -> HttpResponse:
     match error:
-        case NothingSelectedError():
-            return problem(404, _nothing_selected(query), query.format)
+        case NothingSelectedError(unknown=unknown):
+            return problem(404, _nothing_selected(query.selection, unknown), query.format)
         case NotStoredError():
             message = "There is no stored result that is fresh enough. Ask without only-if-cached."
             return problem(504, message, query.format)
@@ -280,13 +281,18 @@ async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
         yield line
 
 
-def _nothing_selected(query: Query) -> str:
-    if query.selection.is_everything:
+def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
+    if selection.is_everything:
         return NO_TESTS
-    return (
-        f"No smoke test matches {query.selection}. A test is named module.Class.method, or by the"
-        " beginning of that; ask for everything with ?format=json to see all names and tags."
-    )
+    sentences = [
+        f"No smoke test matches {selection}.",
+        *(one.hint for one in unknown if one.hint),
+        (
+            "A test is named module.Class.method, or by the beginning of that; ask for everything"
+            " with ?format=json to see all names and tags."
+        ),
+    ]
+    return " ".join(sentences)
 
 
 def problem(status: int, message: str, format_name: str) -> HttpResponse:

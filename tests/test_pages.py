@@ -554,7 +554,7 @@ def test_events_feed_the_page(site: Site) -> None:
     client = site(MIXED)
     response = client.get("/smoketest/?format=ndjson", headers={"cache-control": "no-cache"})
     lines = [json.loads(line) for line in b"".join(response.streaming_content).splitlines()]  # type: ignore[attr-defined]
-    assert {line["event"] for line in lines} == {"start", "test", "report"}
+    assert {line["event"] for line in lines} == {"start", "running", "test", "report"}
     for line in lines:
         assert f'"{line["event"]}"' in script
     read = set(re.findall(r"\blast\.(\w+)", script))

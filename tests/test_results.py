@@ -28,7 +28,7 @@ def test_values__stable() -> None:
     outcomes = ["passed", "failed", "errored", "timed_out", "skipped", "not_run"]
     assert [str(outcome) for outcome in Outcome] == outcomes
     assert [str(severity) for severity in Severity] == ["critical", "warning"]
-    assert [str(cut) for cut in Cut] == ["", "failfast", "deadline"]
+    assert [str(cut) for cut in Cut] == ["", "failfast", "deadline", "interrupt"]
     assert [str(result) for result in RunResult] == ["passed", "failed", "aborted"]
 
 

@@ -371,6 +371,7 @@ def _summary(report: Report, overview: Overview, now: float) -> dict[str, Any]:
             Cut.NONE: "",
             Cut.FAIL_FAST: "It ended at the first failure, as was asked.",
             Cut.DEADLINE: "Its time was up before all tests had run.",
+            Cut.INTERRUPT: "Somebody interrupted it before all tests had run.",
         }[report.cut],
         "newer": sum(result.started_at > report.finished_at for result in report.results),
     }

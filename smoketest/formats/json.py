@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from smoketest.formats.counts import count, errored_lines, failed_lines, warning_lines
-from smoketest.moments import iso
-from smoketest.results import Report, Result
+from smoketest.moments import from_iso, iso
+from smoketest.results import Cut, Declaration, Outcome, Report, Result, Severity
+from smoketest.selection import Selection
 from smoketest.store import Pause
 
 
@@ -66,3 +68,46 @@ def result_object(result: Result, *, with_traceback: bool) -> dict[str, Any]:
         "every": declared.every,
     }
     return {**values, "traceback": result.traceback} if with_traceback else values
+
+
+def read_report(values: Mapping[str, Any], selection: Selection) -> Report:
+    """The report of which another site has sent the object, asked for with this selection.
+
+    Raises `ValueError` if it is none of this format, such as that of django-smoketest 1.x.
+    """
+    try:
+        return Report(
+            selection=selection,
+            results=tuple(map(_read_result, values["results"])),
+            started_at=from_iso(values["started_at"]),
+            duration=values["time"] / 1000,
+            cut=Cut(values["cut_short_by"] or ""),
+            release=values["release"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"not a report of django-smoketest 2 ({error!r})"
+        raise ValueError(msg) from error
+
+
+def _read_result(values: Mapping[str, Any]) -> Result:
+    return Result(
+        declaration=Declaration(
+            id=values["id"],
+            app=values["app"],
+            severity=Severity(values["severity"]),
+            timeout=values["timeout"],
+            slow_after=values["slow_after"],
+            every=values["every"],
+            maintainer=values["maintainer"],
+            runbook_url=values["runbook_url"],
+            description=values["description"],
+            tags=tuple(values["tags"]),
+        ),
+        outcome=Outcome(values["outcome"]),
+        message=values["message"],
+        exception=values["exception"],
+        traceback=values.get("traceback", ""),
+        started_at=from_iso(values["started_at"]),
+        duration=values["duration"],
+        carried=values["carried"],
+    )

@@ -1,7 +1,8 @@
 """Newline-delimited JSON: one object an event, for ``curl -N``, scripts and the page.
 
-``start`` names the tests of a run that begins, ``test`` has the result of one, ``waiting`` tells
-of another run that goes on, and ``report`` or ``error`` is the last.
+``start`` names the tests of a run that begins, ``running`` tells of one that begins, ``test`` has
+the result of one, ``waiting`` tells of another run that goes on, and ``report`` or ``error`` is the
+last.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from smoketest.events import Event, Finished, Started, Waiting
+from smoketest.events import Event, Finished, Running, Started, Waiting
 from smoketest.formats.json import report_object, result_object
 from smoketest.results import Report
 from smoketest.store import Pause
@@ -21,6 +22,8 @@ def render_event(event: Event, *, with_tracebacks: bool) -> str:
             return _line("waiting")
         case Started(test_ids):
             return _line("start", tests=len(test_ids), ids=test_ids)
+        case Running(test_id):
+            return _line("running", id=test_id)
         case Finished(result):
             return _line("test", result=result_object(result, with_traceback=with_tracebacks))
 

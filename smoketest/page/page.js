@@ -72,9 +72,11 @@ async function watch(response) {
     } else if (last.event === "start") {
       total = last.tests;
       const ids = new Set(last.ids);
-      for (const row of rows()) if (ids.has(row.dataset.test)) begin(row);
+      for (const row of rows()) if (ids.has(row.dataset.test)) setBadge(row, "pending", "pending");
       progress(`0 of ${total} tests done`, 0, total);
       say(`Running ${total} ${total === 1 ? "test" : "tests"}.`);
+    } else if (last.event === "running") {
+      for (const row of rows()) if (row.dataset.test === last.id) setBadge(row, "pending", "running");
     } else if (last.event === "test") {
       done += 1;
       bad += PROBLEMS.includes(last.result.outcome);
@@ -105,10 +107,6 @@ function markRunning(on) {
     if (on) button.setAttribute("aria-disabled", "true");
     else button.removeAttribute("aria-disabled");
   }
-}
-
-function begin(row) {
-  setBadge(row, "pending", "pending");
 }
 
 function setBadge(row, kind, words) {

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 
+from smoketest.command.arguments import refuse_wrong_combinations
 from smoketest.management.commands import smoketest as command
 from tests.docs import tables
 
@@ -87,7 +88,7 @@ def test_settings__every_name_exists() -> None:
 def test_command__has_these_options(arguments: list[str]) -> None:
     """The command takes what the page tells to give it, each value and the combination too."""
     options: dict[str, Any] = vars(command.Command().create_parser("", "").parse_args(arguments))
-    command._refuse_wrong_combinations(options)
+    refuse_wrong_combinations(options)
 
 
 def test_command__every_way_out_is_told_of() -> None:

@@ -184,6 +184,7 @@ def test_running(browser: Browser, site: PageSite) -> None:
         lambda: browser.texts("li > .badge"), lambda badges: "passed" in badges,
         within=5, what="a result",
     )  # fmt: skip
+    assert "running" in others
     assert "pending" in others
     keep(browser, "page-running")
     assert_good(browser)

@@ -79,7 +79,7 @@ def test_another_run_goes_on(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is run, and nothing recorded, if the other run does not end."""
-    monkeypatch.setattr("smoketest.management.commands.smoketest.GRACE", 0)
+    monkeypatch.setattr("smoketest.command.asking.GRACE", 0)
     smoke = "class T(SmokeTest):\n    def test_it(self):\n        pass\n"
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
         shared = assembly.state()

@@ -2,126 +2,163 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    SystemCheckError,
+)
 
 from smoketest import assembly
-from smoketest.coordinator import GRACE, Answer, BusyError, NothingSelectedError, PausedError
-from smoketest.durations import parse_duration
+from smoketest.command import asking, listing, output
+from smoketest.command.arguments import (
+    DEADLINE,
+    PASSWORD_VARIABLE,
+    add_arguments,
+    refuse_wrong_combinations,
+)
+from smoketest.command.exits import Exit
+from smoketest.command.showing import Screen
+from smoketest.coordinator import Answer
+from smoketest.events import nobody
 from smoketest.exporters import pushgateway, server, textfile
 from smoketest.exporters.errors import ExportError
-from smoketest.formats import text
+from smoketest.gate import NoAnswerError, Round, until_stable
 from smoketest.moments import utc
-from smoketest.selection import Selection
-from smoketest.state import StateError
+from smoketest.results import Cut, Report
+from smoketest.runner import RunInterrupted
 from smoketest.store import Pause, StoreError
-from smoketest.views import NO_TESTS
 
-JOB = "smoketest"
-EXIT_USAGE = 2
-EXIT_NOTHING = 3
-EXIT_INTERRUPTED = 130
-PASSWORD_VARIABLE = "SMOKETEST_PUSHGATEWAY_PASSWORD"  # noqa: S105 - the name of a variable
+#: Seconds that a deployed site has for its answer, where there is no deadline.
+ANSWER_WITHIN = 60.0
 
 
 class Command(BaseCommand):
     help = (
         "Runs the smoke tests of the site, each in a database transaction that is rolled back, and"
-        " prints the report. Exits with 0 if they pass and with 1 if they fail."
+        " prints the report. Exits with 0 if they pass, 1 if a critical one does not, 2 if the"
+        " command or a setting is wrong, 3 if no test was selected, 4 if a deadline or a time-out"
+        " ended it."
     )
     requires_system_checks = ["smoketest"]  # noqa: RUF012 - as Django declares it
+    #: Django sets it where the command has a process of its own.
+    _called_from_command_line = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        export = parser.add_argument_group("metrics for Prometheus, by other ways than a scrape")
-        export.add_argument(
-            "--textfile", type=Path, metavar="PATH", help="write a .prom file for node_exporter"
-        )
-        export.add_argument("--pushgateway", metavar="URL", help="push to a Pushgateway")
-        export.add_argument("--job", default=JOB, help="job label of a push (default: %(default)s)")
-        export.add_argument(
-            "--grouping",
-            action="append",
-            type=_key_and_value,
-            metavar="KEY=VALUE",
-            help="label of a push besides the job, repeatable (default: instance=HOSTNAME)",
-        )
-        export.add_argument(
-            "--pushgateway-user",
-            default="",
-            metavar="NAME",
-            help=f"user of a push; ${PASSWORD_VARIABLE} holds the password",
-        )
-        regular = parser.add_argument_group("regular runs, where there is no scheduler")
-        regular.add_argument(
-            "--every", type=_duration, metavar="DURATION", help="run again and again, e.g. 60s"
-        )
-        regular.add_argument(
-            "--serve",
-            type=_address,
-            metavar="[HOST:]PORT",
-            help="with --every: serve /metrics (on every address if no HOST is given)",
-        )
-        regular.add_argument("--certificate", type=Path, metavar="FILE", help="serve over TLS")
-        regular.add_argument("--key", type=Path, metavar="FILE", help="key of the certificate")
-        pause = parser.add_argument_group("pause all runs on this host")
-        pause.add_argument("--pause", type=_duration, metavar="DURATION", help="for so long")
-        pause.add_argument("--reason", default="", help="why, for those who see the results")
-        pause.add_argument("--resume", action="store_true", help="end the pause")
+        add_arguments(parser)
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().check(*args, **kwargs)
+        except SystemCheckError as error:
+            error.returncode = Exit.USAGE
+            raise
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _refuse_wrong_combinations(options)
+        refuse_wrong_combinations(options)
         try:
-            if options["pause"]:
-                self._pause(options["pause"], options["reason"])
-            elif options["resume"]:
-                self._resume()
-            elif options["every"]:
-                self._run_regularly(options)
-            else:
-                self._run_once(options)
-        except KeyboardInterrupt:
-            raise SystemExit(EXIT_INTERRUPTED) from None
+            with self._ended_by_sigterm():
+                self._do(options)
+        except KeyboardInterrupt as interrupt:
+            raise SystemExit(int(_interrupted_by(interrupt))) from None
+        except (ExportError, output.OutputError) as error:
+            raise CommandError(str(error), returncode=Exit.USAGE) from error
 
-    # One run
+    def _do(self, options: dict[str, Any]) -> None:
+        if options["pause"]:
+            self._pause(options["pause"], options["reason"])
+        elif options["resume"]:
+            self._resume()
+        elif options["every"]:
+            self._run_regularly(options)
+        elif options["list"]:
+            self._list(options)
+        else:
+            self._run_once(options)
+
+    @contextmanager
+    def _ended_by_sigterm(self) -> Iterator[None]:
+        """As by Ctrl-C, where the command has a process of its own."""
+        if not self._called_from_command_line:
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    # One run, or as many as the gate of a deployment wants
 
     def _run_once(self, options: dict[str, Any]) -> None:
-        answer = self._run(respect_every=False)
-        self.stdout.write(text.render(answer.report, pause=answer.pause))
-        self.stderr.write(f"Results are in {assembly.state().store.location}")
+        if options["output"]:
+            output.check(options["output"])
+        screen = Screen(self.stdout, self.stderr, self.style, options)
         try:
+            with screen.watching() as listener:
+                ask = (
+                    asking.there(options) if options["url"] else asking.Here(options, listener).run
+                )
+                answer, exit_code = self._answer(ask, options, screen)
+        except RunInterrupted as interrupt:
+            screen.show(Answer(report=interrupt.report, age=0.0))
+            raise
+        if answer is not None:
+            screen.show(answer)
+        if not (options["url"] or options["no_store"]):
+            screen.say(f"Results are in {assembly.state().store.location}")
             self._export(options)
-        except ExportError as error:
-            raise CommandError(str(error), returncode=EXIT_USAGE) from error
-        if not answer.report.passed:
-            raise SystemExit(1)
+        if exit_code is not Exit.PASSED:
+            raise SystemExit(int(exit_code))
 
-    def _run(self, *, respect_every: bool) -> Answer:
-        coordinator = assembly.coordinator()
-        wait = coordinator.options.run_timeout + GRACE
-        try:
-            return coordinator.run(Selection(), wait=wait, respect_every=respect_every)
-        except NothingSelectedError:
-            raise CommandError(NO_TESTS, returncode=EXIT_NOTHING) from None
-        except PausedError as error:
-            msg = (
-                f"The runs are paused until {utc(error.pause.until)} ({error.pause.reason}), and"
-                " no result is stored. End the pause with --resume."
+    def _answer(
+        self, ask: asking.Ask, options: dict[str, Any], screen: Screen
+    ) -> tuple[Answer | None, Exit]:
+        """The latest answer, and what the command says of it."""
+        if stable := options["until_stable"]:
+            deadline = options["deadline"] or DEADLINE
+            verdict = until_stable(
+                ask,
+                stable=stable,
+                deadline=deadline,
+                tell=lambda one: screen.say(_round_line(one, stable), is_good=_is_good(one)),
             )
-            raise CommandError(msg) from None
-        except StateError as error:
-            raise CommandError(str(error), returncode=EXIT_USAGE) from None
-        except BusyError:
-            msg = f"Another run did not end within {wait:g} s, so nothing was run. Try again later."
-            raise CommandError(msg) from None
+            if verdict.is_stable:
+                return verdict.answer, Exit.PASSED
+            screen.say(
+                f"Given up: the critical tests cannot have passed for {stable:g} s by the deadline"
+                f" of {deadline:g} s.",
+                is_good=False,
+            )
+            return verdict.answer, Exit.TIMED_OUT
+        try:
+            answer = ask(ANSWER_WITHIN)
+        except NoAnswerError as error:
+            exit_code = Exit.TIMED_OUT if error.is_timeout else Exit.FAILED
+            raise CommandError(str(error), returncode=exit_code) from None
+        if answer.report.cut is Cut.DEADLINE:
+            return answer, Exit.TIMED_OUT
+        return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
+
+    def _list(self, options: dict[str, Any]) -> None:
+        suite = asking.Here(options, nobody).find()
+        names = (listing.as_json if options["format"] == "json" else listing.as_text)(suite)
+        if options["output"]:
+            output.write(options["output"], names)
+        else:
+            self.stdout.write(names, ending="")
+        for error in suite.collection_errors:
+            self.stderr.write(f"{error.id} cannot be imported: {error.message}")
+        if suite.collection_errors:
+            raise SystemExit(int(Exit.FAILED))
 
     def _export(self, options: dict[str, Any]) -> None:
         if options["textfile"]:
@@ -140,17 +177,15 @@ class Command(BaseCommand):
 
     def _run_regularly(self, options: dict[str, Any]) -> None:
         """Until SIGTERM, which ends it with 0; whatever goes wrong in one round may heal."""
-        signal.signal(signal.SIGTERM, _terminate)
         try:
             with self._serving(options):
                 while True:
                     began = time.monotonic()
                     self._run_one_round(options)
                     time.sleep(max(0.0, options["every"] - (time.monotonic() - began)))
-        except ExportError as error:
-            raise CommandError(str(error), returncode=EXIT_USAGE) from error
-        except _TerminatedError:
-            return
+        except KeyboardInterrupt as interrupt:
+            if _interrupted_by(interrupt) is not Exit.TERMINATED:
+                raise
 
     @contextmanager
     def _serving(self, options: dict[str, Any]) -> Iterator[None]:
@@ -165,15 +200,14 @@ class Command(BaseCommand):
 
     def _run_one_round(self, options: dict[str, Any]) -> None:
         try:
-            answer = self._run(respect_every=True)
+            answer = asking.Here(options, nobody, is_regular=True).run()
             report, pause = answer.report, answer.pause
-            line = f"{utc(report.finished_at)} {report.status}, {len(report.results)} tests in"
-            self.stdout.write(f"{line} {report.duration:.3f} s")
+            self.stdout.write(_summary(report))
             if pause:
                 self.stdout.write(f"paused until {utc(pause.until)}: {pause.reason}")
             self.stdout.flush()
             self._export(options)
-        except (CommandError, ExportError) as error:
+        except (CommandError, NoAnswerError, ExportError) as error:
             self.stderr.write(str(error))
 
     # Pause
@@ -191,11 +225,11 @@ class Command(BaseCommand):
         store = assembly.state().store
         if not store.is_shared:
             msg = "There is no shared results store, so a pause would reach no other process."
-            raise CommandError(f"{msg} Set SMOKETEST_STATE_DIR.", returncode=EXIT_USAGE)
+            raise CommandError(f"{msg} Set SMOKETEST_STATE_DIR.", returncode=Exit.USAGE)
         try:
             write()
         except StoreError as error:
-            raise CommandError(str(error), returncode=EXIT_USAGE) from error
+            raise CommandError(str(error), returncode=Exit.USAGE) from error
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -206,48 +240,27 @@ def _terminate(*_: object) -> None:
     raise _TerminatedError
 
 
-def _refuse_wrong_combinations(options: dict[str, Any]) -> None:
-    def refuse(message: str) -> None:
-        raise CommandError(message, returncode=EXIT_USAGE)
-
-    runs = options["every"] or options["textfile"] or options["pushgateway"]
-    if (options["pause"] or options["resume"]) and runs:
-        refuse("--pause and --resume run nothing; give them alone.")
-    of_a_push = options["grouping"] or options["pushgateway_user"] or options["job"] != JOB
-    if of_a_push and not options["pushgateway"]:
-        refuse("--job, --grouping and --pushgateway-user go with --pushgateway.")
-    if options["serve"] and not options["every"]:
-        refuse("--serve needs --every, which says how often to run: --every 60s --serve 9100")
-    if bool(options["certificate"]) != bool(options["key"]):
-        refuse("--certificate and --key go together.")
-    if options["certificate"] and not options["serve"]:
-        refuse("--certificate and --key go with --serve.")
-    if options["reason"] and not options["pause"]:
-        refuse("--reason goes with --pause.")
-    if options["pause"] and not options["reason"]:
-        refuse('--pause needs a --reason, which everybody will see: --reason "moving the database"')
-    if options["pause"] and options["resume"]:
-        refuse("--pause or --resume, not both.")
+def _interrupted_by(interrupt: KeyboardInterrupt) -> Exit:
+    signals = (interrupt, interrupt.__cause__)
+    is_terminated = any(isinstance(one, _TerminatedError) for one in signals)
+    return Exit.TERMINATED if is_terminated else Exit.INTERRUPTED
 
 
-def _duration(value: str) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _summary(report: Report) -> str:
+    line = f"{utc(report.finished_at)} {report.status}, {len(report.results)} tests in"
+    return f"{line} {report.duration:.3f} s"
 
 
-def _key_and_value(value: str) -> tuple[str, str]:
-    key, separator, content = value.partition("=")
-    if not (key and separator and content):
-        msg = f"{value!r} is not KEY=VALUE, such as instance=worker-1"
-        raise argparse.ArgumentTypeError(msg)
-    return key, content
+def _is_good(one: Round) -> bool:
+    return one.answer is not None and one.answer.report.passed
 
 
-def _address(value: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        msg = f"{value!r} is no [HOST:]PORT, such as 9100 or 127.0.0.1:9100"
-        raise argparse.ArgumentTypeError(msg)
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - as exporters do
+def _round_line(one: Round, stable: float) -> str:
+    """What a round of the gate came to, in one line."""
+    if one.answer is None:
+        return f"{utc(time.time())} no result: {one.problem}"
+    report = one.answer.report
+    if report.passed:
+        return f"{_summary(report)}; passing for {one.passing_for:.0f} of {stable:g} s"
+    critical = [result for result in report.problems if result.is_critical]
+    return f"{_summary(report)}; {len(critical)} critical: {', '.join(r.id for r in critical[:3])}"

@@ -1,0 +1,166 @@
+"""Asks a deployed site for a run of its smoke tests, over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from smoketest.coordinator import Answer
+from smoketest.formats.json import read_report
+from smoketest.gate import NoAnswerError
+from smoketest.selection import Selection
+
+#: Bytes of an answer that are read at most.
+GREATEST_ANSWER = 64 * 2**20
+#: Seconds that a run may seem to have begun before the call: times in an answer are rounded.
+TOLERANCE = 0.05
+#: Characters of an answer that is none of ours, as a message shows them.
+SHOWN = 200
+
+
+class RefusedError(Exception):
+    """The site refuses the question, and would do so again; the message says why."""
+
+
+class NothingMatchesError(Exception):
+    """The site has no such test; the message is its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSite:
+    """Where the smoke tests of a site are, and what lets us in."""
+
+    #: Of the page, such as ``https://shop.example/smoketest/``.
+    url: str
+    token: str = ""
+
+    def run(self, selection: Selection, *, failfast: bool, timeout: float) -> Answer:
+        """Have it run the tests, and return the report of a run that began after this call.
+
+        It waits for `timeout` seconds at most. Raises `RefusedError`, `NothingMatchesError`, or
+        `smoketest.gate.NoAnswerError` where asking again may help.
+        """
+        called_at = time.monotonic()
+        status, headers, body = self._get(_address(self.url, selection, failfast), timeout)
+        elapsed = time.monotonic() - called_at
+        values = _object(body)
+        if status in {200, 500} and "status" in values:
+            return self._answer(values, selection, elapsed)
+        said = str(values.get("error", "")) or _shown(body)
+        match status:
+            case 401 | 403:
+                hint = "is not one of its SMOKETEST_TOKENS" if self.token else "is missing"
+                raise RefusedError(
+                    f"{self.url} answered {status}: the token {hint}. Give it as --token or"
+                    " $SMOKETEST_TOKEN."
+                )
+            case 404 if "error" in values:
+                raise NothingMatchesError(said)
+            case 400:
+                raise RefusedError(f"{self.url} answered 400: {said}")
+            case 301 | 302 | 303 | 307 | 308:
+                raise RefusedError(
+                    f"{self.url} leads to {headers.get('Location', '')}. Give the address where"
+                    " the smoke tests are: a token is sent nowhere else."
+                )
+            case 404:
+                raise NoAnswerError(
+                    f"{self.url} answered 404: there are no smoke tests at this address. Give that"
+                    " of the page, such as https://shop.example/smoketest/."
+                )
+            case _:
+                raise NoAnswerError(f"{self.url} answered {status}: {said}")
+
+    def _answer(self, values: Mapping[str, Any], selection: Selection, elapsed: float) -> Answer:
+        try:
+            report = read_report(values, selection)
+        except ValueError as error:
+            msg = f"What {self.url} answered is {error}."
+            raise RefusedError(msg) from error
+        if pause := values.get("paused"):
+            msg = f"The runs of {self.url} are paused until {pause['until']} ({pause['reason']})."
+            raise NoAnswerError(msg)
+        # Without a look at two clocks: the run must fit into the time since the call.
+        age = float(values["age"])
+        if age + report.duration > elapsed + TOLERANCE:
+            msg = f"{self.url} answered with a run that had begun before it was asked."
+            raise NoAnswerError(msg)
+        return Answer(report=report, age=age)
+
+    def _get(self, url: str, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
+        headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - see check_url
+        opener = urllib.request.build_opener(_NoRedirects)
+        try:
+            with opener.open(request, timeout=timeout) as response:
+                body: bytes = response.read(GREATEST_ANSWER)
+                return response.status, dict(response.headers.items()), body
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, dict(error.headers.items()), error.read(GREATEST_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            if isinstance(reason, TimeoutError):
+                msg = f"{self.url} did not answer within {timeout:.0f} s."
+                raise NoAnswerError(msg, is_timeout=True) from error
+            msg = f"{self.url} cannot be asked: {reason or type(reason).__name__}"
+            raise NoAnswerError(msg) from error
+
+
+def check_url(url: str) -> str:
+    """The address, if it may be asked. Raises `ValueError` with what is allowed."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        msg = (
+            f"{url!r} is no address of smoke tests, such as https://shop.example/smoketest/, to"
+            " which options add which tests to run"
+        )
+        raise ValueError(msg)
+    if parts.username or parts.password:
+        msg = "an address with a password would be shown in messages; give a --token"
+        raise ValueError(msg)
+    return url if parts.path.endswith("/") else f"{url}/"
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The one of urllib would send the token along, wherever it leads."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _address(url: str, selection: Selection, failfast: bool) -> str:
+    query = [
+        *(("test", name) for name in selection.names),
+        *(("tag", tag) for tag in selection.tags),
+        *(("exclude_tag", tag) for tag in selection.excluded_tags),
+        *([("failfast", "1")] if failfast else []),
+    ]
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of an answer; empty if it is none."""
+    try:
+        values = json.loads(body)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _shown(body: bytes) -> str:
+    text = " ".join(body.decode(errors="replace").split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

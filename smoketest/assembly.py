@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_script_prefix, reverse
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
@@ -46,9 +47,12 @@ class State(NamedTuple):
 
 
 def coordinator() -> Coordinator:
-    """The coordinator of this process. Raises `smoketest.setting.InvalidSettingError`."""
+    """The coordinator of this process.
+
+    Raises `django.core.exceptions.ImproperlyConfigured`, for a setting
+    `smoketest.setting.InvalidSettingError`.
+    """
     shared = state()
-    config: Any = apps.get_app_config("smoketest")
     return Coordinator(
         options=run_options(),
         store=shared.store,
@@ -56,9 +60,17 @@ def coordinator() -> Coordinator:
         run_lock=shared.run_lock,
         waiting_locks=shared.waiting_locks,
         max_age=conf.max_age,
-        code_loaded_at=config.code_loaded_at,
+        code_loaded_at=_app_config().code_loaded_at,
         secrets=secrets_of_site,
     )
+
+
+def _app_config() -> Any:
+    try:
+        return apps.get_app_config("smoketest")
+    except LookupError:
+        msg = 'Add "smoketest" to INSTALLED_APPS: the URLs alone cannot run the smoke tests.'
+        raise ImproperlyConfigured(msg) from None
 
 
 def run_options() -> RunOptions:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps as django_apps
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
@@ -238,4 +239,13 @@ def test_coordinator__invalid_setting(settings: Any) -> None:
     """A wrong setting is raised, not guessed."""
     settings.SMOKETEST_WORKERS = "many"
     with pytest.raises(InvalidSettingError, match="SMOKETEST_WORKERS is 'many'"):
+        coordinator()
+
+
+def test_coordinator__app_is_missing() -> None:
+    """Who adds the URLs alone is told what else to add."""
+    with (
+        override_settings(INSTALLED_APPS=["tests.ledger"]),
+        pytest.raises(ImproperlyConfigured, match='Add "smoketest" to INSTALLED_APPS'),
+    ):
         coordinator()

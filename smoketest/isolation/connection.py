@@ -258,8 +258,19 @@ class PrivateConnection(BaseDatabaseWrapper):
             if len(self._markers) < len(frames):
                 return len(self._markers) >= depth_before
             self.needs_rollback = False
-            violation = self._deferred_violation()
-            is_outer_intact = self._roll_back(frames[-2] if len(frames) > 1 else None)
+            outer = frames[-2] if len(frames) > 1 else None
+            violation = None
+            if outer is None:
+                try:
+                    if self.isolation_vendor.finish(self, self._markers[0]):
+                        self._markers.clear()
+                        return self._end_transaction()
+                except IntegrityError as error:
+                    violation = error
+                except Exception:  # noqa: BLE001, S110 - of whichever driver; the steps tell more
+                    pass
+            violation = violation or self._deferred_violation()
+            is_outer_intact = self._roll_back(outer)
             if violation is not None and self._is_of_the_test():
                 raise violation
             return is_outer_intact
@@ -387,16 +398,22 @@ class PrivateConnection(BaseDatabaseWrapper):
             if not self.isolation_vendor.is_marker_gone(error):
                 return False  # the connection is lost, and what it did is rolled back
             raise ended from error
-        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
         if outer is None:
-            if self._is_tainted:
-                self._discard()
-            else:
-                self.isolation_vendor.ended(self)
-                self.needs_rollback = True
-                self._outermost.__exit__(None, None, None)
-                self._pretend_begun()
-                self.gate.end_turn(self.alias)
+            return self._end_transaction()
+        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
+        return not are_lost
+
+    def _end_transaction(self) -> bool:
+        """When its outermost frame is undone; gives whether that had been whole until then."""
+        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
+        if self._is_tainted:
+            self._discard()
+        else:
+            self.isolation_vendor.ended(self)
+            self.needs_rollback = True
+            self._outermost.__exit__(None, None, None)
+            self._pretend_begun()
+            self.gate.end_turn(self.alias)
         return not are_lost
 
     def _ended(self) -> TransactionEndedError:

@@ -31,6 +31,9 @@ _LOCK_NOT_AVAILABLE = "55P03"
 #: Seconds for a look at who holds a lock, and for the request to cancel a statement.
 _PATIENCE = 1
 
+#: Django would defer them again; the rollback does that.
+_CHECK_CONSTRAINTS = "SET CONSTRAINTS ALL IMMEDIATE"
+
 #: Locks that belong to the session; a rollback does not release them.
 _ADVISORY = re.compile("advisory", re.IGNORECASE)
 
@@ -104,9 +107,13 @@ class PostgreSQL(Vendor):
         )
         execute(connection, f"{sql};SET TRANSACTION READ ONLY" if limits.read_only else sql)
 
+    def finish(self, connection: Guarded, marker: str) -> bool:
+        undo = connection.ops.savepoint_rollback_sql(marker)
+        execute(connection, f"{_CHECK_CONSTRAINTS};{undo};ROLLBACK")
+        return True
+
     def check_constraints(self, connection: Guarded) -> None:
-        # Django would defer them again; the rollback does that.
-        execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
+        execute(connection, _CHECK_CONSTRAINTS)
 
     def is_marker_gone(self, error: Exception) -> bool:
         return _sqlstate(error) in {_INVALID_SAVEPOINT, _NO_TRANSACTION}

@@ -127,6 +127,10 @@ class SQLite(Vendor):
         self._violations: set[Any] = set()
         #: Whether the code under test may use the connection.
         self._is_open = False
+        #: What `_limit` has set on this connection.
+        self._limits: tuple[int, int] | None = None
+        #: Which table refers to which, as of a version of the schema.
+        self._references: tuple[int, list[tuple[str, str]]] | None = None
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         private = super().private_settings(settings)
@@ -140,6 +144,7 @@ class SQLite(Vendor):
 
     def opened(self, connection: Guarded) -> None:
         """Let the authorizer see each statement, those of raw cursors too, before it runs."""
+        self._limits = self._references = None
 
         def authorize(action: int, name: str | None, value: str | None, *_: str | None) -> int:
             if self.is_trusted:
@@ -200,7 +205,7 @@ class SQLite(Vendor):
 
     def check_constraints(self, connection: Guarded) -> None:
         """SQLite can only look at whole tables, so it looks at those that may have changed."""
-        self._violations = _violations(connection, self._written) if self._written else set()
+        self._violations = self._find_violations(connection, self._written)
         if self._violations:
             with suppress(AttributeError):  # Django cannot name a row without a primary key
                 connection.check_constraints(sorted({table for table, *_ in self._violations}))
@@ -209,7 +214,7 @@ class SQLite(Vendor):
             raise IntegrityError(msg)
 
     def is_new_violation(self, connection: Guarded) -> bool:
-        before = _violations(connection, {table for table, *_ in self._violations})
+        before = self._find_violations(connection, {table for table, *_ in self._violations})
         return not self._violations <= before
 
     def cut(self, connection: Guarded) -> None:
@@ -227,8 +232,45 @@ class SQLite(Vendor):
                 driver_connection.at_work.release()
 
     def _limit(self, connection: Guarded, limits: Limits) -> None:
-        execute(connection, f"PRAGMA busy_timeout = {round(limits.lock * 1000)}")
-        execute(connection, f"PRAGMA query_only = {int(limits.read_only)}")
+        wanted = (round(limits.lock * 1000), int(limits.read_only))
+        if wanted != self._limits:  # no transaction ends them, and the code under test cannot
+            execute(connection, f"PRAGMA busy_timeout = {wanted[0]}")
+            execute(connection, f"PRAGMA query_only = {wanted[1]}")
+            self._limits = wanted
+
+    def _find_violations(self, connection: Guarded, changed: Collection[str]) -> set[Any]:
+        """Foreign keys that lead nowhere, of the tables and of those that refer to them.
+
+        Each with its table, row, the table that it refers to, and its number:
+        https://www.sqlite.org/pragma.html#pragma_foreign_key_check
+        """
+        if not changed:
+            return set()
+        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+            tables = {
+                referring
+                for referring, referred in self._references_now(cursor)
+                if referring in changed or referred in changed
+            }
+            return {
+                violation
+                for table in tables
+                for violation in cursor.execute(
+                    f"PRAGMA foreign_key_check({connection.ops.quote_name(table)})"
+                ).fetchall()
+            }
+
+    def _references_now(self, cursor: Any) -> list[tuple[str, str]]:
+        (version,) = cursor.execute("PRAGMA schema_version").fetchone()
+        if self._references is not None and self._references[0] == version:
+            return self._references[1]
+        rows: list[tuple[str, str]] = cursor.execute(
+            'SELECT m.name, k."table" FROM sqlite_master m, pragma_foreign_key_list(m.name) k'
+            " WHERE m.type = 'table'"
+        ).fetchall()
+        # A version that the test itself has made is undone with it, and may be another one's next.
+        self._references = None if "sqlite_master" in self._written else (version, rows)
+        return rows
 
 
 def _close_cursors(driver_connection: Any) -> None:
@@ -236,28 +278,3 @@ def _close_cursors(driver_connection: Any) -> None:
     for cursor in list(getattr(driver_connection, "cursors", ())):
         with suppress(sqlite3.Error):
             cursor.close()
-
-
-def _violations(connection: Guarded, changed: Collection[str]) -> set[Any]:
-    """Foreign keys that lead nowhere, of the tables and of those that refer to them.
-
-    Each with its table, row, the table that it refers to, and its number:
-    https://www.sqlite.org/pragma.html#pragma_foreign_key_check
-    """
-    with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-        references = cursor.execute(
-            'SELECT m.name, k."table" FROM sqlite_master m, pragma_foreign_key_list(m.name) k'
-            " WHERE m.type = 'table'"
-        ).fetchall()
-        tables = {
-            referring
-            for referring, referred in references
-            if referring in changed or referred in changed
-        }
-        return {
-            violation
-            for table in tables
-            for violation in cursor.execute(
-                f"PRAGMA foreign_key_check({connection.ops.quote_name(table)})"
-            ).fetchall()
-        }

@@ -136,6 +136,13 @@ class Vendor:
         """Make the savepoint of a frame in the open transaction, and set its limits."""
         execute(connection, connection.ops.savepoint_create_sql(marker))
 
+    def finish(self, connection: Guarded, marker: str) -> bool:
+        """Check the constraints, undo the outermost frame and end the transaction, all at once.
+
+        Gives whether it did; where anything is amiss, it raises, and the steps are taken singly.
+        """
+        return False
+
     def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
         """Undo a frame, and set the limits of the one around it again.
 

@@ -397,6 +397,22 @@ def run_site_sql(sql: str) -> None:
         direct.execute(sql)
 
 
+def test_constraints__tables_that_a_test_makes_are_looked_at(isolation: ThreadIsolation) -> None:
+    """Each makes another schema, which has the same version as that of the test before."""
+
+    def make_and_write(table: str, account: object) -> None:
+        with frame(isolation), connection.cursor() as cursor:
+            cursor.execute(
+                f"CREATE TABLE {table} (id integer PRIMARY KEY, account integer"
+                " REFERENCES ledger_account (id) DEFERRABLE INITIALLY DEFERRED)"
+            )
+            cursor.execute(f"INSERT INTO {table} VALUES (1, %s)", [account])
+
+    make_and_write("good", None)
+    with pytest.raises(IntegrityError):
+        make_and_write("bad", 99)
+
+
 def test_constraints__violation_does_not_hide_the_tests_own_problem(run_smoke: RunSmoke) -> None:
     """Both are told; the assertion that failed is in the traceback."""
     report = run_smoke("""

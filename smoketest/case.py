@@ -10,11 +10,14 @@ import math
 import sys
 import unittest
 from collections.abc import Callable, Collection
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from smoketest.results import Severity
+
+if TYPE_CHECKING:
+    from smoketest.client import SmokeClient
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | type[unittest.TestCase])
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -54,6 +57,16 @@ class SmokeTest(unittest.TestCase):
         super().__init_subclass__(**kwargs)
         for name in _VALIDATORS:
             _validate(f"{cls.__qualname__}.{name}", name, getattr(cls, name))
+
+    @functools.cached_property
+    def client(self) -> SmokeClient:
+        """A browser of this site, new for each test; see `smoketest.client.SmokeClient`."""
+        # Django's client is heavy, and most sites start without need of it.
+        from smoketest.client import SmokeClient  # noqa: PLC0415
+
+        client = SmokeClient()
+        self.addCleanup(client.close)
+        return client
 
     #: Ends the coroutine that runs, if one does.
     _cancel: Callable[[], object] = staticmethod(lambda: None)

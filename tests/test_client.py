@@ -1,0 +1,987 @@
+"""A smoke test asks the site in process, and leaves no trace."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+import unittest
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core import mail
+from django.core.cache import cache
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.mail import EmailMessage, send_mail
+from django.core.signals import got_request_exception, request_finished, request_started
+from django.db import connection, connections, transaction
+from django.dispatch import Signal
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.test import Client, override_settings
+from django.test.client import RequestFactory
+from django.urls import get_script_prefix, include, path, reverse
+from django.utils import timezone, translation
+from django.utils.decorators import async_only_middleware
+
+import smoketest.client
+from smoketest import SmokeTest
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.results import Report
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, Apps, options, outcomes, result_of
+from tests.ledger.models import Account
+from tests.servers.processes import wait_for
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    # Ways to send mail that newer versions of Django would have otherwise.
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+#: What happened in the site, and what reached it from its own side.
+events: list[str] = []
+#: Meetings of a view with the test, by name.
+meetings: dict[str, threading.Event] = {}
+
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
+
+
+# The site
+
+
+def describe(request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
+    """What a request looks like from inside."""
+    return JsonResponse(
+        {
+            "url": request.build_absolute_uri(),
+            "port": request.get_port(),
+            "secure": request.is_secure(),
+            "ip": request.META["REMOTE_ADDR"],
+            "agent": request.headers["User-Agent"],
+            "reversed": reverse("order"),
+            "proxied": request.headers.get("X-Forwarded-Proto"),
+        }
+    )
+
+
+def order(request: HttpRequest) -> HttpResponse:
+    """Everything that an order does to a site."""
+    with transaction.atomic(durable=True):
+        Account.objects.create(name=request.POST["name"])
+        transaction.on_commit(lambda: events.append("committed"))
+    request.session["basket"] = "full"
+    message("order").send()
+    return HttpResponse(f"{request.user} has ordered", status=201)
+
+
+def login(request: HttpRequest) -> HttpResponse:
+    from django.contrib import auth  # noqa: PLC0415 - needs its app
+
+    user = auth.authenticate(request, username=request.POST["name"], password=request.POST["word"])
+    if user is None:
+        return HttpResponse("who?", status=403)
+    auth.login(request, user)
+    return HttpResponseRedirect("/describe/")
+
+
+def fail(_: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError("the page is at fault")
+
+
+def speak_german(_: HttpRequest) -> HttpResponse:
+    translation.activate("de")
+    timezone.activate("Asia/Kathmandu")
+    return HttpResponse(get_script_prefix())
+
+
+def stream(_: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[str]:
+        try:
+            for number in range(3):
+                message(f"chunk {number}").send()
+                yield f"{number},"
+        finally:
+            events.append("closed")
+
+    return StreamingHttpResponse(chunks())
+
+
+async def stream_async(_: HttpRequest) -> StreamingHttpResponse:
+    async def chunks() -> AsyncIterator[str]:
+        for number in range(3):
+            await sync_to_async(message(f"chunk {number}").send)()
+            yield f"{number},"
+
+    return StreamingHttpResponse(chunks())
+
+
+async def order_async(_: HttpRequest) -> HttpResponse:
+    await Account.objects.acreate(name="async")
+    await sync_to_async(message("async").send)()
+    return HttpResponse(f"{await Account.objects.acount()} accounts")
+
+
+def meet(_: HttpRequest) -> HttpResponse:
+    """Wait, while others do what they do."""
+    meetings["inside"].set()
+    assert meetings["outside"].wait(10)
+    message("met").send()
+    return HttpResponse("met")
+
+
+def hang(_: HttpRequest) -> HttpResponse:
+    Account.objects.create(name="hung")
+    meetings["outside"].wait(10)
+    try:
+        Account.objects.create(name="too late")
+    except Exception as error:
+        events.append(type(error).__name__)
+        raise
+    return HttpResponse()
+
+
+def break_connection(_: HttpRequest) -> HttpResponse:
+    Account.objects.create(name="lost")
+    connection.close()
+    return HttpResponse()
+
+
+def message(subject: str, **more: Any) -> EmailMessage:
+    return EmailMessage(subject, "text", "shop@shop.example", ["visitor@example.com"], **more)
+
+
+class DuckBackend:
+    """A backend that only looks like one."""
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def send_messages(self, messages: list[EmailMessage]) -> int:
+        events.extend(f"sent {message.subject}" for message in messages)
+        return len(messages)
+
+
+@async_only_middleware
+def async_middleware(get_response: Callable[[HttpRequest], Any]) -> Any:
+    events.append("made")
+
+    async def middleware(request: HttpRequest) -> Any:
+        await asyncio.sleep(0)
+        response = await get_response(request)
+        response["X-Async"] = "yes"
+        return response
+
+    return middleware
+
+
+PAGES = (
+    path("describe/", describe, name="describe"),
+    path("order/", order, name="order"),
+    path("login/", login),
+    path("fail/", fail),
+    path("german/", speak_german),
+    path("stream/", stream),
+    path("stream-async/", stream_async),
+    path("order-async/", order_async),
+    path("meet/", meet),
+    path("hang/", hang),
+    path("break/", break_connection),
+    path("smoketest/", include("smoketest.urls")),
+)
+
+SETTINGS: dict[str, Any] = {
+    "ROOT_URLCONF": PAGES,
+    "ALLOWED_HOSTS": ["shop.example"],
+    "DEBUG": False,
+    "SESSION_ENGINE": "django.contrib.sessions.backends.db",
+    "EMAIL_BACKEND": LOCMEM,
+    "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
+    "MIDDLEWARE": [
+        "django.middleware.security.SecurityMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+}
+
+RunOnSite = Callable[..., Report]
+
+
+@pytest.fixture
+def run_on_site(apps: Apps, tmp_path: Path) -> Iterator[RunOnSite]:
+    """Run smoke tests on a site with accounts; given are the methods of one class.
+
+    `settings` are the site's; `options` those of the run.
+    """
+    own_apps = ["contenttypes", "auth", "sessions"]
+    site = override_settings(
+        INSTALLED_APPS=[f"django.contrib.{name}" for name in own_apps] + ["tests.ledger"],
+        **SETTINGS,
+    )
+    with site:
+        models = _models()
+        with connection.schema_editor() as editor:
+            for model in models:
+                editor.create_model(model)
+        user = models[-2].objects.create_user("clerk", password="secret")
+        assert user.pk
+
+        def run_tests(methods: str, settings: Any = None, **changes: object) -> Report:
+            apps.add("class T(SmokeTest):\n" + indent(methods, "    "))
+            installed = [f"django.contrib.{name}" for name in own_apps]
+            installed += ["tests.ledger", "smoketest", *apps.names]
+            state = str(tmp_path / "state")
+            with override_settings(
+                INSTALLED_APPS=installed, SMOKETEST_STATE_DIR=state, **(settings or {})
+            ):
+                return run(
+                    find(EVERYTHING, options(**changes)),
+                    EVERYTHING,
+                    options(**changes),
+                    abandoned=LocallyAbandoned(),
+                    carried={},
+                )
+
+        events.clear()
+        meetings.update(inside=threading.Event(), outside=threading.Event())
+        mail.outbox = []
+        cache.clear()
+        yield run_tests
+        meetings["outside"].set()
+        with connection.schema_editor() as editor:
+            for model in reversed(models):
+                editor.delete_model(model)
+
+
+def _models() -> list[Any]:
+    from django.contrib.auth.models import Group, Permission, User  # noqa: PLC0415
+    from django.contrib.contenttypes.models import ContentType  # noqa: PLC0415
+    from django.contrib.sessions.models import Session  # noqa: PLC0415
+
+    return [ContentType, Permission, Group, User, Session]
+
+
+def assert_passed(report: Report) -> None:
+    assert [(r.outcome, r.message, r.traceback) for r in report.results] == [
+        ("passed", "", "") for _ in report.results
+    ]
+    assert report.results
+
+
+def dump() -> list[str]:
+    """Everything in the databases, read past Django."""
+    lines: list[str] = []
+    for alias in connections:
+        with closing(sqlite3.connect(str(connections.settings[alias]["NAME"]))) as direct:
+            lines += direct.iterdump()
+    return lines
+
+
+BUY = """\
+def test_buy(self):
+    response = self.client.post("/login/", {"name": "clerk", "word": "secret"}, follow=True)
+    self.assertEqual(response.status_code, 200)
+    self.assertEqual(response.redirect_chain, [("/describe/", 302)])
+    response = self.client.post("/order/", {"name": "bought"})
+    self.assertEqual((response.status_code, response.text), (201, "clerk has ordered"))
+    self.assertEqual(self.client.session["basket"], "full")
+    self.assertTrue(Account.objects.filter(name="bought").exists())
+    self.assertEqual([message.subject for message in self.client.outbox], ["order"])
+"""
+
+ENGINES = [f"django.contrib.sessions.backends.{name}" for name in ("db", "cache", "cached_db")]
+
+
+# No trace
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
+def test_log_in_and_order(run_on_site: RunOnSite, workers: int) -> None:
+    """The site does all that it does for a visitor, and all is as it was before."""
+    before = dump()
+    assert_passed(run_on_site(BUY, workers=workers))
+    assert dump() == before
+    assert any("clerk" in line for line in before)
+    assert events == []  # no hook ran
+    assert mail.outbox == []
+
+
+def test_forced_log_in(run_on_site: RunOnSite) -> None:
+    """A user that exists is logged in without a password, and none has logged in afterwards."""
+    before = dump()
+    report = run_on_site("""\
+def test_it(self):
+    from django.contrib.auth.models import User
+    self.client.force_login(User.objects.get(username="clerk"))
+    self.assertEqual(self.client.post("/order/", {"name": "x"}).text, "clerk has ordered")
+    self.client.logout()
+    self.assertEqual(self.client.post("/order/", {"name": "y"}).text, "AnonymousUser has ordered")
+""")
+    assert_passed(report)
+    assert dump() == before
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sessions__are_gone(run_on_site: RunOnSite, engine: str) -> None:
+    """Also those that are kept where nothing is rolled back."""
+    before = dump()
+    assert_passed(run_on_site(BUY, {"SESSION_ENGINE": engine}))
+    assert cache._cache == {}  # type: ignore[attr-defined] # of LocMemCache
+    assert dump() == before
+
+
+def test_sessions_in_files__are_gone(run_on_site: RunOnSite, tmp_path: Path) -> None:
+    """Those in files, too, when the test fails."""
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    report = run_on_site(
+        f"{BUY}    self.assertEqual(len(list(__import__('pathlib').Path({str(folder)!r})"
+        ".iterdir())), 1)\n    self.fail('in the end')\n",
+        {
+            "SESSION_ENGINE": "django.contrib.sessions.backends.file",
+            "SESSION_FILE_PATH": str(folder),
+        },
+    )
+    assert [r.message for r in report.results] == ["in the end"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sessions_after_a_broken_transaction(run_on_site: RunOnSite, engine: str) -> None:
+    """The database is not asked any more, and the cache is."""
+    report = run_on_site(
+        """\
+def test_it(self):
+    self.client.post("/order/", {"name": "x"})
+    with self.assertRaises(ValueError), transaction.atomic(savepoint=False):
+        raise ValueError
+""",
+        {"SESSION_ENGINE": engine},
+    )
+    assert_passed(report)
+    assert cache._cache == {}  # type: ignore[attr-defined] # of LocMemCache
+
+
+def test_session_of_somebody_else__stays(run_on_site: RunOnSite) -> None:
+    """A test that borrows a session does not end it."""
+    engine = "django.contrib.sessions.backends.cache"
+    with override_settings(SESSION_ENGINE=engine):
+        visitor = Client(headers={"host": "shop.example"})
+        key = visitor.session.session_key
+        assert key
+        report = run_on_site(f"""\
+def test_it(self):
+    self.client.cookies["sessionid"] = {key!r}
+    self.assertEqual(self.client.post("/order/", {{"name": "x"}}).status_code, 201)
+    self.assertEqual(self.client.session.session_key, {key!r})
+""")
+        assert_passed(report)
+        assert visitor.session.exists(key)
+
+
+def test_language_and_time_zone__end_with_the_request(run_on_site: RunOnSite) -> None:
+    report = run_on_site(
+        """\
+def test_it(self):
+    from django.urls import get_script_prefix, get_urlconf
+    from django.utils import timezone, translation
+    def now():
+        return (
+            translation.get_language(), timezone.get_current_timezone_name(),
+            get_script_prefix(), get_urlconf(),
+        )
+    before = now()
+    self.assertEqual(self.client.get("/german/", SCRIPT_NAME="/shop").text, "/shop/")
+    self.assertEqual(now(), before)
+""",
+        workers=0,
+    )
+    assert_passed(report)
+
+
+@pytest.mark.parametrize("max_age", [0, None])
+def test_connection__stays_the_private_one(run_on_site: RunOnSite, max_age: int | None) -> None:
+    """The site closes its connections after a request; this must not end the transaction."""
+    before = dump()
+    with override_settings():
+        settings = connections.settings["default"]
+        kept, settings["CONN_MAX_AGE"] = settings["CONN_MAX_AGE"], max_age
+        try:
+            report = run_on_site("""\
+def test_it(self):
+    self.client.post("/order/", {"name": "first"})
+    driver = connection.connection
+    self.client.post("/order/", {"name": "second"})
+    self.assertIs(connection.connection, driver)
+    self.assertEqual(Account.objects.count(), 2)
+""")
+        finally:
+            settings["CONN_MAX_AGE"] = kept
+    assert_passed(report)
+    assert dump() == before
+
+
+def test_connection_that_a_view_closes(run_on_site: RunOnSite) -> None:
+    """It is lost with what was written, for the test that asked; nothing is kept."""
+    before = dump()
+    report = run_on_site("""\
+def test_lost(self):
+    self.client.get("/break/")
+    self.client.post("/order/", {"name": "after"})
+
+def test_next(self):
+    self.assertEqual(self.client.post("/order/", {"name": "next"}).status_code, 201)
+    self.assertEqual([a.name for a in Account.objects.all()], ["next"])
+""")
+    assert outcomes(report) == {"test_lost": "errored", "test_next": "passed"}
+    assert dump() == before
+
+
+def test_view_that_hangs(run_on_site: RunOnSite) -> None:
+    """It is over its time; what it does when it comes back is refused, and its mail kept."""
+    before = dump()
+    report = run_on_site("timeout = 0.3\ndef test_it(self):\n    self.client.get('/hang/')\n")
+    assert outcomes(report) == {"test_it": "timed_out"}
+    meetings["outside"].set()
+    wait_for(lambda: events, within=5, what="the end of the view")
+    assert events == ["IsolationError"]
+    assert dump() == before
+
+
+@pytest.mark.parametrize("is_atomic", [True, False])
+def test_atomic_requests(run_on_site: RunOnSite, is_atomic: bool) -> None:
+    """A request is a transaction of its own, inside the test's, where the site has it so."""
+
+    def write_and_fail(_: HttpRequest) -> HttpResponse:
+        Account.objects.create(name="half")
+        raise ZeroDivisionError
+
+    settings = connections.settings["default"]
+    kept, settings["ATOMIC_REQUESTS"] = settings["ATOMIC_REQUESTS"], is_atomic
+    before = dump()
+    try:
+        report = run_on_site(
+            f"""\
+def test_it(self):
+    Account.objects.create(name="mine")
+    self.client.raise_request_exception = False
+    self.assertEqual(self.client.get("/").status_code, 500)
+    self.assertEqual(Account.objects.filter(name="half").exists(), {not is_atomic})
+    self.assertTrue(Account.objects.filter(name="mine").exists())
+""",
+            {"ROOT_URLCONF": (path("", write_and_fail),)},
+        )
+    finally:
+        settings["ATOMIC_REQUESTS"] = kept
+    assert_passed(report)
+    assert dump() == before
+
+
+# Where it asks
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "http://shop.example/describe/"),
+        ({"ALLOWED_HOSTS": ["*"]}, "http://localhost/describe/"),
+        ({"ALLOWED_HOSTS": ["*", ".shop.example"]}, "http://shop.example/describe/"),
+        ({"ALLOWED_HOSTS": ["[::1]"]}, "http://[::1]/describe/"),
+        ({"ALLOWED_HOSTS": [], "DEBUG": True}, "http://localhost/describe/"),
+        ({"SECURE_SSL_REDIRECT": True}, "https://shop.example/describe/"),
+        (
+            {
+                "SECURE_SSL_REDIRECT": True,
+                "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+            },
+            "https://shop.example/describe/",
+        ),
+        (
+            {
+                "SMOKETEST_PUBLIC_URL": "https://www.shop.example",
+                "ALLOWED_HOSTS": [".shop.example"],
+            },
+            "https://www.shop.example/describe/",
+        ),
+        (
+            {"SMOKETEST_PUBLIC_URL": "http://shop.example:8080"},
+            "http://shop.example:8080/describe/",
+        ),
+        # A proxy in front of the site has another name than the site knows.
+        ({"SMOKETEST_PUBLIC_URL": "https://proxy.example"}, "https://shop.example/describe/"),
+        ({"FORCE_SCRIPT_NAME": "/mounted"}, "http://shop.example/mounted/describe/"),
+        (
+            {"SMOKETEST_PUBLIC_URL": "https://shop.example/mounted/"},
+            "https://shop.example/mounted/describe/",
+        ),
+    ],
+)  # fmt: skip
+def test_address(run_on_site: RunOnSite, settings: dict[str, Any], url: str) -> None:
+    """The site's own, so that neither ALLOWED_HOSTS nor a redirect to HTTPS is in the way."""
+    mount = "/mounted" if "/mounted/" in url else ""
+    report = run_on_site(
+        f"""\
+def test_it(self):
+    seen = self.client.get("/describe/").json()
+    self.assertEqual(seen["url"], {url!r})
+    self.assertEqual(seen["secure"], {url.startswith("https")})
+    self.assertEqual(seen["port"], {"8080" if "8080" in url else "443" if "https" in url else "80"!r})
+    self.assertEqual((seen["ip"], seen["agent"]), ("127.0.0.1", "django-smoketest"))
+    self.assertEqual(seen["reversed"], "{mount}/order/")
+    self.assertEqual(seen["proxied"], {"https" if "SECURE_PROXY_SSL_HEADER" in settings else None!r})
+    self.assertEqual(self.client.get("{mount}/describe/").json(), seen)
+""",  # noqa: E501
+        settings,
+    )
+    assert_passed(report)
+
+
+def test_headers(run_on_site: RunOnSite) -> None:
+    """As for any client of Django, they say otherwise; a wrong host is refused as ever."""
+    report = run_on_site(
+        """\
+def test_it(self):
+    seen = self.client.get("/describe/", headers={"host": "b.example", "user-agent": "me"}).json()
+    self.assertEqual((seen["url"], seen["agent"]), ("http://b.example/describe/", "me"))
+    self.assertEqual(self.client.get("/describe/", headers={"host": "c.example"}).status_code, 400)
+    self.assertTrue(self.client.get("/describe/", secure=True).json()["secure"])
+""",
+        {"ALLOWED_HOSTS": ["a.example", "b.example"]},
+    )
+    assert_passed(report)
+
+
+# The rest of the process
+
+
+SIGNALS = (request_started, request_finished, got_request_exception)
+
+
+ALL_PAGES = """\
+def test_it(self):
+    self.client.post("/order/", {"name": "x"})
+    b"".join(self.client.get("/stream/"))
+    self.client.get("/order-async/")
+    with self.assertRaises(ZeroDivisionError):
+        self.client.get("/fail/")
+"""
+
+
+def test_receivers_of_the_process__are_left_alone(
+    run_on_site: RunOnSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is connected or disconnected while a client asks."""
+    calls: list[str] = []
+    for name in ("connect", "disconnect"):
+        original = getattr(Signal, name)
+
+        def note(
+            self: Signal, *args: Any, name: str = name, call: Any = original, **kw: Any
+        ) -> Any:
+            if self in SIGNALS:
+                calls.append(name)
+            return call(self, *args, **kw)
+
+        monkeypatch.setattr(Signal, name, note)
+    before = [list(signal.receivers) for signal in SIGNALS]
+    assert_passed(run_on_site(ALL_PAGES))
+    assert calls == []
+    assert [signal.receivers for signal in SIGNALS] == before
+
+    with suppress(ZeroDivisionError):  # Django's own client is what this would find
+        Client(headers={"host": "shop.example"}).get("/fail/")
+    assert set(calls) == {"connect", "disconnect"}
+
+
+def test_signals__are_sent(run_on_site: RunOnSite) -> None:
+    """Once for each request, as by a server."""
+
+    def started(**_: Any) -> None:
+        events.append("started")
+
+    def finished(**_: Any) -> None:
+        events.append("finished")
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    try:
+        report = run_on_site(
+            "def test_it(self):\n"
+            "    self.client.get('/describe/')\n"
+            "    b''.join(self.client.get('/stream/'))\n"
+            "    next(iter(self.client.get('/stream/')))\n"  # and is not read to its end
+            "    self.client.get('/stream/')\n"
+        )
+    finally:
+        request_started.disconnect(started)
+        request_finished.disconnect(finished)
+    assert_passed(report)
+    assert events == [
+        "started", "finished",
+        "started", "closed", "finished",
+        "started", "started",
+        "finished", "closed", "finished",
+    ]  # fmt: skip
+
+
+def test_exception_of_another_request__is_not_the_tests(run_on_site: RunOnSite) -> None:
+    """A page fails for a visitor while a client asks."""
+
+    def note(status: str, *_: Any) -> Any:
+        events.append(status)
+
+    def visit() -> None:
+        assert meetings["inside"].wait(10)
+        environ = RequestFactory(headers={"host": "shop.example"}).get("/fail/").environ
+        WSGIHandler()(environ, note)
+        meetings["outside"].set()
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    report = run_on_site(
+        "def test_it(self):\n    self.assertEqual(self.client.get('/meet/').text, 'met')\n"
+    )
+    visitor.join()
+    assert_passed(report)
+    assert events == ["500 Internal Server Error"]
+
+
+def test_exception_of_a_view__is_the_tests(run_on_site: RunOnSite) -> None:
+    """It comes out of the request, as if the test had called the view."""
+    report = run_on_site("def test_it(self):\n    self.client.get('/fail/')\n")
+    result = result_of(report, "test_it")
+    assert (result.outcome, result.exception) == ("errored", "ZeroDivisionError")
+    assert result.message == "the page is at fault"
+    assert "in fail" in result.traceback
+    assert "smoketest/client.py" not in result.traceback
+
+
+def test_error_page(run_on_site: RunOnSite, caplog: pytest.LogCaptureFixture) -> None:
+    """What a visitor would see, on demand; the site's log tells of it as ever."""
+    report = run_on_site("""\
+def test_it(self):
+    self.client.raise_request_exception = False
+    response = self.client.get("/fail/")
+    self.assertEqual(response.status_code, 500)
+    self.assertIn("Server Error (500)", response.text)
+    self.assertIs(response.exc_info[0], ZeroDivisionError)
+    self.assertIsNone(self.client.get("/describe/").exc_info)
+    self.assertEqual(self.client.get("/nowhere/").status_code, 404)
+""")
+    assert_passed(report)
+    logged = [r.getMessage() for r in caplog.records if r.name == "django.request"]
+    assert logged == ["Internal Server Error: /fail/", "Not Found: /nowhere/"]
+
+
+def test_middleware__is_made_once(run_on_site: RunOnSite) -> None:
+    """As by a server: one that begins threads, say, begins them once."""
+    settings = {"MIDDLEWARE": ["tests.test_client.async_middleware"]}
+    report = run_on_site(
+        "def test_a(self):\n    self.assertEqual(self.client.get('/german/')['X-Async'], 'yes')\n"
+        "def test_b(self):\n    self.assertEqual(self.client.get('/german/')['X-Async'], 'yes')\n",
+        settings,
+    )
+    assert_passed(report)
+    assert events == ["made"]
+
+
+def test_import__is_light() -> None:
+    """A site that has no such test does not load Django's test framework."""
+    code = (
+        "import sys, smoketest;"
+        "assert not [name for name in sys.modules if name.startswith('django.test')];"
+        "assert 'smoketest.client' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Mail
+
+OLD_CONNECTION = None
+
+
+def _send_inside() -> None:
+    with mail.get_connection() as server:
+        server.send_messages([message("s")])
+
+
+WAYS: dict[str, Callable[[], object]] = {
+    "send_mail": lambda: send_mail("s", "t", "a@shop.example", ["b@example.com"]),
+    "message": lambda: message("s").send(),
+    "own connection": lambda: mail.get_connection().send_messages([message("s")]),
+    "own backend": lambda: mail.get_connection(LOCMEM).send_messages([message("s")]),
+    "connection of a message": lambda: message("s", connection=mail.get_connection()).send(),
+    "with": _send_inside,
+    "older connection": lambda: OLD_CONNECTION.send_messages([message("s")]),  # type: ignore[attr-defined]
+    "admins": lambda: mail.mail_admins("s", "t"),
+}
+
+
+def send(_: HttpRequest, way: str) -> HttpResponse:
+    WAYS[way]()
+    return HttpResponse()
+
+
+BACKENDS = [
+    LOCMEM,
+    "django.core.mail.backends.smtp.EmailBackend",  # nothing listens there
+    "django.core.mail.backends.console.EmailBackend",
+]
+#: `EmailMessage.send` guards also those that do not extend Django's.
+DUCK = "tests.test_client.DuckBackend"
+DUCK_WAYS = ["send_mail", "message", "connection of a message", "admins"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "way"),
+    [
+        *((backend, way) for backend in BACKENDS for way in WAYS),
+        *((DUCK, way) for way in DUCK_WAYS),
+    ],
+)
+def test_mail__stays(
+    run_on_site: RunOnSite,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    backend: str,
+    way: str,
+) -> None:
+    """However it is sent, and by whichever backend."""
+    settings = {
+        "EMAIL_BACKEND": backend,
+        "EMAIL_PORT": 9,
+        "ADMINS": [("Admin", "admin@shop.example")],
+        "ROOT_URLCONF": (path("<way>/", send),),
+    }
+    with override_settings(**settings):
+        monkeypatch.setattr("tests.test_client.OLD_CONNECTION", mail.get_connection())
+        report = run_on_site(
+            f"def test_it(self):\n"
+            f"    self.client.get('/{way}/')\n"
+            f"    self.assertEqual([m.subject[-1] for m in self.client.outbox], ['s'])\n"
+        )
+    assert_passed(report)
+    assert mail.outbox == []
+    assert events == []
+    assert capsys.readouterr().out == ""
+
+
+def test_mail_with_a_wrong_header(run_on_site: RunOnSite) -> None:
+    """The fault that a server would find is found."""
+    settings = {"ROOT_URLCONF": (path("", lambda _: HttpResponse(message("a\nb").send())),)}
+    report = run_on_site("def test_it(self):\n    self.client.get('/')\n", settings)
+    assert "newline" in report.results[0].message.lower() or "Header" in report.results[0].message
+    assert report.results[0].outcome == "errored"
+
+
+def test_mail_to_nobody(run_on_site: RunOnSite) -> None:
+    settings = {"ROOT_URLCONF": (path("", lambda _: HttpResponse(EmailMessage("s").send())),)}
+    report = run_on_site(
+        "def test_it(self):\n"
+        "    self.assertEqual(self.client.get('/').text, '0')\n"
+        "    self.assertEqual(self.client.outbox, [])\n",
+        settings,
+    )
+    assert_passed(report)
+
+
+def test_mail_of_others__goes_out(run_on_site: RunOnSite) -> None:
+    """A visitor's mail is sent while a client's is kept."""
+
+    def visit() -> None:
+        assert meetings["inside"].wait(10)
+        message("of a visitor").send()
+        mail.get_connection().send_messages([message("of another")])
+        meetings["outside"].set()
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    report = run_on_site("""\
+def test_it(self):
+    self.client.get("/meet/")
+    self.assertEqual([m.subject for m in self.client.outbox], ["met"])
+""")
+    visitor.join()
+    assert_passed(report)
+    assert [m.subject for m in mail.outbox] == ["of a visitor", "of another"]
+
+
+def test_mail_of_the_test_itself__goes_out(run_on_site: RunOnSite) -> None:
+    """Only what the site sends is kept."""
+    report = run_on_site("""\
+def test_it(self):
+    from django.core.mail import EmailMessage
+    self.client.get("/describe/")
+    EmailMessage("of the test", "", "a@shop.example", ["b@example.com"]).send()
+    self.assertEqual(self.client.outbox, [])
+""")
+    assert_passed(report)
+    assert [m.subject for m in mail.outbox] == ["of the test"]
+
+
+def test_mail_to_admins_about_an_error(run_on_site: RunOnSite) -> None:
+    """The log's handler is a part of the request."""
+    import logging  # noqa: PLC0415 - the one place
+
+    from django.utils.log import AdminEmailHandler  # noqa: PLC0415
+
+    handler = AdminEmailHandler()
+    logger = logging.getLogger("django.request")
+    logger.addHandler(handler)
+    try:
+        report = run_on_site(
+            "def test_it(self):\n"
+            "    self.client.raise_request_exception = False\n"
+            "    self.client.get('/fail/')\n"
+            "    (message,) = self.client.outbox\n"
+            "    self.assertIn('Internal Server Error: /fail/', message.subject)\n",
+            {"ADMINS": [("Admin", "admin@shop.example")]},
+        )
+    finally:
+        logger.removeHandler(handler)
+    assert_passed(report)
+    assert mail.outbox == []
+
+
+# Streams and coroutines
+
+
+def test_stream(run_on_site: RunOnSite) -> None:
+    """Its content is made where the request was served, one chunk at a time."""
+    report = run_on_site("""\
+def test_it(self):
+    response = self.client.get("/stream/")
+    chunks = iter(response)
+    self.assertEqual(next(chunks), b"0,")
+    self.assertEqual(len(self.client.outbox), 1)
+    self.assertEqual(b"".join(chunks), b"1,2,")
+    self.assertEqual(len(self.client.outbox), 3)
+""")
+    assert_passed(report)
+    assert events == ["closed"]
+    assert mail.outbox == []
+
+
+def test_async_stream(run_on_site: RunOnSite) -> None:
+    report = run_on_site("""\
+async def test_it(self):
+    from asgiref.sync import sync_to_async
+    response = await sync_to_async(self.client.get)("/stream-async/")
+    chunks = [chunk async for chunk in response.streaming_content]
+    self.assertEqual(chunks, [b"0,", b"1,", b"2,"])
+    self.assertEqual(len(self.client.outbox), 3)
+""")
+    assert_passed(report)
+    assert mail.outbox == []
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
+def test_async_view(run_on_site: RunOnSite, workers: int) -> None:
+    """In a test of either kind, and rolled back."""
+    before = dump()
+    report = run_on_site(
+        """\
+def test_sync(self):
+    self.assertEqual(self.client.get("/order-async/").text, "1 accounts")
+    self.assertEqual(len(self.client.outbox), 1)
+
+async def test_async(self):
+    from asgiref.sync import sync_to_async
+    response = await sync_to_async(self.client.get)("/order-async/")
+    self.assertEqual(response.text, "1 accounts")
+""",
+        workers=workers,
+    )
+    assert_passed(report)
+    assert mail.outbox == []
+    assert dump() == before
+
+
+# Smoke tests
+
+
+def test_smoke_tests_of_the_site__are_refused(run_on_site: RunOnSite) -> None:
+    """A run would wait for itself."""
+    report = run_on_site("def test_it(self):\n    self.client.get('/smoketest/')\n")
+    assert outcomes(report) == {"test_it": "errored"}
+    assert "may not run the smoke tests" in report.results[0].message
+
+
+def test_each_test_has_its_own(run_on_site: RunOnSite) -> None:
+    """Cookies and mail of one are not those of the next; a class may have another client."""
+    report = run_on_site("""\
+def test_a(self):
+    self.client.post("/order/", {"name": "x"})
+    self.assertIs(self.client, self.client)
+    self.assertTrue(self.client.cookies)
+
+def test_b(self):
+    self.assertFalse(self.client.cookies)
+    self.assertEqual(self.client.outbox, [])
+
+def test_c(self):
+    self.client = "my own"
+    self.assertEqual(self.client, "my own")
+""")
+    assert_passed(report)
+
+
+def test_csrf(run_on_site: RunOnSite) -> None:
+    """It is not asked for, as in any client of Django; a test may say otherwise."""
+    report = run_on_site("""\
+def test_it(self):
+    from smoketest.client import SmokeClient
+    strict = SmokeClient(enforce_csrf_checks=True)
+    self.addCleanup(strict.close)
+    self.assertEqual(strict.post("/order/", {"name": "x"}).status_code, 403)
+    self.assertEqual(self.client.post("/order/", {"name": "x"}).status_code, 201)
+""")
+    assert_passed(report)
+
+
+class PlainTest(SmokeTest):
+    """For a runner that knows nothing of smoke tests."""
+
+    __test__ = False  # not for pytest
+
+    def test_it(self) -> None:
+        self.assertEqual(self.client.post("/order/", {"name": "kept"}).status_code, 201)
+        self.client.post("/login/", {"name": "clerk", "word": "secret"})
+        self.assertEqual(len(self.client.outbox), 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.usefixtures("run_on_site")
+def test_other_runners(engine: str) -> None:
+    """It is a client like another there: what it writes stays, but for its sessions and mail."""
+    with override_settings(SESSION_ENGINE=engine):
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(PlainTest).run(result)
+    assert (result.testsRun, result.failures, result.errors) == (1, [], [])
+    assert Account.objects.filter(name="kept").exists()
+    assert events == ["committed"]
+    assert not _models()[-1].objects.exists()
+    assert mail.outbox == []
+
+
+def test_handler__is_made_anew_for_other_settings() -> None:
+    """`override_settings` holds for the client as for Django's own."""
+    with override_settings(**SETTINGS | {"MIDDLEWARE": ["tests.test_client.async_middleware"]}):
+        client = smoketest.client.SmokeClient()
+        assert client.get("/german/")["X-Async"] == "yes"
+    with override_settings(**SETTINGS | {"MIDDLEWARE": []}):
+        assert "X-Async" not in client.get("/german/")

@@ -1,0 +1,1 @@
+"""Ready-made smoke tests of URLs, of this site and of others."""

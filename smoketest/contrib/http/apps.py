@@ -1,0 +1,17 @@
+"""The Django app."""
+
+from django.core.checks import register
+
+from smoketest.contrib.config import ContribConfig
+from smoketest.contrib.http.checks import check_entries
+from smoketest.contrib.http.conf import HttpConf
+
+
+class HttpConfig(ContribConfig):
+    name = "smoketest.contrib.http"
+    label = "smoketest_http"
+    verbose_name = "Smoke tests of URLs"
+    smoke_settings = HttpConf
+
+    def ready(self) -> None:
+        register(check_entries, "smoketest")

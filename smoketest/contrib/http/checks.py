@@ -1,0 +1,27 @@
+"""System check: each entry of ``SMOKETEST_HTTP_CHECKS`` can be understood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error
+
+from smoketest.contrib.http.conf import HttpConf, conf
+from smoketest.contrib.http.entries import InvalidEntryError, parse
+from smoketest.setting import InvalidSettingError
+
+
+def check_entries(**_: Any) -> list[CheckMessage]:
+    """Each has known keys with values that they may have (E123)."""
+    try:
+        entries = conf.checks
+    except InvalidSettingError:
+        return []  # E121 tells of it
+    messages: list[CheckMessage] = []
+    for number, entry in enumerate(entries):
+        try:
+            parse(entry)
+        except InvalidEntryError as error:
+            where = f"{HttpConf.checks.name}[{number}]"
+            messages.append(Error(f"{where}: {error}", hint=error.hint, id="smoketest.E123"))
+    return messages

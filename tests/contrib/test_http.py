@@ -1,0 +1,744 @@
+"""Ready-made smoke tests of URLs: each seen passing, and failing for its own reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+import struct
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.contrib.http.entries import InvalidEntryError, parse, shown
+from smoketest.contrib.http.fetching import MAX_BODY
+from smoketest.results import Report, Result
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, options
+from tests.ledger.models import Account
+from tests.servers.processes import free_port
+from tests.servers.tls import Authority, http, listening, request_of, saying, self_signed
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+JSON = json.dumps({"status": "ok", "queue": {"depth": 0, "names": ["a"]}, "up": True}).encode()
+
+RunHttp = Callable[..., Report]
+
+
+# A site
+
+
+def home(_: HttpRequest) -> HttpResponse:
+    Account.objects.create(name="visitor")
+    return HttpResponse("Welcome to the shop", headers={"X-Shop": "open"})
+
+
+def fail(_: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError("the page is at fault")
+
+
+def echo(request: HttpRequest) -> HttpResponse:
+    assert not isinstance(request, ASGIRequest)
+    text = f"{request.method} {request.content_type} {request.headers.get('X-Key')} "
+    return HttpResponse(text.encode() + request.body)
+
+
+def slow(_: HttpRequest) -> HttpResponse:
+    time.sleep(0.2)
+    return HttpResponse("slow")
+
+
+def endless(_: HttpRequest) -> StreamingHttpResponse:
+    def chunks() -> Iterator[bytes]:
+        yield b"begin"
+        while True:
+            time.sleep(0.01)
+            yield b"x"
+
+    return StreamingHttpResponse(chunks())
+
+
+async def endless_async(_: HttpRequest) -> StreamingHttpResponse:
+    async def chunks() -> Any:
+        yield b"begin"
+        while True:
+            yield b"x" * 100_000
+
+    return StreamingHttpResponse(chunks())
+
+
+def redirect(to: str) -> Callable[[HttpRequest], HttpResponse]:
+    return lambda _: HttpResponseRedirect(to)
+
+
+URLS = (
+    path("", home),
+    path("fail/", fail),
+    path("echo/", echo),
+    path("slow/", slow),
+    path("endless/", endless),
+    path("endless-async/", endless_async),
+    path("old/", redirect("/")),
+    path("older/", redirect("http://shop.example/old/")),
+    path("circle/", redirect("/circle/")),
+    path("away/", redirect("https://other.example/login?token=secret")),
+)
+
+APPS = ["smoketest", "tests.ledger", "smoketest.contrib.http"]
+
+
+@pytest.fixture
+def run_http(tmp_path: Path) -> Iterator[RunHttp]:
+    """Run the ready-made tests of these entries."""
+
+    def run_checked(*entries: Any, **settings: Any) -> Report:
+        sys.modules.pop("smoketest.contrib.http.smoke", None)
+        with override_settings(
+            INSTALLED_APPS=APPS,
+            ROOT_URLCONF=URLS,
+            ALLOWED_HOSTS=["shop.example"],
+            MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+            SMOKETEST_HTTP_CHECKS=list(entries),
+            SMOKETEST_STATE_DIR=str(tmp_path / "state"),
+            **settings,
+        ):
+            return run(
+                find(EVERYTHING, options()),
+                EVERYTHING,
+                options(),
+                abandoned=LocallyAbandoned(),
+                carried={},
+            )
+
+    yield run_checked
+    sys.modules.pop("smoketest.contrib.http.smoke", None)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def only(report: Report, name: str = "test_answers") -> Result:
+    (result,) = (r for r in report.results if r.id.endswith(name))
+    return result
+
+
+def assert_passed(report: Report) -> None:
+    assert [(r.outcome, r.message) for r in report.results] == [("passed", "")] * len(
+        report.results
+    )
+    assert report.results
+
+
+# This site
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "/",
+        "/?page=2",
+        {"url": "/", "status": 200, "text": "Welcome"},
+        {"url": "/", "text": ["Welcome", re.compile("sh.p")], "no_text": ["Error", "closed"]},
+        {"url": "/", "response_headers": {"x-shop": "open", "X-Debug": None}},
+        {"url": "/nowhere/", "status": 404},
+        {"url": "/nowhere/", "status": ["2xx", "4xx"]},
+        {"url": "/fail/", "status": 500},
+        {"url": "/old/", "redirect": "/"},
+        {"url": "/old/", "redirect": "http://shop.example/", "status": 302},
+        {"url": "/older/", "follow": True, "redirect": "/", "text": "Welcome"},
+        {"url": "/away/", "redirect": "https://other.example/login?token=secret"},
+        {
+            "url": "/echo/", "method": "post", "headers": {"X-Key": "k"}, "body": {"a": 1},
+            "text": 'POST application/json k {"a": 1}',
+        },
+        {"url": "/endless/", "timeout": 0.5, "text": "begin"},
+        {"url": "/endless-async/", "text": "begin"},
+        {"url": "/slow/", "max_time": 5},
+        {"url": "/", "method": "HEAD"},
+    ],
+)  # fmt: skip
+def test_page__passes(run_http: RunHttp, entry: Any) -> None:
+    assert_passed(run_http(entry))
+    assert not Account.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("/nowhere/", r"GET /nowhere/: the status is 404, not 200-299; it begins with '<!doctype"),
+        ({"url": "/", "status": [404, "5xx"]}, r"GET /: the status is 200, not 404 or 500-599"),
+        ({"url": "/", "text": "Goodbye"}, r"'Goodbye' is not in it; it begins with 'Welcome to"),
+        ({"url": "/", "text": re.compile("G.*bye")}, r"/G.\*bye/ is not in it"),
+        ({"url": "/", "no_text": "shop"}, r"GET /: 'shop' is in it$"),
+        ({"url": "/", "response_headers": {"X-Shop": "closed"}}, "X-Shop is 'open', without 'cl"),
+        ({"url": "/", "response_headers": {"X-Shop": None}}, "there is a header X-Shop"),
+        ({"url": "/", "response_headers": {"X-Other": "a"}}, "there is no header X-Other"),
+        ({"url": "/", "json": {"status": "ok"}}, "it is no JSON; it begins with 'Welcome"),
+        ("/old/", r"the status is 302 and leads to /, not 200-299"),
+        (
+            {"url": "/old/", "redirect": "/new/"},
+            "it leads to http://shop.example/, not to http://shop.example/new/$",
+        ),
+        ({"url": "/", "redirect": "/new/"}, "the status is 200, not 301-303 or 307-308"),
+        (
+            {"url": "/old/", "follow": True, "redirect": "/other/"},
+            "its redirects end at http://shop.example/, not at http://shop.example/other/",
+        ),
+        ({"url": "/circle/", "follow": True}, "more than 10 redirects: http://shop.example/circ"),
+        (
+            {"url": "/away/", "follow": True},
+            r"leads to https://other.example/login\?\.\.\., which is another host",
+        ),
+        ({"url": "/slow/", "max_time": 0.1}, r"it took 0.2\d s, more than 0.1 s$"),
+        ({"url": "/endless/", "timeout": 0.5, "json": {}}, "bytes, so that it is not read as JSON"),
+    ],
+)
+def test_page__fails(run_http: RunHttp, entry: Any, message: str) -> None:
+    result = only(run_http(entry))
+    assert result.outcome == "failed"
+    assert re.search(message, result.message), result.message
+
+
+def test_page_that_raises(run_http: RunHttp) -> None:
+    """The exception of the view is shown, where one is not expected."""
+    result = only(run_http("/fail/"))
+    assert (result.outcome, result.message) == ("errored", "the page is at fault")
+    assert "in fail" in result.traceback
+
+
+# Other sites
+
+
+def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
+    with listening(saying(response)) as port:
+        return run_http({"url": f"http://127.0.0.1:{port}/health", "name": "partner", **entry})
+
+
+@pytest.mark.parametrize(
+    ("response", "entry"),
+    [
+        (http(), {}),
+        (http(body=JSON), {"json": {}}),
+        (http(body=JSON), {"json": {"status": "ok", "queue.depth": 0, "queue.names.0": "a"}}),
+        (http(body=JSON), {"json": {"up": True, "queue": ..., "status": re.compile("^o")}}),
+        (http("503 Busy", JSON), {"status": 503}),
+        (http("200 OK", gzip.compress(b"yes"), "Content-Encoding: gzip"), {"text": "yes"}),
+        (http("200 OK", "grüß".encode("latin-1"), "Content-Type: text/html; charset=latin-1"),
+         {"text": "grüß"}),
+        (http("200 OK", b"text", "Content-Type: text/html; charset=nonsense"), {"text": "text"}),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+         {"text": "abc"}),
+        (http("301 Moved", b"", "Location: /new?a=1"), {"redirect": "/new?a=1"}),
+        (http(body=b"b" * (MAX_BODY + 5)), {"text": "bbb"}),
+    ],
+)  # fmt: skip
+def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, Any]) -> None:
+    assert_passed(over_http(run_http, response, **entry))
+
+
+@pytest.mark.parametrize(
+    ("response", "entry", "message"),
+    [
+        (http("500 No", b"broken"), {}, "the status is 500, not 200-299; it begins with 'broken'"),
+        (http("500 No"), {}, "the status is 500, not 200-299; it is empty"),
+        (http(body=JSON), {"json": {"status": "down"}}, "'status' of its JSON is 'ok', not 'down'"),
+        (http(body=JSON), {"json": {"up": 1}}, "'up' of its JSON is True, not 1"),
+        (http(body=JSON), {"json": {"queue.names.1": "a"}}, "its JSON has no 'queue.names.1'"),
+        (http(body=JSON), {"json": {"queue.names.a": "a"}}, "its JSON has no 'queue.names.a'"),
+        (http(body=JSON), {"json": {"status.x": "a"}}, "its JSON has no 'status.x'"),
+        (b"", {}, "ended the connection too early, or does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n", {}, "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", {}, "too early.*IncompleteRead"),
+        (http("200 OK", b"no gzip", "Content-Encoding: gzip"), {}, "has packed cannot be unpacked"),
+        (http("302 Found", b"", "Location: ftp://x.example/"), {"follow": True}, "is no page"),
+        (
+            http(body=b"b" * (MAX_BODY + 5)), {"text": "a"},
+            "'a' is not in its first 10,000,000 bytes",
+        ),
+        (
+            http("200 OK", gzip.compress(b"b" * (3 * MAX_BODY)), "Content-Encoding: gzip"),
+            {"json": {}}, "longer than 10,000,000 bytes",
+        ),
+    ],
+)  # fmt: skip
+def test_address__fails(
+    run_http: RunHttp, response: bytes, entry: dict[str, Any], message: str
+) -> None:
+    result = only(over_http(run_http, response, **entry))
+    assert result.outcome == "failed"
+    assert re.search(message, result.message), result.message
+    assert result.message.startswith("GET http://127.0.0.1:")
+
+
+def silent(_: socket.socket) -> None:
+    """The connection stays open."""
+    time.sleep(10)
+
+
+def dripping(connection: socket.socket) -> None:
+    """A byte now and then, so that no single wait is long."""
+    request_of(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(200):
+        connection.sendall(b"X")
+        time.sleep(0.05)
+
+
+def dripping_body(connection: socket.socket) -> None:
+    request_of(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(200):
+        connection.sendall(b"X")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "step"),
+    [
+        (silent, "waiting for the answer"),
+        (dripping, "waiting for the answer"),
+        (dripping_body, "reading the answer"),
+    ],
+)
+def test_server_that_never_ends(run_http: RunHttp, answer: Any, step: str) -> None:
+    """The test itself says so, before it is over its time."""
+    with listening(answer) as port:
+        result = only(run_http({"url": f"http://127.0.0.1:{port}/", "timeout": 0.6}))
+    assert result.outcome == "failed"
+    assert f"has not answered within 0.5 s; the time was over while {step}" in result.message
+    assert result.duration < 0.6
+
+
+@pytest.mark.parametrize("drips", [False, True])
+def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
+    def dripping_records(connection: socket.socket) -> None:
+        connection.sendall(b"\x16\x03\x03\x10\x00")  # of a handshake of 4,096 bytes
+        for _ in range(200):
+            connection.sendall(b"\x02")
+            time.sleep(0.05)
+
+    with listening(dripping_records if drips else silent) as port:
+        report = run_http({"url": f"https://127.0.0.1:{port}/", "timeout": 0.6})
+    for result in report.results:
+        assert (result.outcome, result.duration < 0.6) == ("failed", True)
+        assert "the time was over while agreeing on TLS" in result.message
+
+
+def test_slow_answer(run_http: RunHttp) -> None:
+    """How long each step took is told."""
+
+    def answer(connection: socket.socket) -> None:
+        request_of(connection)
+        time.sleep(0.3)
+        connection.sendall(http())
+
+    with listening(answer) as port:
+        entry = {"url": f"http://127.0.0.1:{port}/", "max_time": 0.2}
+        result = only(run_http(entry))
+        assert_passed(run_http({**entry, "max_time": 5}))
+    assert re.search(
+        r"it took 0.3\d s, more than 0.2 s \(resolving the name 0.0\d, connecting 0.0\d,"
+        r" waiting for the answer 0.3\d, reading the answer 0.0\d\)$",
+        result.message,
+    ), result.message
+
+
+def test_reset(run_http: RunHttp) -> None:
+    def answer(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with listening(answer) as port:
+        result = only(run_http(f"http://127.0.0.1:{port}/"))
+    assert "ended the connection too early" in result.message
+    assert "ConnectionResetError" in result.message
+
+
+def test_refused(run_http: RunHttp) -> None:
+    result = only(run_http(f"http://127.0.0.1:{free_port()}/"))
+    assert "refuses connections: start what should listen there" in result.message
+
+
+def test_name_that_does_not_exist(run_http: RunHttp) -> None:
+    result = only(run_http("http://no-such-name.invalid/"))
+    assert result.message.startswith("GET http://no-such-name.invalid/: the name of")
+    assert "cannot be resolved" in result.message
+
+
+# Certificates
+
+
+def over_tls(run_http: RunHttp, context: Any, host: str = "localhost", **entry: Any) -> Report:
+    with listening(saying(http(body=b"safe")), context) as port:
+        return run_http({"url": f"https://{host}:{port}/", **entry})
+
+
+def test_certificate__passes(run_http: RunHttp, authority: Authority) -> None:
+    report = over_tls(
+        run_http, authority.context(days=20), ca_file=str(authority.file), text="safe"
+    )
+    assert_passed(report)
+    assert [(r.id.rpartition(".")[2], r.declaration.severity) for r in report.results] == [
+        ("test_answers", "critical"),
+        ("test_certificate", "warning"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "settings"),
+    [({}, {}), ({"certificate_days": 6}, {}), ({}, {"SMOKETEST_HTTP_CERTIFICATE_DAYS": 6})],
+)
+def test_certificate_that_ends_soon(
+    run_http: RunHttp, authority: Authority, entry: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """It is found while everything else passes."""
+    with listening(saying(http()), authority.context(days=5)) as port:
+        report = run_http(
+            {"url": f"https://localhost:{port}/", "ca_file": str(authority.file), **entry},
+            **settings,
+        )
+    assert only(report).outcome == "passed"
+    result = only(report, "test_certificate")
+    assert result.outcome == "failed"
+    days = "6" if entry or settings else "14"
+    assert re.search(
+        rf"valid until \d{{4}}-.* UTC, [45]\.\d days yet, less than {days}: renew", result.message
+    ), result.message
+
+
+def test_certificate_that_is_given_less_time(run_http: RunHttp, authority: Authority) -> None:
+    report = over_tls(
+        run_http, authority.context(days=5), ca_file=str(authority.file), certificate_days=4
+    )
+    assert_passed(report)
+
+
+@pytest.mark.parametrize(
+    ("context", "host", "message"),
+    [
+        (lambda a, _: a.context(days=-1), "localhost", "has expired: renew it"),
+        (lambda a, _: a.context("other.example"), "localhost", "is for another name"),
+        (lambda a, _: a.context(), "127.0.0.1", "is for another address"),
+        (lambda _, folder: self_signed(folder), "localhost", "is self-signed"),
+    ],
+    ids=["expired", "wrong name", "wrong address", "self-signed"],
+)
+def test_certificate_that_is_not_accepted(
+    run_http: RunHttp, authority: Authority, tmp_path: Path, context: Any, host: str, message: str
+) -> None:
+    """Both tests say why: nobody can use the site."""
+    report = over_tls(run_http, context(authority, tmp_path), host, ca_file=str(authority.file))
+    assert len(report.results) == 2
+    for result in report.results:
+        assert result.outcome == "failed"
+        assert f"the certificate of {host}" in result.message
+        assert message in result.message
+
+
+def test_authority_that_is_not_known(run_http: RunHttp, authority: Authority) -> None:
+    result = only(over_tls(run_http, authority.context()))
+    assert "an authority that this host does not know" in result.message
+
+
+def test_server_without_tls(run_http: RunHttp) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(http("400 Bad Request"))
+
+    with listening(answer) as port:
+        result = only(run_http(f"https://localhost:{port}/"))
+    assert result.outcome == "failed"
+    assert f"TLS with localhost:{port} fails: " in result.message
+
+
+# What is sent
+
+
+def test_request(run_http: RunHttp) -> None:
+    requests: list[bytes] = []
+    with listening(saying(http(), requests)) as port:
+        report = run_http(
+            {
+                "url": f"http://127.0.0.1:{port}/a b".replace(" ", "%20") + "?c=ü",
+                "method": "PUT",
+                "headers": {"Authorization": "Bearer sesame"},
+                "body": [1],
+            },
+            f"http://127.0.0.1:{port}",
+        )
+    assert_passed(report)
+    put, get = sorted(requests, reverse=True)
+    assert put.startswith(b"PUT /a%20b?c=%C3%BC HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Bearer sesame\r\n" in put
+    assert b"\r\nContent-Type: application/json\r\n" in put
+    assert b"\r\nConnection: close\r\n" in put
+    assert b"\r\nUser-Agent: django-smoketest\r\n" in get
+    assert get.startswith(b"GET / HTTP/1.1\r\n")
+
+
+def test_redirect_to_another_host(run_http: RunHttp) -> None:
+    """It gets neither headers nor body, and the redirect back gets them again."""
+    there: list[bytes] = []
+    here: list[bytes] = []
+    with listening(saying(http(body=b"arrived"), there)) as other:
+        moved = http("302 Found", b"", f"Location: http://127.0.0.1:{other}/x")
+        with listening(saying(moved, here)) as port:
+            entry = {
+                "url": f"http://127.0.0.1:{port}/",
+                "headers": {"X-Api-Key": "sesame"},
+                "follow": True,
+            }
+            assert_passed(run_http({**entry, "text": "arrived"}))
+        kept = http("307 Temporary", b"", f"Location: http://127.0.0.1:{other}/x")
+        with listening(saying(kept, here)) as port:
+            entry |= {"url": f"http://127.0.0.1:{port}/", "method": "POST", "body": "mine"}
+            result = only(run_http(entry))
+    assert b"X-Api-Key: sesame" in here[0]
+    assert len(there) == 1
+    assert b"sesame" not in there[0]
+    assert "where its body is not sent" in result.message
+
+
+def test_secrets__are_not_shown(run_http: RunHttp) -> None:
+    """Not even where the other site repeats them."""
+
+    def answer(connection: socket.socket) -> None:
+        request = request_of(connection)
+        time.sleep(0.05)
+        connection.sendall(http("403 Forbidden", b"I do not know " + request))
+
+    with listening(answer) as port:
+        result = only(
+            run_http(
+                {
+                    "url": f"http://127.0.0.1:{port}/x?key=pass-in-query",
+                    "headers": {"Authorization": "Bearer pass-in-header"},
+                    "method": "POST",
+                    "body": "pass-in-body",
+                }
+            )
+        )
+    assert "the status is 403" in result.message
+    assert "I do not know" in result.message
+    shown_text = f"{result.message}{result.traceback}"
+    assert not re.findall("pass-in-[a-z]+", shown_text)
+
+
+def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
+    """A token that is repeated without the word before it."""
+    entry = {"headers": {"Authorization": "Bearer pass-in-header", "Accept": "text/html"}}
+    refusal = http("403 Forbidden", b"pass-in-header may not have text/html")
+    message = only(over_http(run_http, refusal, **entry)).message
+    assert "it begins with '******** may not have text/html'" in message
+
+
+def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
+    """No more of it is unpacked than is read."""
+    packed = gzip.compress(bytes(20 * MAX_BODY), 1)
+    tracemalloc.start()
+    try:
+        report = over_http(run_http, http("200 OK", packed, "Content-Encoding: gzip"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_passed(report)
+    assert peak < 4 * MAX_BODY
+
+
+def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the environment says, for other hosts than those in NO_PROXY."""
+    requests: list[bytes] = []
+    with listening(saying(http("200 OK", b"by proxy"), requests)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy}")
+        assert_passed(run_http({"url": "http://partner.invalid/x", "text": "by proxy"}))
+        monkeypatch.setenv("no_proxy", "partner.invalid")
+        assert "cannot be resolved" in only(run_http("http://partner.invalid/x")).message
+    assert requests[0].startswith(b"GET http://partner.invalid/x HTTP/1.1\r\n")
+    assert b"Host: partner.invalid\r\n" in requests[0]
+    assert b"Proxy-Authorization: Basic bWU6d29yZA==\r\n" in requests[0]
+
+
+def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS is spoken with the site itself, through the proxy."""
+    context = authority.context("partner.invalid")
+
+    def tunnel(connection: socket.socket) -> None:
+        assert request_of(connection).startswith(b"CONNECT partner.invalid:443 HTTP/1.1\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with closing(context.wrap_socket(connection, server_side=True)) as secured:
+            saying(http(body=b"inside"))(secured)
+
+    entry = {"url": "https://partner.invalid/", "ca_file": str(authority.file), "text": "inside"}
+    with listening(tunnel) as proxy:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy}")
+        assert_passed(run_http(entry))
+    with listening(saying(http("407 Log in"))) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
+        result = only(run_http(entry))
+    assert "the proxy 127.0.0.1 does not connect to partner.invalid:443: 407" in result.message
+
+
+# Classes
+
+
+def test_names(run_http: RunHttp) -> None:
+    """They are ids of series: stable, readable, and without what may be secret."""
+    port = free_port()
+    report = run_http(
+        "/",
+        "/?a=1",
+        "/login/",
+        {"url": f"http://localhost:{port}/health?key=secret"},
+        {"url": f"https://localhost:{port}/", "name": "partner", "severity": "warning",
+         "maintainer": "payments", "runbook_url": "https://wiki.example", "every": 60,
+         "tags": ["partners"], "slow_after": 2, "timeout": 7},
+    )  # fmt: skip
+    ids = {r.id.removeprefix("smoketest.contrib.http.smoke."): r.declaration
+           for r in report.results}  # fmt: skip
+    assert set(ids) == {
+        "HomePageTest.test_answers",
+        "HomePageTest2.test_answers",
+        "LoginPageTest.test_answers",
+        "LocalhostHealthAddressTest.test_answers",
+        "PartnerSecureAddressTest.test_answers",
+        "PartnerSecureAddressTest.test_certificate",
+    }
+    declared = ids["PartnerSecureAddressTest.test_answers"]
+    assert (declared.severity, declared.maintainer, declared.every) == ("warning", "payments", 60)
+    assert (declared.timeout, declared.slow_after) == (7, 2)
+    assert set(declared.tags) == {"http", "partners"}
+    assert declared.databases == ()
+    assert declared.description.startswith("The address answers as SMOKETEST_HTTP_CHECKS says.")
+    assert ids["LoginPageTest.test_answers"].databases == "__all__"
+
+
+def test_no_entries(run_http: RunHttp) -> None:
+    """A site that has set none has no such tests."""
+    assert run_http().results == ()
+
+
+def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
+    report = run_http({"url": "/", "max_time": 30})
+    assert only(report).declaration.timeout == 31
+
+
+# Entries
+
+
+@pytest.mark.parametrize(
+    ("entry", "message", "hint"),
+    [
+        ({}, "there is no 'url'.", ""),
+        ({"url": "/", "stauts": 200}, "'stauts' is no key.", "Did you mean 'status'?"),
+        ({"url": "/", "zzz": 1}, "'zzz' is no key.", "There are url, name, method"),
+        ("login/", "'url' is wrong; it must be a path of this site, such as '/login/', or", ""),
+        ("//x.example/", "'url' is wrong", ""),
+        ("ftp://x.example/", "'url' is wrong", ""),
+        ("https://me:word@x.example/", "without a user name", ""),
+        ("https://x.example:99999/", "'url' is wrong", ""),
+        ("https://x.example/#top", "'url' is wrong", ""),
+        ("https:///x", "'url' is wrong", ""),
+        ("/a b", "'url' is wrong", ""),
+        ({"url": 5}, "'url' is wrong", ""),
+        ({"url": "/", "status": "2x"}, "'status' is '2x'; it must be a status from 100 to", ""),
+        ({"url": "/", "status": []}, "'status' is []", ""),
+        ({"url": "/", "status": 99}, "'status' is 99", ""),
+        ({"url": "/", "status": True}, "'status' is True", ""),
+        ({"url": "/", "method": "FETCH"}, "it must be one of GET, HEAD", ""),
+        ({"url": "/", "headers": {"A": 1}}, "'headers' is wrong; it must be a dict of", ""),
+        ({"url": "/", "headers": {"A": "secret\r\nB: c"}}, "without line breaks", ""),
+        ({"url": "/", "headers": {"A b": "c"}}, "'headers' is wrong", ""),
+        ({"url": "/", "body": 5}, "'body' is wrong", ""),
+        ({"url": "/", "text": ""}, "'text' is ''", ""),
+        ({"url": "/", "text": [1]}, "'text' is [1]", ""),
+        ({"url": "/", "text": re.compile(b"a")}, "'text' is re.compile(b'a')", ""),
+        ({"url": "/", "json": ["a"]}, "'json' is ['a']", ""),
+        ({"url": "/", "json": {}, "method": "HEAD"}, "'json' has no meaning with HEAD", ""),
+        ({"url": "/", "response_headers": {"A": 1}}, "'response_headers' is", ""),
+        ({"url": "/", "redirect": "new/"}, "'redirect' is 'new/'", ""),
+        ({"url": "/", "follow": 1}, "'follow' is 1; it must be True or False", ""),
+        ({"url": "/", "max_time": 0}, "'max_time' is 0; it must be a number of seconds", ""),
+        ({"url": "/", "max_time": 5, "timeout": 5}, "it must be less than 'timeout'", ""),
+        ({"url": "/", "certificate_days": 5}, "is for addresses that begin with https://", ""),
+        ({"url": "https://x.example", "ca_file": "/none"}, "path of a file that exists", ""),
+        ({"url": "/", "severity": "high"}, "it must be 'critical' or 'warning'", ""),
+        ({"url": "/", "every": -1}, "'every' is -1", ""),
+        ({"url": "/", "tags": "db"}, "'tags' is 'db'; it must be a list of texts", ""),
+        ({"url": "/", "name": "-"}, "'name' is '-'", ""),
+        ({"url": "/", "maintainer": 5}, "'maintainer' is 5", ""),
+    ],
+)
+def test_wrong_entries(entry: Any, message: str, hint: str) -> None:
+    """A system check names the entry, and what is allowed; no secret."""
+    with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=["/", entry]):
+        (error,) = (e for e in run_checks(tags=["smoketest"]) if e.id == "smoketest.E123")
+    assert error.msg.startswith("SMOKETEST_HTTP_CHECKS[1]: ")
+    assert message in error.msg
+    assert (error.hint or "").startswith(hint)
+    assert "secret" not in error.msg
+    assert "word@" not in error.msg
+    with pytest.raises(InvalidEntryError):
+        parse(entry)
+
+
+@pytest.mark.parametrize("value", ["/", [5], {"url": "/"}, None])
+def test_wrong_setting(value: Any) -> None:
+    with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=value):
+        errors = [e for e in run_checks(tags=["smoketest"]) if e.id == "smoketest.E121"]
+    assert len(errors) == 1
+    assert "it must be a list or tuple of paths" in errors[0].msg
+
+
+@pytest.mark.parametrize("days", [-1, "14", None])
+def test_wrong_certificate_days(days: Any) -> None:
+    with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CERTIFICATE_DAYS=days):
+        assert "smoketest.E122" in {e.id for e in run_checks(tags=["smoketest"])}
+
+
+def test_good_entries() -> None:
+    """None is complained of."""
+    entries = ["/", {"url": "https://x.example", "certificate_days": 0, "status": ["2xx", 404]}]
+    with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=entries):
+        assert not [e for e in run_checks(tags=["smoketest"]) if e.id in {
+            "smoketest.E121", "smoketest.E122", "smoketest.E123", "smoketest.W001"}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://BÜCHER.example/ä", "https://xn--bcher-kva.example/%C3%A4"),
+        ("http://[::1]:8000/x?y", "http://[::1]:8000/x?y"),
+        ("https://x.example", "https://x.example/"),
+    ],
+)
+def test_urls(given: str, url: str) -> None:
+    assert parse(given).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("https://me:word@x.example/a?key=1", "https://x.example/a?..."),
+        ("/a/b", "/a/b"),
+        ("/a?b", "/a?..."),
+    ],
+)
+def test_shown(url: str, seen: str) -> None:
+    assert shown(url) == seen

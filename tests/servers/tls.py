@@ -1,0 +1,131 @@
+"""Small servers on threads of the tests, which speak TLS, or break off, or never say a word."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+#: Answers one connection.
+Answering = Callable[[socket.socket], None]
+
+
+@contextmanager
+def listening(answer: Answering, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server on a free port of 127.0.0.1, for as long as the context lasts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    opened: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError):
+            if context is not None:
+                connection = context.wrap_socket(connection, server_side=True)
+                opened.append(connection)
+            answer(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                opened.append(connection)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+        for connection in opened:
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            connection.close()
+
+
+def request_of(connection: socket.socket) -> bytes:
+    """The head of a request, and what of its body came with it."""
+    received = b""
+    while b"\r\n\r\n" not in received and (more := connection.recv(65536)):
+        received += more
+    return received
+
+
+def saying(response: bytes, requests: list[bytes] | None = None) -> Answering:
+    """Read a request, send these bytes, and close."""
+
+    def answer(connection: socket.socket) -> None:
+        request = request_of(connection)
+        if requests is not None and request:
+            requests.append(request)
+        connection.sendall(response)
+        connection.close()
+
+    return answer
+
+
+def http(status: str = "200 OK", body: bytes = b"", *headers: str) -> bytes:
+    """An answer in HTTP/1.1."""
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+class Authority:
+    """A certificate authority that only those know who are given its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.file))
+
+    def context(self, name: str = "localhost", *, days: float = 100) -> ssl.SSLContext:
+        """For a server whose certificate is valid so many days yet; below 0: not any more."""
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = self._ca.issue_cert(
+            name,
+            not_before=now - datetime.timedelta(days=200),
+            not_after=now + datetime.timedelta(days=days),
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        return context
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """For a server that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=100))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem: Any = serialization.Encoding.PEM
+    path = folder / "self-signed.pem"
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context

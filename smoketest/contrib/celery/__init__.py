@@ -1,0 +1,1 @@
+"""Smoke tests of Celery: its queues, its workers and beat."""

@@ -1,0 +1,19 @@
+"""The app ``smoketest.contrib.celery``."""
+
+from __future__ import annotations
+
+from django.core.checks import register
+
+from smoketest.contrib.celery.checks import check_celery
+from smoketest.contrib.celery.conf import CeleryConf
+from smoketest.contrib.config import ContribConfig
+
+
+class CeleryConfig(ContribConfig):
+    name = "smoketest.contrib.celery"
+    label = "smoketest_celery"
+    verbose_name = "Smoke tests of Celery"
+    smoke_settings = CeleryConf
+
+    def ready(self) -> None:
+        register(check_celery, "smoketest")

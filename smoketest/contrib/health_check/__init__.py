@@ -1,0 +1,1 @@
+"""The checks of an installed django-health-check as smoke tests."""

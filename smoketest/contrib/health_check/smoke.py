@@ -1,0 +1,16 @@
+"""One class of smoke tests for each check of django-health-check that the site has."""
+
+from __future__ import annotations
+
+from smoketest.contrib.health_check.conf import conf
+from smoketest.contrib.health_check.found import find_checks
+from smoketest.contrib.health_check.running import HealthCheck, make_tests
+from smoketest.contrib.variants import define
+
+for _check in find_checks():
+    define(
+        globals(),
+        HealthCheck,
+        _check.name,
+        **make_tests(_check, warnings_as_errors=conf.warnings_as_errors),
+    )

@@ -1,0 +1,1 @@
+"""Smoke tests of the Redis servers that the site uses."""

@@ -1,0 +1,235 @@
+"""The smoke tests of Celery without any broker: apps, queues, settings, and what is skipped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.discovery import Suite
+from smoketest.results import Report
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, Apps, options
+from tests.servers.services import missing
+
+APP = "smoketest.contrib.celery"
+
+
+def require_celery() -> None:
+    if find_spec("celery") is None:
+        missing("celery is not installed: pip install celery")
+
+
+@pytest.fixture
+def shop(apps: Apps) -> Iterator[str]:
+    """A package with a Celery app, found by its name alone."""
+    require_celery()
+    apps.add(
+        name="appshop",
+        files={
+            "celery.py": "from celery import Celery\n"
+            "app = Celery('shop', set_as_current=False, broker='memory://')\n"
+        },
+    )
+    sys.modules.pop(f"{APP}.smoke", None)
+    yield "appshop"
+    sys.modules.pop(f"{APP}.smoke", None)
+
+
+def discover(**settings: Any) -> Suite:
+    with override_settings(INSTALLED_APPS=["smoketest", APP], **settings):
+        return find(EVERYTHING, options())
+
+
+def run_site(**settings: Any) -> Report:
+    with override_settings(INSTALLED_APPS=["smoketest", APP], **settings):
+        suite = find(EVERYTHING, options())
+        assert suite.classes
+        return run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
+
+
+def classes(suite: Suite) -> list[str]:
+    assert suite.collection_errors == ()
+    return [smoke_class.id.removeprefix(f"{APP}.smoke.") for smoke_class in suite.classes]
+
+
+def configure(shop: str, **values: Any) -> None:
+    import_module(f"{shop}.celery").app.conf.update(values)
+
+
+def test_queues__those_of_the_app(shop: str) -> None:
+    """The default queue, or those that it declares."""
+    assert classes(discover(SMOKETEST_CELERY_APP=shop)) == ["CeleryQueueTest"]
+    sys.modules.pop(f"{APP}.smoke")
+    del sys.modules[f"{shop}.celery"], sys.modules[shop]
+    queues = {"high-priority": {"exchange": "high"}, "mail": {"exchange": "mail"}}
+    configure(shop, task_queues=queues)
+    found = classes(discover(SMOKETEST_CELERY_APP=f"{shop}.celery:app"))
+    assert found == ["HighPriorityQueueTest", "MailQueueTest"]
+
+
+def test_queues__those_of_the_setting_and_beat(shop: str) -> None:
+    """Beat has a test where the site wants it to be known."""
+    found = classes(
+        discover(
+            SMOKETEST_CELERY_APP=shop,
+            SMOKETEST_CELERY_QUEUES=["mail"],
+            SMOKETEST_CELERY_BEAT=True,
+        )
+    )
+    assert found == ["MailQueueTest", "CeleryBeatTest"]
+
+
+@pytest.mark.parametrize("path", ["{}.celery:nothing", "{}.missing:app", "nowhere"])
+def test_app__cannot_be_found(shop: str, path: str) -> None:
+    """It is a named error, with the setting that says where the app is."""
+    path = path.format(shop)
+    (error,) = discover(SMOKETEST_CELERY_APP=path).collection_errors
+    assert error.exception == ImproperlyConfigured.__name__
+    assert f"SMOKETEST_CELERY_APP is '{path}'" in error.message
+
+
+def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> None:
+    """A site's package need not import its app, though Celery's documentation has it so."""
+    (tmp_path / "apps" / shop / "settings.py").write_text(
+        f"SECRET_KEY = 'not-secret'\nINSTALLED_APPS = ['smoketest', '{APP}']\n"
+    )
+    code = (
+        "import django; django.setup()\n"
+        "from smoketest.contrib.celery.site import site_app\n"
+        "assert site_app().main == 'shop'\n"
+    )
+    environment = {
+        "PYTHONPATH": ":".join([str(tmp_path / "apps"), str(Path(__file__).parents[2])]),
+        "DJANGO_SETTINGS_MODULE": f"{shop}.settings",
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"task_always_eager": True}, "task_always_eager is True"),
+        ({"worker_enable_remote_control": False}, "worker_enable_remote_control is False"),
+    ],
+)
+def test_skipped__with_a_reason(shop: str, values: dict[str, Any], reason: str) -> None:
+    """Where there are no workers to ask, or none that could answer."""
+    configure(shop, **values)
+    report = run_site(SMOKETEST_CELERY_APP=shop, SMOKETEST_CELERY_BEAT=True)
+    assert {str(result.outcome) for result in report.results} == {"skipped"}
+    assert all(result.message.startswith(reason) for result in report.results)
+
+
+def test_skipped__over_a_broker_without_remote_control(shop: str, tmp_path: Path) -> None:
+    """As with Amazon's SQS, workers cannot be asked."""
+    kind = import_module("kombu.transport.filesystem").Transport
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "implements", kind.implements.extend(exchange_type={"direct"}))
+        folders = {"data_folder_in": str(tmp_path), "data_folder_out": str(tmp_path)}
+        configure(shop, broker_url="filesystem://", broker_transport_options=folders)
+        report = run_site(SMOKETEST_CELERY_APP=shop)
+    reasons = {result.message for result in report.results}
+    assert reasons == {"workers cannot be asked over a broker of this kind (filesystem)"}
+    assert {str(result.outcome) for result in report.results} == {"skipped"}
+
+
+def test_heartbeat__is_scheduled_where_the_site_wants_it(shop: str) -> None:
+    """Never unasked; it expires, so that it does not pile up."""
+    add_heartbeat = import_module(f"{APP}.tasks").add_heartbeat
+    app = import_module(f"{shop}.celery").app
+    add_heartbeat(app)
+    assert app.conf.beat_schedule == {}
+    with override_settings(SMOKETEST_CELERY_BEAT=True, SMOKETEST_CELERY_BEAT_INTERVAL=20):
+        add_heartbeat(app)
+    entry = app.conf.beat_schedule["smoketest heartbeat"]
+    assert (entry["task"], entry["args"]) == ("smoketest.contrib.celery.ping", ("heartbeat",))
+    assert entry["schedule"] == 20
+    assert entry["options"] == {"queue": "celery"}
+    assert app.tasks[entry["task"]].expires == 300
+
+
+def test_notes__are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker forgets the oldest ones."""
+    require_celery()
+    remote = import_module(f"{APP}.remote")
+    monkeypatch.setattr(remote, "_notes", type(remote._notes)())
+    monkeypatch.setattr(remote, "LIMIT", 2)
+    for key in ("a", "b", "a", "c"):
+        remote.note(None, key)
+    assert set(remote.notes(None, ["a", "b", "c", "d"])["ages"]) == {"a", "c"}
+
+
+def test_records__survive_what_is_in_the_file(tmp_path: Path) -> None:
+    """A file that was cut, or that another release wrote, is no obstacle."""
+    records = import_module(f"{APP}.records")
+    with override_settings(SMOKETEST_STATE_DIR=str(tmp_path)):
+        record = records.Record(key="k", sent_at=5.0)
+        records.save("queue x", record)
+        assert records.load("queue x") == record
+        assert records.load("queue y") == records.Record()
+        (path,) = (path for path in tmp_path.iterdir() if path.stat().st_size)
+        for text in ("", "{", "[]", '{"key": "k", "other": 1}'):
+            path.write_text(text)
+            assert records.load("queue x") == records.Record()
+
+
+def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept in the memory of the process."""
+    records = import_module(f"{APP}.records")
+    monkeypatch.setattr(records, "_memory", {})
+    with override_settings(SMOKETEST_STATE_DIR="/proc/nowhere"):
+        records.save("queue x", records.Record(key="k"))
+        assert records.load("queue x") == records.Record(key="k")
+        assert records.load("queue y") == records.Record()
+
+
+def ids(**settings: Any) -> list[str | None]:
+    with override_settings(INSTALLED_APPS=["smoketest", APP], **settings):
+        found = [message.id for message in run_checks(tags=["smoketest"]) if message.id]
+    return [name for name in found if name[len("smoketest.") + 1 :].startswith("14")]
+
+
+def test_system_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wrong value has an error of its own."""
+    monkeypatch.setattr(f"{APP}.checks.find_spec", lambda _: True)
+    wrong: dict[str, tuple[Any, ...]] = {
+        "smoketest.E141 SMOKETEST_CELERY_APP": (None, 5),
+        "smoketest.E142 SMOKETEST_CELERY_QUEUES": ("mail", [], [5], [""]),
+        "smoketest.E143 SMOKETEST_CELERY_REPLY_TIMEOUT": (0, None, "5"),
+        "smoketest.E144 SMOKETEST_CELERY_MAX_LATENCY": (0, None, "5"),
+        "smoketest.E145 SMOKETEST_CELERY_BEAT": (1, None),
+        "smoketest.E146 SMOKETEST_CELERY_BEAT_INTERVAL": (0, None),
+        "smoketest.E147 SMOKETEST_CELERY_BEAT_MAX_AGE": (0, None),
+    }
+    assert ids() == []
+    assert ids(SMOKETEST_CELERY_QUEUES=("mail",), SMOKETEST_CELERY_APP="shop") == []
+    for check, values in wrong.items():
+        identity, name = check.split()
+        for value in values:
+            assert ids(**{name: value}) == [identity]
+    assert ids(SMOKETEST_CELERY_BEAT_INTERVAL=300) == ["smoketest.E149"]
+    monkeypatch.setattr(f"{APP}.checks.find_spec", lambda _: None)
+    assert ids() == ["smoketest.E148"]
+
+
+def test_start_up__imports_no_celery() -> None:
+    """The app costs the site's processes nothing until smoke tests are looked for."""
+    code = (
+        "import sys, django\n"
+        "from django.conf import settings\n"
+        f"settings.configure(INSTALLED_APPS=['smoketest', {APP!r}])\n"
+        "django.setup()\n"
+        "assert not {'celery', 'kombu'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,333 @@
+"""The smoke tests of Celery with a real broker, real workers and a real beat."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.results import Report
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, options, outcomes, result_of
+from tests.servers.celery import Beat, Worker
+from tests.servers.processes import free_port, wait_for
+from tests.servers.redis import Redis
+from tests.servers.services import missing
+
+pytestmark = pytest.mark.e2e
+
+APP = "smoketest.contrib.celery"
+PASSWORD = "correct-horse"
+
+SETTINGS = """
+SECRET_KEY = "not-secret"
+USE_TZ = True
+INSTALLED_APPS = {apps!r}
+CELERY_BROKER_URL = {broker!r}
+{more}
+"""
+CELERY = """
+import os, time
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+from celery import Celery
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+@app.task(name="shop.bake")
+def bake(seconds):
+    time.sleep(seconds)
+"""
+
+
+@dataclass
+class Shop:
+    """A site with a Celery app; its workers have the settings file, its smoke tests run here."""
+
+    folder: Path
+    broker: Redis
+
+    def write(self, *, apps: tuple[str, ...] = ("smoketest", APP), more: str = "") -> None:
+        package = self.folder / "shop"
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").write_text("")
+        (package / "celery.py").write_text(CELERY)
+        source = SETTINGS.format(apps=list(apps), broker=self.url, more=more)
+        (package / "settings.py").write_text(source)
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@{self.broker.address}/0"
+
+    def worker(self, *arguments: str) -> Worker:
+        return Worker("shop", self.folder, *arguments)
+
+    def beat(self) -> Beat:
+        return Beat("shop", self.folder)
+
+    def bake(self, seconds: float) -> None:
+        """Give a worker something to do."""
+        with self.installed():
+            app = import_module("shop.celery").app
+            with app.connection_for_write() as connection:
+                app.send_task("shop.bake", args=[seconds], connection=connection)
+
+    def installed(self, **settings: Any) -> override_settings:
+        defaults = {
+            "INSTALLED_APPS": ["smoketest", APP],
+            "CELERY_BROKER_URL": self.url,
+            "SMOKETEST_CELERY_APP": "shop",
+            "SMOKETEST_STATE_DIR": str(self.folder / "state"),
+        }
+        return override_settings(**defaults | settings)
+
+    def run(self, **settings: Any) -> Report:
+        """Run the smoke tests of Celery as a process does that has just loaded the code."""
+        forget()
+        with self.installed(**settings):
+            suite = find(EVERYTHING, options())
+            assert suite.collection_errors == ()
+            report = run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
+        forget()
+        for result in report.results:
+            assert PASSWORD not in result.message + result.traceback
+        return report
+
+    def keys_left(self) -> set[str]:
+        """What is in Redis, but for what expires by itself."""
+        redis = import_module("redis").Redis.from_url(self.url, decode_responses=True)
+        with redis:
+            return {key for key in redis.scan_iter() if redis.ttl(key) < 0}
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
+        del sys.modules[name]
+    sys.modules.pop(f"{APP}.smoke", None)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    for library in ("celery", "redis"):
+        if find_spec(library) is None:
+            missing(f"{library} is not installed: pip install {library}")
+    with Redis(requirepass=PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    client = import_module("redis").Redis.from_url(f"redis://:{PASSWORD}@{redis.address}/0")
+    with client:
+        client.flushdb()
+    monkeypatch.setattr(f"{APP}.records._memory", {})
+    environment = os.environ.get("DJANGO_SETTINGS_MODULE")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = Shop(tmp_path, redis)
+    made.write()
+    yield made
+    forget()
+    assert os.environ.get("DJANGO_SETTINGS_MODULE") == environment
+
+
+def message(report: Report, name: str, outcome: str = "failed") -> str:
+    result = result_of(report, name)
+    assert result.outcome == outcome, f"{result.outcome}: {result.message}\n{result.traceback}"
+    return result.message
+
+
+def test_worker_answers__and_a_task_goes_round(shop: Shop) -> None:
+    """Without a result backend; each run sends a task of its own, and leaves nothing in Redis."""
+    with shop.worker() as worker:
+        before = shop.keys_left()
+        for _ in range(3):
+            report = shop.run()
+            assert outcomes(report) == {
+                "test_task_goes_round": "passed",
+                "test_worker_answers": "passed",
+            }
+            assert report.duration < 1.5
+        assert shop.keys_left() == before
+        assert worker.log.count("smoketest.contrib.celery.ping") >= 4
+    assert [r.id.split(".")[-2] for r in report.results] == ["CeleryQueueTest"] * 2
+
+
+def test_queue_without_worker(shop: Shop) -> None:
+    """It fails alone, says who takes from other queues, and gets no task that nobody would take."""
+    queues = {"SMOKETEST_CELERY_QUEUES": ["celery", "high-priority"]}
+    with shop.worker():
+        report = shop.run(**queues)
+    assert result_of(report, "CeleryQueueTest.test_worker_answers").outcome == "passed"
+    assert result_of(report, "CeleryQueueTest.test_task_goes_round").outcome == "passed"
+    text = message(report, "HighPriorityQueueTest.test_worker_answers")
+    assert "No worker takes tasks from the queue 'high-priority'" in text
+    assert "from celery. Start one: celery -A ... worker -Q high-priority" in text
+    message(report, "HighPriorityQueueTest.test_task_goes_round", "skipped")
+    assert "high-priority" not in shop.keys_left()
+
+
+def test_worker_stopped(shop: Shop) -> None:
+    """It passes until the worker ends; then no task is put into the queue."""
+    with shop.worker() as worker:
+        assert set(outcomes(shop.run()).values()) == {"passed"}
+        worker.stop()
+        before = shop.keys_left()
+        for _ in range(2):
+            report = shop.run(SMOKETEST_CELERY_REPLY_TIMEOUT=0.5)
+            text = message(report, "test_worker_answers")
+            assert "No worker has answered within 0.5 s" in text
+            message(report, "test_task_goes_round", "skipped")
+        assert shop.keys_left() == before
+        worker.start()
+        assert set(outcomes(shop.run()).values()) == {"passed"}
+
+
+def test_busy_worker__is_no_false_alarm(shop: Shop) -> None:
+    """Its only child has a long task: it answers, and one task waits, until that is too long."""
+    with shop.worker("--prefetch-multiplier", "1") as worker:
+        message(shop.run(), "test_task_goes_round", "passed")
+        shop.bake(20)
+        wait_for(lambda: worker.log, lambda log: "shop.bake" in log, within=10, what="the task")
+        for _ in range(2):
+            assert set(outcomes(shop.run()).values()) == {"passed"}
+        assert waiting_tasks(shop, worker) == 1
+        late = shop.run(SMOKETEST_CELERY_MAX_LATENCY=3)
+        assert result_of(late, "test_worker_answers").outcome == "passed"
+        text = message(late, "test_task_goes_round")
+        assert "No task that was put into the queue 'celery' has been run for" in text
+        assert "SMOKETEST_CELERY_MAX_LATENCY (3)" in text
+        worker.kill9()
+
+
+def waiting_tasks(shop: Shop, worker: Worker) -> int:
+    """Those of smoke tests that were sent and have not been run."""
+    redis = import_module("redis").Redis.from_url(shop.url)
+    with redis:
+        in_queue = redis.llen("celery")
+    received = re.findall(r"contrib\.celery\.ping\[\S+\] received", worker.log)
+    done = re.findall(r"contrib\.celery\.ping\[\S+\] succeeded", worker.log)
+    return int(in_queue) + len(received) - len(done)
+
+
+def test_first_task_waits__is_skipped(shop: Shop) -> None:
+    """A site that has just got the app, and whose workers are busy, has no result yet."""
+    with shop.worker() as worker:
+        shop.bake(20)
+        wait_for(lambda: worker.log, lambda log: "shop.bake" in log, within=10, what="the task")
+        text = message(shop.run(), "test_task_goes_round", "skipped")
+        assert "no task has come back yet; one has been under way for 2 s" in text
+        worker.kill9()
+
+
+def test_workers_without_the_app(shop: Shop) -> None:
+    """It is said what to do, and no task is sent that they would drop."""
+    shop.write(apps=("smoketest",))
+    with shop.worker() as worker:
+        report = shop.run()
+        assert "Received unregistered task" not in worker.log
+    message(report, "test_worker_answers", "passed")
+    text = message(report, "test_task_goes_round")
+    assert '"smoketest.contrib.celery" in their INSTALLED_APPS' in text
+
+
+def test_threads__answer_while_busy(shop: Shop) -> None:
+    """Another kind of pool."""
+    with shop.worker("--pool", "threads") as worker:
+        assert set(outcomes(shop.run()).values()) == {"passed"}
+        shop.bake(20)
+        wait_for(lambda: worker.log, lambda log: "shop.bake" in log, within=10, what="the task")
+        assert set(outcomes(shop.run()).values()) == {"passed"}
+        worker.kill9()
+
+
+def test_broker_down(shop: Shop) -> None:
+    """All tests fail at once, with the address and without the password."""
+    port = free_port()
+    url = f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
+    started = time.monotonic()
+    report = shop.run(
+        CELERY_BROKER_URL=url,
+        SMOKETEST_CELERY_QUEUES=["one", "two", "three"],
+        SMOKETEST_CELERY_BEAT=True,
+    )
+    assert time.monotonic() - started < 5
+    assert {str(result.outcome) for result in report.results} == {"failed"}
+    assert len(report.results) == 7
+    for result in report.results:
+        assert f"127.0.0.1:{port}/0 cannot be used: " in result.message
+
+
+def test_broker_hangs(shop: Shop) -> None:
+    """A broker that takes connections and answers nothing is no longer waited for than one run."""
+    with Redis() as broker:
+        broker.talk("CLIENT", "PAUSE", "60000", "ALL")
+        report = shop.run(
+            CELERY_BROKER_URL=broker.url, SMOKETEST_CELERY_QUEUES=["one", "two", "three"]
+        )
+    assert {str(result.outcome) for result in report.results} == {"failed"}
+    assert report.duration < 10
+
+
+def test_broker_goes_away(shop: Shop) -> None:
+    """In mid-talk it is given up, not asked again until it comes back."""
+    talk = import_module(f"{APP}.broker")
+    with Redis() as broker, shop.installed(CELERY_BROKER_URL=broker.url):
+        app = import_module("shop.celery").app
+
+        def tell() -> None:
+            with talk.connected(app) as connection:
+                connection.default_channel.client.ping()
+                broker.kill9()
+                talk.tell(app, connection, "worker", "nothing", {})
+
+        started = time.monotonic()
+        with pytest.raises(talk.BrokerError):
+            tell()
+    assert time.monotonic() - started < 3
+
+
+def test_wrong_password(shop: Shop) -> None:
+    """The message is of the broker, and has no password in it."""
+    wrong = f"redis://:not-{PASSWORD}@{shop.broker.address}/0"
+    report = shop.run(CELERY_BROKER_URL=wrong)
+    assert "cannot be used" in message(report, "test_worker_answers")
+
+
+def test_beat(shop: Shop) -> None:
+    """It is known to be alive by what it sends; when it stops, that is told after its time."""
+    beat_settings = {
+        "SMOKETEST_CELERY_BEAT": True,
+        "SMOKETEST_CELERY_BEAT_INTERVAL": 1,
+        "SMOKETEST_CELERY_BEAT_MAX_AGE": 4,
+    }
+    shop.write(more="\n".join(f"{name} = {value!r}" for name, value in beat_settings.items()))
+
+    def state() -> str:
+        return str(
+            result_of(shop.run(**beat_settings), "CeleryBeatTest.test_beat_is_alive").outcome
+        )
+
+    with shop.worker() as worker:
+        assert state() == "skipped"  # just started
+        with shop.beat():
+            wait_for(state, lambda seen: seen == "passed", within=10, what="beat to be heard")
+        assert state() == "passed"  # not yet too old
+        time.sleep(4)
+        text = message(shop.run(**beat_settings), "test_beat_is_alive")
+        assert "Beat has sent nothing for" in text
+        # Behind a busy worker nobody can know.
+        shop.bake(20)
+        wait_for(lambda: worker.log, lambda log: "shop.bake" in log, within=10, what="the task")
+        assert "is behind" in message(shop.run(**beat_settings), "test_beat_is_alive", "skipped")
+        worker.kill9()

@@ -1,0 +1,188 @@
+"""The smoke tests of Redis: which servers the settings name, and what is said without any."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from smoketest.contrib.redis.client import UnsupportedError, connect, place
+from smoketest.contrib.redis.configured import Configured, find_servers
+from tests.servers.services import missing
+
+APP = "smoketest.contrib.redis"
+BUILTIN = "django.core.cache.backends.redis.RedisCache"
+
+
+@pytest.fixture
+def library() -> None:
+    """The tests that make clients need redis-py."""
+    if find_spec("redis") is None:
+        missing("redis is not installed: pip install redis")
+
+
+def found(**settings: Any) -> dict[str, Configured]:
+    with override_settings(**settings):
+        return {server.name: server for server in find_servers()}
+
+
+def cache(**entry: Any) -> dict[str, Any]:
+    return {"CACHES": {"default": {"BACKEND": BUILTIN, **entry}}}
+
+
+def keywords(server: Configured) -> dict[str, Any]:
+    """What its connections are made with, of what the settings may say."""
+    names = {"host", "port", "db", "username", "password", "path", "ssl_cert_reqs"}
+    made = connect(server).connection_pool.connection_kwargs
+    return {name: made[name] for name in made if name in names}
+
+
+def test_caches__each_address_is_a_server() -> None:
+    """Caches of other kinds are left out; addresses after the first are read alone."""
+    servers = found(
+        CACHES={
+            "default": {"BACKEND": BUILTIN, "LOCATION": "redis://a:1;redis://b:2,redis://c:3"},
+            "listed": {"BACKEND": BUILTIN, "LOCATION": ["redis://d", "redis://e"]},
+            "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+            "gone": {"BACKEND": "nothing.of.TheKind"},
+        }
+    )
+    assert {name: server.is_replica for name, server in servers.items()} == {
+        "cache default": False,
+        "cache default replica 1": True,
+        "cache default replica 2": True,
+        "cache listed": False,
+        "cache listed replica 1": True,
+    }
+
+
+@pytest.mark.usefixtures("library")
+def test_caches__connect_as_the_cache_does() -> None:
+    """With the options of the cache, of Django's own backend and of django-redis."""
+    location = "redis://user:p%40ss@a:1/2;redis://b:2"
+    options = {"OPTIONS": {"db": 5}}
+    with override_settings(**cache(LOCATION=location, **options)):
+        first, second = find_servers()
+        assert keywords(first) == {
+            "host": "a", "port": 1, "db": 2, "username": "user", "password": "p@ss"
+        }  # fmt: skip
+        assert keywords(second) == {"host": "b", "port": 2, "db": 5}
+        assert place(connect(first)) == "a:1"
+    if find_spec("django_redis") is None:
+        missing("django-redis is not installed: pip install django-redis")
+    entry = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": "redis://a:1/2",
+        "OPTIONS": {"PASSWORD": "p@ss", "SOCKET_TIMEOUT": 99},
+    }
+    with override_settings(CACHES={"default": entry}):
+        (server,) = find_servers()
+        assert keywords(server) == {"host": "a", "port": 1, "db": 2, "password": "p@ss"}
+        assert connect(server).connection_pool.connection_kwargs["socket_timeout"] < 5
+
+
+@pytest.mark.usefixtures("library")
+def test_channels__hosts_of_any_form() -> None:
+    """As channels_redis takes them, without it being installed."""
+    servers = found(
+        CHANNEL_LAYERS={
+            "default": {
+                "BACKEND": "channels_redis.core.RedisChannelLayer",
+                "CONFIG": {
+                    "hosts": [
+                        ("a", 1),
+                        "redis://:pass@b:2/3",
+                        {"address": "redis://c:3", "password": "other"},
+                        {"host": "d", "port": 4},
+                        {"sentinels": [("e", 5)], "master_name": "m"},
+                    ]
+                },
+            },
+            "plain": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"},
+            "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+        }
+    )
+    with pytest.raises(UnsupportedError, match=r"CHANNEL_LAYERS\['default'\].*REDIS_URLS"):
+        connect(servers.pop("channels default 5"))
+    assert {name: keywords(server) for name, server in servers.items()} == {
+        "channels default": {"host": "a", "port": 1},
+        "channels default 2": {"host": "b", "port": 2, "db": 3, "password": "pass"},
+        "channels default 3": {"host": "c", "port": 3, "password": "other"},
+        "channels default 4": {"host": "d", "port": 4},
+        "channels plain": {"host": "localhost", "port": 6379},
+    }
+
+
+@pytest.mark.usefixtures("library")
+def test_celery__addresses_of_redis_alone() -> None:
+    """Several of a broker are several servers; of what Celery writes nothing gets in the way."""
+    servers = found(
+        CELERY_BROKER_URL="redis://a/1;rediss://b:2/0?ssl_cert_reqs=CERT_NONE",
+        CELERY_RESULT_BACKEND="redis+socket:///run/redis.sock",
+    )
+    assert {name: keywords(server) for name, server in servers.items()} == {
+        "celery broker": {"host": "a", "db": 1},
+        "celery broker 2": {"host": "b", "port": 2, "db": 0, "ssl_cert_reqs": "none"},
+        "celery results": {"path": "/run/redis.sock"},
+    }
+    assert found(CELERY_BROKER_URL="amqp://a", CELERY_RESULT_BACKEND="django-db") == {}
+
+
+@pytest.mark.usefixtures("library")
+def test_setting__names_servers_and_leaves_some_out() -> None:
+    """Those of valkey have another scheme."""
+    urls = {"sessions": "valkey://a:1/2", "old": "redis://b"}
+    servers = found(
+        SMOKETEST_REDIS_URLS=urls,
+        SMOKETEST_REDIS_SKIP=["old", "celery broker"],
+        CELERY_BROKER_URL="redis://c",
+    )
+    assert {name: keywords(server) for name, server in servers.items()} == {
+        "sessions": {"host": "a", "port": 1, "db": 2}
+    }
+
+
+def ids(**settings: Any) -> list[str | None]:
+    with override_settings(INSTALLED_APPS=["smoketest", APP], **settings):
+        found = [message.id for message in run_checks(tags=["smoketest"]) if message.id]
+    return [name for name in found if name[len("smoketest.") + 1 :].startswith("1")]
+
+
+def test_system_checks() -> None:
+    """Each wrong value has an error of its own, without the password in it."""
+    named = {"SMOKETEST_REDIS_URLS": {"one": "redis://host"}}
+    assert ids() == ["smoketest.W161"]
+    assert ids(**named) == []
+    assert ids(SMOKETEST_REDIS_SKIP=["cache default"]) == []
+    wrong: Any
+    for wrong in (["redis://h"], {"one": "http://h"}, {"": "redis://h"}, {1: "redis://h"}):
+        assert ids(SMOKETEST_REDIS_URLS=wrong) == ["smoketest.E161"]
+    for wrong in ("cache default", [1], None):
+        assert ids(**named, SMOKETEST_REDIS_SKIP=wrong) == ["smoketest.E162"]
+    for wrong in ("", None, 5):
+        assert ids(**named, SMOKETEST_REDIS_KEY_PREFIX=wrong) == ["smoketest.E163"]
+    for wrong in (0, 1.1, True, "0.5"):
+        assert ids(**named, SMOKETEST_REDIS_MEMORY_USED_MAX=wrong) == ["smoketest.E164"]
+
+
+def test_system_check__without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what to install."""
+    monkeypatch.setattr("smoketest.contrib.redis.checks.find_spec", lambda _: None)
+    assert ids() == ["smoketest.E165"]
+
+
+def test_start_up__imports_no_client() -> None:
+    """The app costs the site's processes nothing until smoke tests are looked for."""
+    code = (
+        "import sys, django\n"
+        "from django.conf import settings\n"
+        f"settings.configure(INSTALLED_APPS=['smoketest', {APP!r}])\n"
+        "django.setup()\n"
+        "assert not {'redis', 'valkey'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

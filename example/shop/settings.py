@@ -45,6 +45,9 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
     "smoketest",
+    # Smoke tests that need no writing, of what nearly every site has, and of addresses.
+    "smoketest.contrib.essentials",
+    "smoketest.contrib.http",
     "shop",
     "catalog",
     "orders.apps.OrdersConfig",
@@ -104,6 +107,9 @@ MEDIA_ROOT = DATA_DIR / "media"
 #: Where the volume for media must be mounted; empty if media live on the host's own disk.
 MEDIA_MOUNT = os.environ.get("EXAMPLE_MEDIA_MOUNT", "")
 
+# This shop is open on this host alone, without TLS and without a token.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W016", "smoketest.W006"]
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -139,5 +145,12 @@ SMOKETEST_INTERVAL = seconds("EXAMPLE_INTERVAL", 60)
 SMOKETEST_WORKERS = 4
 # Where the results are kept. All processes of the site on this host share the folder.
 SMOKETEST_STATE_DIR = DATA_DIR / "smoketest"
+# Names or labels of apps whose smoke tests are left out.
+SMOKETEST_SKIP_APPS = os.environ.get("EXAMPLE_SKIP_APPS", "").split()
+# Pages of this site that smoketest.contrib.http asks for; addresses of others could follow.
+SMOKETEST_HTTP_CHECKS = [
+    {"url": "/", "name": "start", "text": "Smoke tests"},
+    {"url": "/books/", "name": "books", "text": "Bleak House"},
+]
 # A label of each run: the version or commit that your deployment knows.
 SMOKETEST_RELEASE = os.environ.get("EXAMPLE_RELEASE", "example")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import re
@@ -14,6 +15,12 @@ from pathlib import Path
 import django
 
 from smoketest import conf
+from smoketest.management.commands.smoketest import Command
+from smoketest.contrib.celery.conf import CeleryConf
+from smoketest.contrib.essentials.conf import EssentialsConf
+from smoketest.contrib.health_check.conf import HealthCheckConf
+from smoketest.contrib.http.conf import HttpConf
+from smoketest.contrib.redis.conf import RedisConf
 from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.setting import Settings
 from tests.builders import NOW, make_known_test, make_run_summary, make_snapshot
@@ -36,7 +43,13 @@ def metrics_table() -> str:
 
 
 #: Settings of the apps with ready-made smoke tests.
-CONTRIB: Mapping[str, type[Settings]] = {}
+CONTRIB: Mapping[str, type[Settings]] = {
+    "smoketest.contrib.essentials": EssentialsConf,
+    "smoketest.contrib.http": HttpConf,
+    "smoketest.contrib.celery": CeleryConf,
+    "smoketest.contrib.redis": RedisConf,
+    "smoketest.contrib.health_check": HealthCheckConf,
+}
 
 
 def settings_table() -> str:
@@ -68,8 +81,35 @@ def faults_table() -> str:
     return page.sections("###")
 
 
+def options_table() -> str:
+    """Every option of ``manage.py smoketest``, a table for each group of ``--help``."""
+    parser = Command().create_parser("manage.py", "smoketest")
+    # argparse has no public way to the groups. Django's own options are in those without a name.
+    groups = [group for group in parser._action_groups if group.title not in _NAMES_OF_ARGPARSE]
+    sections = []
+    for group in groups:
+        rows = [_option(action, parser) for action in group._group_actions]
+        title = group.title or ""
+        sections.append(f"### {title[:1].upper()}{title[1:]}\n\n{_table(_OPTION, rows)}")
+    return "\n".join(sections)
+
+
+#: Of Python 3.11 and later.
+_NAMES_OF_ARGPARSE = {"positional arguments", "options"}
+_OPTION = ("option", "meaning")
+
+
+def _option(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[str, str]:
+    name = action.option_strings[-1] if action.option_strings else f"[{action.metavar} ...]"
+    value = "|".join(action.choices or ()) or str(action.metavar or action.dest.upper())
+    takes_value = action.option_strings and action.nargs != 0
+    meaning = (action.help or "") % {"default": action.default, "prog": parser.prog}
+    return f"`{name} {value}`" if takes_value else f"`{name}`", meaning
+
+
 #: Pages, and what makes the table of each.
 TABLES: Mapping[str, Callable[[], str]] = {
+    "command.md": options_table,
     "metrics.md": metrics_table,
     "safety.md": faults_table,
     "settings.md": settings_table,

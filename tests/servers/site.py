@@ -131,6 +131,8 @@ class ExampleSite(Server):
             "PYTHONUNBUFFERED": "1",
             "EXAMPLE_DATA_DIR": str(self.data_folder),
             "EXAMPLE_DATABASE": self.database.url if self.database else "",
+            # Most tests know the smoke tests that the shop has written itself.
+            "EXAMPLE_SKIP_APPS": "smoketest_essentials smoketest_http",
             **self.variables,
         }
 

@@ -1,0 +1,17 @@
+"""The Django app."""
+
+from django.core.checks import register
+
+from smoketest.contrib.config import ContribConfig
+from smoketest.contrib.essentials.checks import check_names
+from smoketest.contrib.essentials.conf import EssentialsConf
+
+
+class EssentialsConfig(ContribConfig):
+    name = "smoketest.contrib.essentials"
+    label = "smoketest_essentials"
+    verbose_name = "Smoke tests: essentials"
+    smoke_settings = EssentialsConf
+
+    def ready(self) -> None:
+        register(check_names, "smoketest")

@@ -1,0 +1,53 @@
+"""Caches: they keep a value, and forget it."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import ClassVar
+
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+
+from smoketest.case import SmokeTest, tag
+from smoketest.contrib.essentials.explain import failing
+
+#: Seconds after which a value goes that could not be deleted.
+LIFETIME = 60
+
+
+@tag("cache")
+class CacheTest(SmokeTest):
+    # Every database: a cache may be a table, and where routers say.
+    alias: ClassVar[str]
+    timeout = 5
+    slow_after = 0.5
+
+    def test_sets_gets_and_deletes(self) -> None:
+        """The cache keeps a value under a random key, gives it back, and deletes it."""
+        where = f"CACHES[{self.alias!r}]"
+        advice = f"Is its server running, can this host reach it, and is {where} right?"
+        with failing(f"The cache {self.alias!r} does not work", advice):
+            cache = caches[self.alias]
+            if isinstance(cache, DummyCache):
+                self.skipTest(f"{where} is a dummy, which keeps nothing.")
+            key, value = f"smoketest-{secrets.token_hex(16)}", secrets.token_hex(16)
+            try:
+                cache.set(key, value, LIFETIME)
+                found = cache.get(key)
+                self.assertEqual(
+                    found,
+                    value,
+                    f"The cache {self.alias!r} does not keep what it is given: {found!r} came"
+                    f" back. Is it full, or does {where} ignore the errors of its server?",
+                )
+                cache.delete(key)
+                self.assertIsNone(
+                    cache.get(key),
+                    f"The cache {self.alias!r} does not delete: the value was still there. Do"
+                    " several servers answer, or is this one read-only?",
+                )
+            except BaseException:
+                with suppress(Exception):  # what went wrong first is what to tell
+                    cache.delete(key)
+                raise

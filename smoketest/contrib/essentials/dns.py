@@ -1,0 +1,28 @@
+"""Names of hosts that the site talks to."""
+
+from __future__ import annotations
+
+import socket
+from typing import ClassVar
+
+from smoketest.case import SmokeTest, tag
+from smoketest.contrib.essentials import inventory
+from smoketest.contrib.essentials.explain import failing
+
+
+@tag("dns")
+class HostNameTest(SmokeTest):
+    host: ClassVar[str]
+    databases = ()
+    timeout = 5
+    slow_after = 1
+
+    def test_resolves(self) -> None:
+        """The name of a host that the site talks to has an address."""
+        origins = ", ".join(inventory.hosts().get(self.host, ()))
+        advice = (
+            f"It comes from {origins}. Look at /etc/resolv.conf, and try: getent hosts {self.host}"
+        )
+        with failing(f"{self.host} does not resolve", advice):
+            addresses = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+        self.assertTrue(addresses, f"{self.host} has no address. {advice}")

@@ -1,0 +1,107 @@
+"""The memory that the site may still use: of the host, and of the container it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from smoketest.case import SmokeTest
+from smoketest.contrib.essentials.conf import EssentialsConf, conf
+from smoketest.contrib.essentials.explain import size
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In bytes."""
+
+    name: str
+    total: int
+    available: int
+
+    @property
+    def share(self) -> float:
+        return self.available / self.total
+
+
+class MemoryLeft(SmokeTest):
+    databases = ()
+
+    def check_memory(self) -> None:
+        found = list(memories())
+        if not found:
+            self.skipTest("This system does not tell how much memory is available.")
+        least = min(found, key=lambda memory: memory.available)
+        self.assertTrue(
+            least.available >= conf.enough_free_memory or least.share >= conf.min_free_memory,
+            f"Only {least.share:.1%} ({size(least.available)}) of the memory of {least.name} is"
+            f" available; {EssentialsConf.min_free_memory.name} is {conf.min_free_memory:g}. What"
+            " takes it: ps aux --sort=-rss | head. Fewer workers take less.",
+        )
+
+
+def memories() -> Iterator[Memory]:
+    """That of the host, and each limit of the control groups that this process is in."""
+    if (host := _of_host()) is not None:
+        yield host
+    for hierarchy, files in _hierarchies():
+        for folder in hierarchy:
+            if (group := _of_group(folder, *files)) is not None:
+                yield group
+
+
+def _of_host() -> Memory | None:
+    values = _numbers(PROC / "meminfo")
+    if "MemAvailable:" not in values or not values.get("MemTotal:"):
+        return None
+    return Memory("the host", values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024)
+
+
+#: Limit, usage, and what of that the kernel gives back when it is needed.
+_Files = tuple[str, str, str]
+_V2: _Files = ("memory.max", "memory.current", "inactive_file")
+_V1: _Files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _hierarchies() -> Iterator[tuple[list[Path], _Files]]:
+    """The folders of this process's groups, each limited by those above it (man 7 cgroups)."""
+    try:
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield _folders(CGROUPS, path), _V2
+            yield _folders(CGROUPS / "unified", path), _V2
+        elif "memory" in controllers.split(","):
+            yield _folders(CGROUPS / "memory", path), _V1
+
+
+def _folders(root: Path, path: str) -> list[Path]:
+    """In a container the path may be that of the host, and the group itself be the root."""
+    group = root / path.lstrip("/")
+    return [group, *(folder for folder in group.parents if folder.is_relative_to(root))]
+
+
+def _of_group(folder: Path, limit: str, usage: str, reclaimable: str) -> Memory | None:
+    try:
+        total = int((folder / limit).read_text())
+        used = int((folder / usage).read_text())
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return None
+    given_back = _numbers(folder / "memory.stat").get(reclaimable, 0)
+    available = max(0, total - max(0, used - given_back))
+    return Memory(f"the control group {folder}", total, available) if total else None
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}

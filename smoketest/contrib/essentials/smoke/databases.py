@@ -1,0 +1,14 @@
+"""One class for each database and question."""
+
+from smoketest.contrib import variants
+from smoketest.contrib.essentials.databases import CLOCKS, ClockTest, DatabaseTest, MigrationsTest
+from smoketest.contrib.essentials.inventory import databases, is_read_only, is_wanted, vendor
+
+for _alias in databases():
+    _attributes = {"alias": _alias, "databases": {_alias}}
+    if is_wanted("databases", _alias):
+        variants.define(globals(), DatabaseTest, _alias, **_attributes)
+    if is_wanted("migrations", _alias) and not is_read_only(_alias):
+        variants.define(globals(), MigrationsTest, _alias, **_attributes)
+    if is_wanted("clock", _alias) and vendor(_alias) in CLOCKS:
+        variants.define(globals(), ClockTest, _alias, **_attributes)

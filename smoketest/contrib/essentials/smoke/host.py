@@ -1,0 +1,28 @@
+"""The host that the site runs on: disks, memory, names."""
+
+from smoketest.case import tag
+from smoketest.contrib import variants
+from smoketest.contrib.essentials.disks import DiskTest
+from smoketest.contrib.essentials.dns import HostNameTest
+from smoketest.contrib.essentials.inventory import hosts, is_wanted, places
+from smoketest.contrib.essentials.memory import MemoryLeft
+
+for _place in places():
+    if is_wanted("disks", _place):
+        variants.define(globals(), DiskTest, _place, place=_place)
+
+if is_wanted("memory"):
+
+    @tag("host")
+    class MemoryTest(MemoryLeft):
+        severity = "warning"
+        timeout = 5
+
+        def test_is_left(self) -> None:
+            """Memory is available, on the host and in the container that the site runs in."""
+            self.check_memory()
+
+
+for _host in hosts():
+    if is_wanted("dns", _host):
+        variants.define(globals(), HostNameTest, _host, host=_host)

@@ -1,0 +1,47 @@
+"""What pages need: those for errors, and static files."""
+
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.http import Http404
+from django.views import defaults
+
+from smoketest.case import tag
+from smoketest.contrib.essentials.error_pages import ErrorPages
+from smoketest.contrib.essentials.inventory import is_wanted
+from smoketest.contrib.essentials.static_files import StaticFiles
+
+if is_wanted("error_pages"):
+
+    @tag("pages", "deploy")
+    class ErrorPagesTest(ErrorPages):
+        def test_bad_request(self) -> None:
+            """The page that visitors get for a bad request (400) renders."""
+            self.render(400, defaults.bad_request, BadRequest())
+
+        def test_permission_denied(self) -> None:
+            """The page that visitors get where they may not go (403) renders."""
+            self.render(403, defaults.permission_denied, PermissionDenied())
+
+        def test_csrf_failure(self) -> None:
+            """The page that visitors get for a form without its token (403) renders."""
+            self.render_csrf_failure()
+
+        def test_page_not_found(self) -> None:
+            """The page that visitors get for a page that is not there (404) renders."""
+            self.render(404, defaults.page_not_found, Http404())
+
+        def test_server_error(self) -> None:
+            """The page that visitors get for an error of the site (500) renders."""
+            self.render(500, defaults.server_error)
+
+
+if is_wanted("static_files"):
+
+    @tag("pages", "deploy")
+    class StaticFilesTest(StaticFiles):
+        timeout = 10
+        slow_after = 3
+        every = 60
+
+        def test_are_all_there(self) -> None:
+            """The manifest of the static files can be read, and the files it names are there."""
+            self.check_manifest()

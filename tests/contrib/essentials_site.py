@@ -1,0 +1,126 @@
+"""A site as ``django-admin startproject`` makes it, with the essentials, run in other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+
+from tests.servers.site import clean_environment
+
+PREFIX = "smoketest.contrib.essentials.smoke"
+ROOT = Path(__file__).resolve().parents[2]
+
+#: PyMySQL stands in for mysqlclient, which needs a compiler.
+_SETTINGS = """
+try:
+    import MySQLdb
+except ImportError:
+    try:
+        import pymysql
+    except ImportError:
+        pass
+    else:
+        pymysql.install_as_MySQLdb()
+INSTALLED_APPS += ["smoketest", "smoketest.contrib.essentials"]
+DEBUG = False
+ALLOWED_HOSTS = ["www.example.com"]
+SMOKETEST_STATE_DIR = BASE_DIR
+"""
+
+#: Runs what its arguments name, and writes what came of it; without the command, whose options
+#: are none of our business.
+_RUN = """
+import json, sys, warnings
+import django
+django.setup()
+warnings.simplefilter("error")
+from smoketest import runner
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.assembly import run_options
+from smoketest.selection import Selection
+selection = Selection(names=tuple(sys.argv[1:]))
+suite = runner.find(selection, run_options())
+report = runner.run(
+    suite, selection, run_options(), abandoned=LocallyAbandoned(), carried={}, failfast=False
+)
+keys = ("id", "outcome", "message")
+rows = [{key: str(getattr(result, key)) for key in keys} for result in report.results]
+print(json.dumps({"status": report.status, "seconds": report.duration, "results": rows}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a run, by the ids of the tests below the app."""
+
+    status: str
+    seconds: float
+    outcomes: dict[str, str]
+    messages: dict[str, str]
+
+
+@dataclass
+class Site:
+    """In a folder of its own; `settings` are lines of Python after those of startproject."""
+
+    folder: Path
+    settings: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        call_command("startproject", "site_of_test", str(self.folder), verbosity=0)
+        self._original = self._file.read_text()
+        self.configure(self.settings)
+
+    def configure(self, settings: str) -> None:
+        """Start from the settings of startproject again, and add these lines."""
+        self._file.write_text(f"{self._original}{_SETTINGS}{settings}")
+
+    def python(self, *arguments: str) -> str:
+        """What Python prints in the surroundings of the site; a warning is an error."""
+        paths = [str(self.folder), str(ROOT)]
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", *arguments],
+            env={
+                **clean_environment(),
+                "DJANGO_SETTINGS_MODULE": "site_of_test.settings",
+                "PYTHONPATH": os.pathsep.join(paths),
+                "PYTHONDONTWRITEBYTECODE": "1",  # a file that changes within a second is read anew
+                **self.environment,
+            },
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def manage(self, *arguments: str) -> str:
+        """Run a command of ``manage.py``."""
+        return self.python(str(self.folder / "manage.py"), *arguments)
+
+    def run(self, *names: str) -> Run:
+        """Run the tests whose ids begin so, below the smoke package of the app."""
+        selected = [f"{PREFIX}.{name}" for name in names] or [PREFIX]
+        report: dict[str, Any] = json.loads(self.python("-c", _RUN, *selected))
+        rows = report["results"]
+        return Run(
+            status=report["status"],
+            seconds=report["seconds"],
+            outcomes={row["id"].removeprefix(f"{PREFIX}."): row["outcome"] for row in rows},
+            messages={row["id"].removeprefix(f"{PREFIX}."): row["message"] for row in rows},
+        )
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "site_of_test" / "settings.py"

@@ -1,0 +1,922 @@
+"""The essentials on a fresh site, and everything that needs no server to break."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import storages as staticfiles_storages
+from django.core.management import call_command
+from django.http import HttpResponse
+from django.test import override_settings
+
+from smoketest.abandoned import LocallyAbandoned
+from smoketest.contrib.essentials import disks, inventory, memory, static_files, storages
+from smoketest.contrib.essentials.conf import PARTS, EssentialsConf
+from smoketest.results import Report
+from smoketest.runner import find, run
+from smoketest.selection import Selection
+from tests.conftest import options
+from tests.contrib.essentials_site import PREFIX, Run, Site
+from tests.servers.mounts import hanging_mount, small_file_system, stale_mount
+from tests.servers.services import missing
+
+APPS = [
+    "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
+    "django.contrib.staticfiles", "smoketest", "smoketest.contrib.essentials",
+]  # fmt: skip
+TEMPLATES = {
+    "BACKEND": "django.template.backends.django.DjangoTemplates",
+    "OPTIONS": {
+        "context_processors": [
+            "django.template.context_processors.request",
+            "django.contrib.auth.context_processors.auth",
+        ]
+    },
+}
+
+Essentials = Callable[..., Run]
+
+#: This module is the URLconf of a test.
+urlpatterns: list[Any] = []
+
+
+def handler404(*_: object, **__: object) -> HttpResponse:
+    raise AssertionError("never called")
+
+
+def basket(request: Any) -> dict[str, Any]:
+    """A context processor such as sites have: it relies on what the middleware adds."""
+    assert request.user.is_anonymous
+    return {"basket": request.session.get("basket"), "language": request.LANGUAGE_CODE}
+
+
+def early_storage() -> Any:
+    """The storage that a process made when it started."""
+    return _early[0]
+
+
+_early: list[Any] = []
+
+
+class ForgetfulStorage(FileSystemStorage):
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        return ContentFile(b"")
+
+
+class HoardingStorage(FileSystemStorage):
+    def delete(self, name: str) -> None:
+        """Never."""
+
+
+def _forget() -> None:
+    """The smoke modules read settings when they are imported."""
+    for name in list(sys.modules):
+        if name.startswith(PREFIX):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def essentials(tmp_path: Path) -> Iterator[Essentials]:
+    """Run tests of the app in this process: ``essentials("caches", CACHES=...)``."""
+
+    def run_with(*names: str, timeout: float = 10, **settings: Any) -> Run:
+        _forget()
+        state = tmp_path / "state"
+        state.mkdir(exist_ok=True)
+        defaults = {"INSTALLED_APPS": APPS, "SMOKETEST_STATE_DIR": state, "TEMPLATES": [TEMPLATES]}
+        with override_settings(**{**defaults, **settings}):
+            selection = Selection(names=tuple(f"{PREFIX}.{name}" for name in names))
+            chosen = options(timeout=timeout)
+            suite = find(selection, chosen)
+            assert not suite.collection_errors, suite.collection_errors
+            report = run(
+                suite, selection, chosen, abandoned=LocallyAbandoned(),
+                carried={}, failfast=False,
+            )  # fmt: skip
+        return _summary(report)
+
+    yield run_with
+    _forget()
+
+
+@pytest.fixture
+def mount_point(tmp_path: Path) -> Path:
+    """A folder beside those of the tests."""
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    return folder
+
+
+def _summary(report: Report) -> Run:
+    results = {result.id.removeprefix(f"{PREFIX}."): result for result in report.results}
+    return Run(
+        status=str(report.status),
+        seconds=report.duration,
+        outcomes={name: str(result.outcome) for name, result in results.items()},
+        messages={name: result.message for name, result in results.items()},
+    )
+
+
+def only(run: Run) -> tuple[str, str]:
+    """Outcome and message of the one test that ran."""
+    (name,) = run.outcomes
+    return run.outcomes[name], run.messages[name]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = Site(tmp_path_factory.mktemp("fresh") / "site")
+    site.manage("migrate", "-v0")
+    return site
+
+
+class TestFreshSite:
+    """What ``django-admin startproject`` makes, migrated, with DEBUG off."""
+
+    def test_passes_at_once(self, fresh: Site) -> None:
+        """No false alarm; what Django's checks for production say is a warning."""
+        run = fresh.run()
+        problems = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
+        assert problems == {
+            "host.StateDiskTest.test_has_room",
+            "host.TemporaryDiskTest.test_has_room",
+            "mail.DefaultMailTest.test_server_lets_the_site_in",
+            "pages.StaticFilesTest.test_are_all_there",
+            "storages.DefaultStorageTest.test_writes_reads_and_deletes",
+            "system_checks.SystemChecksTest.test_are_ready_for_production",
+        }
+        not_skipped = {name for name in problems if run.outcomes[name] != "skipped"}
+        assert not_skipped == {"system_checks.SystemChecksTest.test_are_ready_for_production"}
+        assert all(run.messages[name] for name in problems)
+        assert run.status == "PASS"
+        assert len(run.outcomes) == 18
+        assert run.seconds < 5
+
+    def test_leaves_nothing_behind(self, fresh: Site) -> None:
+        """Neither rows nor numbers of sequences, nor files."""
+        before = _database(fresh), _files(fresh)
+        fresh.run()
+        assert (_database(fresh), _files(fresh)) == before
+
+    def test_names_what_no_check_complains_of(self, fresh: Site) -> None:
+        """The app adds no complaint of its own to manage.py check."""
+        assert "no issues" in fresh.manage("check")
+
+    def test_leaves_out_what_is_not_wanted(self, fresh: Site) -> None:
+        """Each part alone, and each thing of a part by its name."""
+        everything = set(fresh.run().outcomes)
+        try:
+            fresh.configure("SMOKETEST_ESSENTIALS_SKIP = ['databases', 'caches.default', 'disks']")
+            left = set(fresh.run().outcomes)
+        finally:
+            fresh.configure("")
+        gone = {name.rpartition(".")[0] for name in everything - left}
+        assert gone == {
+            "caches.DefaultCacheTest", "databases.DefaultDatabaseTest",
+            "host.DefaultDatabaseDiskTest", "host.StateDiskTest", "host.TemporaryDiskTest",
+        }  # fmt: skip
+        assert left < everything
+
+
+def _database(site: Site) -> dict[str, list[Any]]:
+    with sqlite3.connect(site.folder / "db.sqlite3") as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        found = {
+            table: connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+            for (table,) in tables.fetchall()
+        }
+    connection.close()
+    assert "django_session" in found
+    return found
+
+
+def _files(site: Site) -> set[Path]:
+    return {path.relative_to(site.folder) for path in site.folder.rglob("*")}
+
+
+class TestSQLite:
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        return Site(tmp_path / "site")
+
+    def test_that_was_never_migrated(self, site: Site) -> None:
+        """All migrations are missing, and looking for them makes no table."""
+        run = site.run("databases")
+        assert run.outcomes == {
+            "databases.DefaultDatabaseTest.test_answers": "passed",
+            "databases.DefaultDatabaseTest.test_takes_a_write": "skipped",
+            "databases.DefaultMigrationsTest.test_are_all_applied": "failed",
+        }
+        message = run.messages["databases.DefaultMigrationsTest.test_are_all_applied"]
+        assert message.startswith("The database 'default' lacks migrations (")
+        assert "Run: manage.py migrate --database default" in message
+        with sqlite3.connect(site.folder / "db.sqlite3") as connection:
+            assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        connection.close()
+
+    def test_with_a_migration_that_is_not_applied(self, site: Site) -> None:
+        """It is named; so is one that was applied before the one it depends on."""
+        test = "databases.DefaultMigrationsTest"
+        site.manage("migrate", "-v0")
+        assert only(site.run(test))[0] == "passed"
+        site.manage("migrate", "--fake", "sessions", "zero", "-v0")
+        outcome, message = only(site.run(test))
+        assert outcome == "failed"
+        assert "sessions.0001_initial." in message
+        with sqlite3.connect(site.folder / "db.sqlite3") as connection:
+            connection.execute(
+                "DELETE FROM django_migrations WHERE app = 'auth' AND name = '0001_initial'"
+            )
+        connection.close()
+        outcome, message = only(site.run(test))
+        assert outcome == "failed"
+        assert "is applied before its dependency auth.0001_initial" in message
+
+    def test_with_two_latest_migrations(self, site: Site) -> None:
+        """Two branches were merged that both added one: migrate would refuse."""
+        migrations = site.folder / "polls" / "migrations"
+        migrations.mkdir(parents=True)
+        for name, parent in (("0001", ""), ("0002_a", "0001"), ("0002_b", "0001")):
+            dependencies = [("polls", parent)] if parent else []
+            (migrations / f"{name}.py").write_text(
+                "from django.db import migrations\n"
+                f"class Migration(migrations.Migration):\n    dependencies = {dependencies}\n"
+            )
+        for folder in (migrations, migrations.parent):
+            (folder / "__init__.py").touch()
+        site.configure("INSTALLED_APPS.append('polls')")
+        outcome, message = only(site.run("databases.DefaultMigrationsTest"))
+        assert outcome == "failed"
+        assert message.startswith("Apps have more than one latest migration: polls. Release what")
+
+    def test_that_cannot_be_opened(self, site: Site) -> None:
+        """Its folder is gone."""
+        site.configure("DATABASES['default']['NAME'] = '/dev/null/nowhere/db.sqlite3'")
+        run = site.run("databases.DefaultDatabaseTest")
+        assert set(run.outcomes.values()) == {"failed"}
+        message = run.messages["databases.DefaultDatabaseTest.test_answers"]
+        assert "does not answer: OperationalError: unable to open database file." in message
+        assert "manage.py dbshell --database default" in message
+
+    def test_that_is_read_only(self, site: Site) -> None:
+        """It answers and takes no write, which is right for one that the site never writes to."""
+        site.manage("migrate", "-v0")
+        read_only = (
+            "DATABASES['default'] |= {"
+            "'NAME': f\"file:{BASE_DIR / 'db.sqlite3'}?mode=ro\", 'OPTIONS': {'uri': True}}\n"
+        )
+        site.configure(read_only)
+        run = site.run("databases.DefaultDatabaseTest")
+        assert run.outcomes["databases.DefaultDatabaseTest.test_answers"] == "passed"
+        assert run.outcomes["databases.DefaultDatabaseTest.test_takes_a_write"] == "failed"
+        message = run.messages["databases.DefaultDatabaseTest.test_takes_a_write"]
+        assert "takes no new row into django_session" in message
+        assert "SMOKETEST_ESSENTIALS_READ_ONLY_DATABASES" in message
+
+        site.configure(f"{read_only}SMOKETEST_ESSENTIALS_READ_ONLY_DATABASES = ['default']")
+        assert site.run("databases").outcomes == {
+            "databases.DefaultDatabaseTest.test_answers": "passed",
+            "databases.DefaultDatabaseTest.test_takes_a_write": "skipped",
+        }
+
+    def test_several(self, site: Site) -> None:
+        """A replica is not written to; one that nothing was migrated on has nothing to apply."""
+        site.configure(
+            "DATABASES['replica'] = {**DATABASES['default'], 'TEST': {'MIRROR': 'default'}}\n"
+            "DATABASES['old-shop'] = {**DATABASES['default'], 'NAME': BASE_DIR / 'old.sqlite3'}\n"
+        )
+        site.manage("migrate", "-v0")
+        assert site.run("databases").outcomes == {
+            "databases.DefaultDatabaseTest.test_answers": "passed",
+            "databases.DefaultDatabaseTest.test_takes_a_write": "passed",
+            "databases.DefaultMigrationsTest.test_are_all_applied": "passed",
+            "databases.ReplicaDatabaseTest.test_answers": "passed",
+            "databases.ReplicaDatabaseTest.test_takes_a_write": "skipped",
+            "databases.OldShopDatabaseTest.test_answers": "passed",
+            "databases.OldShopDatabaseTest.test_takes_a_write": "skipped",
+            "databases.OldShopMigrationsTest.test_are_all_applied": "skipped",
+        }
+
+    def test_of_one_app_alone(self, site: Site) -> None:
+        """Where routers keep an app in a database of its own, others may be missing there."""
+        (site.folder / "routers.py").write_text(
+            "class Router:\n"
+            "    def allow_migrate(self, db, app_label, **hints):\n"
+            "        return (db == 'sessions') == (app_label == 'sessions')\n"
+        )
+        site.configure(
+            "DATABASES['sessions'] = {**DATABASES['default'], 'NAME': BASE_DIR / 's.sqlite3'}\n"
+            "DATABASE_ROUTERS = ['routers.Router']"
+        )
+        site.manage("migrate", "-v0")
+        site.manage("migrate", "sessions", "--database=sessions", "-v0")
+        run = site.run("databases")
+        assert set(run.outcomes.values()) == {"passed"}
+        assert len(run.outcomes) == 6
+        site.manage("migrate", "sessions", "zero", "--fake", "--database=sessions", "-v0")
+        run = site.run("databases")
+        failed = [name for name, outcome in run.outcomes.items() if outcome != "passed"]
+        assert failed == ["databases.SessionsMigrationsTest.test_are_all_applied"]
+        assert "lacks migrations (1): sessions.0001_initial." in run.messages[failed[0]]
+
+
+class TestCaches:
+    def test_of_each_kind(self, essentials: Essentials, tmp_path: Path) -> None:
+        """Caches in memory and in files work and keep nothing; a dummy is skipped."""
+        folder = tmp_path / "cache"
+        backends = "django.core.cache.backends"
+        run = essentials(
+            "caches",
+            CACHES={
+                "default": {"BACKEND": f"{backends}.locmem.LocMemCache"},
+                "files": {"BACKEND": f"{backends}.filebased.FileBasedCache", "LOCATION": folder},
+                "no-such": {"BACKEND": f"{backends}.dummy.DummyCache"},
+            },
+        )
+        assert run.outcomes == {
+            "caches.DefaultCacheTest.test_sets_gets_and_deletes": "passed",
+            "caches.FilesCacheTest.test_sets_gets_and_deletes": "passed",
+            "caches.NoSuchCacheTest.test_sets_gets_and_deletes": "skipped",
+        }
+        assert list(folder.iterdir()) == []
+
+    def test_whose_folder_is_gone(self, essentials: Essentials) -> None:
+        location = {"LOCATION": "/dev/null/nowhere"}
+        backend = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}
+        outcome, message = only(essentials("caches", CACHES={"default": {**backend, **location}}))
+        assert outcome == "failed"
+        assert message.startswith("The cache 'default' does not work: NotADirectoryError: ")
+        assert "A part of the path is no folder." in message
+
+    def test_that_is_no_class(self, essentials: Essentials) -> None:
+        outcome, message = only(essentials("caches", CACHES={"default": {"BACKEND": "no.Such"}}))
+        assert outcome == "failed"
+        assert "Could not find backend 'no.Such'" in message
+
+    def test_in_a_table(self, tmp_path: Path) -> None:
+        """A table that is not there is a failure; one that is keeps nothing."""
+        site = Site(
+            tmp_path / "site",
+            "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.db.DatabaseCache',"
+            " 'LOCATION': 'kept'}}",
+        )
+        outcome, message = only(site.run("caches"))
+        assert outcome == "failed"
+        assert "kept" in message
+        site.manage("createcachetable")
+        assert only(site.run("caches"))[0] == "passed"
+        with sqlite3.connect(site.folder / "db.sqlite3") as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+        connection.close()
+
+
+STORAGE = "storages.DefaultStorageTest"
+FILES = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+
+
+class TestStorages:
+    def test_that_work(self, essentials: Essentials, tmp_path: Path) -> None:
+        """The folder that media go to need not be there, and nothing is left of it."""
+        media, docs = tmp_path / "media", tmp_path / "docs"
+        docs.mkdir()
+        run = essentials(
+            "storages",
+            MEDIA_ROOT=media,
+            SMOKETEST_ESSENTIALS_STORAGE_FOLDER="for/smoke tests",
+            STORAGES={
+                "default": FILES,
+                "docs": {**FILES, "OPTIONS": {"location": docs}},
+                "memory": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+                "staticfiles": {**FILES, "OPTIONS": {"location": "/dev/null/nowhere"}},
+            },
+        )
+        assert run.outcomes == {
+            "storages.DefaultStorageTest.test_writes_reads_and_deletes": "passed",
+            "storages.DocsStorageTest.test_writes_reads_and_deletes": "passed",
+            "storages.MemoryStorageTest.test_writes_reads_and_deletes": "passed",
+        }
+        assert not media.exists()
+        assert list(docs.iterdir()) == []
+
+    def test_that_is_full(self, essentials: Essentials, mount_point: Path) -> None:
+        """No bytes left, or no inodes: nothing stays of the file that did not fit."""
+        with small_file_system(mount_point, size="16k") as media:
+            (media / "big").write_bytes(bytes(16384))
+            outcome, message = only(essentials("storages", MEDIA_ROOT=media))
+            left = [path.name for path in media.iterdir()]
+        assert outcome == "failed"
+        assert "OSError: [Errno 28] No space left on device" in message
+        assert "It is full: free some space (df -h), or inodes (df -i)." in message
+        assert left == ["big"]
+
+        with small_file_system(mount_point, inodes=2) as media:
+            (media / "small").touch()
+            outcome, message = only(essentials("storages", MEDIA_ROOT=media))
+        assert outcome == "failed"
+        assert "It is full" in message
+
+    def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
+        """The server of the mount is gone."""
+        with stale_mount(mount_point) as media:
+            outcome, message = only(essentials("storages", MEDIA_ROOT=media))
+        assert outcome == "failed"
+        assert "Transport endpoint is not connected" in message
+        assert "The mount is stale" in message
+        assert "mount it again" in message
+
+    def test_that_hangs(
+        self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server of the mount never answers: the test is over in its time."""
+        monkeypatch.setattr(storages.StorageTest, "timeout", 0.5)
+        with hanging_mount(mount_point) as media:
+            started = time.monotonic()
+            outcome, _ = only(essentials("storages", MEDIA_ROOT=media))
+            took = time.monotonic() - started
+        assert outcome == "timed_out"
+        assert took < 3
+
+    def test_that_may_not_be_written(self, essentials: Essentials) -> None:
+        """Of a file system that nobody may write to, not even root."""
+        outcome, message = only(essentials("storages", MEDIA_ROOT="/proc/1"))
+        assert outcome == "failed"
+        assert message.startswith("The storage 'default' does not work: ")
+
+    def test_that_gives_back_something_else(self, essentials: Essentials, tmp_path: Path) -> None:
+        """It is a failure, and the file is deleted all the same."""
+        backend = {"BACKEND": f"{__name__}.ForgetfulStorage"}
+        outcome, message = only(
+            essentials("storages", MEDIA_ROOT=tmp_path / "media", STORAGES={"default": backend})
+        )
+        assert outcome == "failed"
+        assert "gave back another file than was written" in message
+        assert not (tmp_path / "media").exists()
+
+    def test_that_does_not_delete(self, essentials: Essentials, tmp_path: Path) -> None:
+        backend = {"BACKEND": f"{__name__}.HoardingStorage"}
+        outcome, message = only(
+            essentials("storages", MEDIA_ROOT=tmp_path / "media", STORAGES={"default": backend})
+        )
+        assert outcome == "failed"
+        assert "did not delete smoketest-" in message
+
+
+class TestDisks:
+    def test_without_inodes(self, essentials: Essentials, mount_point: Path) -> None:
+        """A file system that has room for bytes, but not for one more file."""
+        with small_file_system(mount_point, inodes=16) as media:
+            before = essentials("host.MediaDiskTest", MEDIA_ROOT=media / "not" / "yet")
+            for number in range(15):
+                (media / f"small-{number}").touch()
+            outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))
+        assert only(before)[0] == "passed"
+        assert outcome == "failed"
+        assert message.startswith("Only 0.0% (0 inodes) of the file system of")
+        assert message.endswith(f"df -hi {media}")
+
+    def test_that_has_less_than_wanted(self, essentials: Essentials, mount_point: Path) -> None:
+        with small_file_system(mount_point) as media:
+            (media / "big").write_bytes(bytes(15 * 4096))
+            wanted = {"MEDIA_ROOT": media, "SMOKETEST_ESSENTIALS_MIN_FREE_DISK": 0.1}
+            outcome, message = only(essentials("host.MediaDiskTest", **wanted))
+            enough = {"SMOKETEST_ESSENTIALS_ENOUGH_FREE_DISK": 4096}
+            outcome_of_enough, _ = only(essentials("host.MediaDiskTest", **wanted, **enough))
+        assert outcome_of_enough == "passed"
+        assert outcome == "failed"
+        assert message.startswith(f"Only 6.2% (4.0 KiB) of the file system of {media} is left;")
+        assert "SMOKETEST_ESSENTIALS_MIN_FREE_DISK is 0.1." in message
+
+    def test_each_file_system_is_tested_once(
+        self, essentials: Essentials, mount_point: Path, tmp_path: Path
+    ) -> None:
+        """Folders on the same one are skipped, and say which is tested; links are followed."""
+        (tmp_path / "link").symlink_to("mount")
+        with small_file_system(mount_point) as media:
+            run = essentials(
+                "host.MediaDiskTest", "host.StaticDiskTest", "host.UploadsDiskTest",
+                MEDIA_ROOT=tmp_path / "link" / "a", STATIC_ROOT=tmp_path,
+                FILE_UPLOAD_TEMP_DIR=media / "b",
+            )  # fmt: skip
+        assert list(run.outcomes.values()) == ["passed", "passed", "skipped"]
+        assert run.messages["host.UploadsDiskTest.test_has_room"] == (
+            "On the same file system as 'media', which is tested."
+        )
+
+    def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
+        with stale_mount(mount_point) as media:
+            outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))
+        assert outcome == "failed"
+        assert "The mount is stale" in message
+
+    def test_that_hangs(
+        self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is over in its time, and the others are looked at all the same."""
+        monkeypatch.setattr(disks.DiskTest, "timeout", 0.5)
+        with hanging_mount(mount_point) as media:
+            run = essentials(
+                "host.MediaDiskTest",
+                "host.TemporaryDiskTest",
+                MEDIA_ROOT=media,
+                SMOKETEST_ESSENTIALS_SKIP=["disks.default-database", "disks.other-database"],
+            )
+        assert run.outcomes == {
+            "host.MediaDiskTest.test_has_room": "timed_out",
+            "host.TemporaryDiskTest.test_has_room": "passed",
+        }
+
+
+class TestMemory:
+    def test_of_this_host(self, essentials: Essentials) -> None:
+        """There is enough for the tests, and less than all of it."""
+        found = list(memory.memories())
+        if not found:
+            missing("this system has no /proc/meminfo")
+        assert all(0 < entry.available < entry.total for entry in found)
+        assert only(essentials("host.MemoryTest"))[0] == "passed"
+        outcome, message = only(
+            essentials(
+                "host.MemoryTest",
+                SMOKETEST_ESSENTIALS_MIN_FREE_MEMORY=1,
+                SMOKETEST_ESSENTIALS_ENOUGH_FREE_MEMORY=2**60,
+            )
+        )
+        assert outcome == "failed"
+        assert message.startswith("Only ")
+        assert "SMOKETEST_ESSENTIALS_MIN_FREE_MEMORY is 1." in message
+
+    #: As the kernel writes them (man 7 cgroups), with 100 MB in use of which 60 can be given back.
+    FILES = {
+        "v2, with a limit above": (
+            "0::/system.slice/site.service\n",
+            {
+                "system.slice/site.service/memory.max": "max\n",
+                "system.slice/site.service/memory.current": "50000000\n",
+                "system.slice/memory.max": "200000000\n",
+                "system.slice/memory.current": "100000000\n",
+                "system.slice/memory.stat": "anon 40000000\ninactive_file 60000000\n",
+            },
+        ),
+        "v2, in a container": (
+            "0::/\n",
+            {
+                "memory.max": "200000000\n",
+                "memory.current": "100000000\n",
+                "memory.stat": "anon 40000000\ninactive_file 60000000\n",
+            },
+        ),
+        "v1, by the path of the host": (
+            "5:cpu,cpuacct:/\n4:memory:/docker/0123\n0::/\n",
+            {
+                "memory/memory.limit_in_bytes": "200000000\n",
+                "memory/memory.usage_in_bytes": "100000000\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 60000000\n",
+            },
+        ),
+    }
+
+    @pytest.mark.parametrize("case", FILES)
+    def test_limits_of_containers(
+        self, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the kernel gives back when it is needed counts as available."""
+        groups, files = self.FILES[case]
+        (tmp_path / "self").mkdir()
+        (tmp_path / "self/cgroup").write_text(groups)
+        for name, content in files.items():
+            file = tmp_path / "groups" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        monkeypatch.setattr(memory, "PROC", tmp_path)
+        monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+        (group,) = memory.memories()
+        assert (group.total, group.available) == (200_000_000, 160_000_000)
+
+    def test_where_the_system_does_not_tell(
+        self, essentials: Essentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "PROC", tmp_path)
+        assert only(essentials("host.MemoryTest"))[0] == "skipped"
+
+
+class TestHostNames:
+    def test_that_do_not_resolve(self, essentials: Essentials) -> None:
+        """The domain .invalid never does (RFC 2606); the message says where the name is from."""
+        run = essentials(
+            "host.NoSuchHostInvalidHostNameTest",
+            SMOKETEST_ESSENTIALS_HOSTS=["no-such-host.invalid"],
+        )
+        outcome, message = only(run)
+        assert outcome == "failed"
+        assert message.startswith("no-such-host.invalid does not resolve: gaierror: ")
+        assert "It comes from SMOKETEST_ESSENTIALS_HOSTS." in message
+
+    def test_that_resolves(self, essentials: Essentials) -> None:
+        """The name of this machine, which its table of hosts has."""
+        name = socket.gethostname()
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            missing(f"the name of this machine, {name}, does not resolve")
+        run = essentials("host", SMOKETEST_ESSENTIALS_HOSTS=[name])
+        (resolved,) = (test for test in run.outcomes if "HostNameTest" in test)
+        assert run.outcomes[resolved] == "passed"
+
+    def test_come_from_all_settings(self) -> None:
+        """Addresses, sockets, files and tables are no names."""
+        backends = "django.core.cache.backends"
+        caches = {
+            "default": {
+                "BACKEND": f"{backends}.redis.RedisCache",
+                "LOCATION": "redis://user:secret@redis.internal:6379/1",
+            },
+            "several": {
+                "BACKEND": f"{backends}.redis.RedisCache",
+                "LOCATION": ["rediss://a.internal", "redis://10.0.0.1:6379", "unix:///run/redis"],
+            },
+            "memcached": {
+                "BACKEND": f"{backends}.memcached.PyMemcacheCache",
+                "LOCATION": "m1.internal:11211;[::1]:11211;unix:/run/memcached;/run/m",
+            },
+            "files": {"BACKEND": f"{backends}.filebased.FileBasedCache", "LOCATION": Path("/a")},
+            "table": {"BACKEND": f"{backends}.db.DatabaseCache", "LOCATION": "my_table"},
+            "local": {
+                "BACKEND": f"{backends}.redis.RedisCache",
+                "LOCATION": "redis://localhost:6379",
+            },
+        }
+        with override_settings(CACHES=caches, SMOKETEST_ESSENTIALS_HOSTS=["a.internal"]):
+            found = inventory.hosts()
+        assert found == {
+            "redis.internal": ["CACHES['default']"],
+            "a.internal": ["CACHES['several']", "SMOKETEST_ESSENTIALS_HOSTS"],
+            "m1.internal": ["CACHES['memcached']"],
+        }
+
+    def test_come_from_databases(self, tmp_path: Path) -> None:
+        """A list of servers for PostgreSQL, too; sockets are left out."""
+        site = Site(
+            tmp_path / "site",
+            "for alias, host in {'pg': 'pg1.internal,pg2.internal', 'run': '/run', 'ip': '::1'}"
+            ".items():\n"
+            "    DATABASES[alias] = {'ENGINE': 'django.db.backends.postgresql', 'HOST': host}\n",
+        )
+        printed = site.python(
+            "-c",
+            "import django; django.setup()\n"
+            "from smoketest.contrib.essentials import inventory; print(dict(inventory.hosts()))",
+        )
+        databases = ["DATABASES['pg']"]
+        assert printed.strip() == str({"pg1.internal": databases, "pg2.internal": databases})
+
+
+class TestErrorPages:
+    PAGES = {
+        "400.html": "test_bad_request",
+        "403.html": "test_permission_denied",
+        "403_csrf.html": "test_csrf_failure",
+        "404.html": "test_page_not_found",
+        "500.html": "test_server_error",
+    }
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_that_do_not_render(self, essentials: Essentials, tmp_path: Path, page: str) -> None:
+        """The one that is broken fails, the others pass."""
+        (tmp_path / page).write_text("{% url 'no-such-page' %}")
+        run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
+        failed = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
+        assert failed == {f"pages.ErrorPagesTest.{self.PAGES[page]}"}
+        message = run.messages[failed.pop()]
+        assert message.startswith(f"{page} does not render: NoReverseMatch: ")
+        assert f"Mend the template {page}" in message
+
+    def test_that_use_what_a_visitor_has(self, essentials: Essentials, tmp_path: Path) -> None:
+        """A user who is not logged in, a session, the site's address, a token for forms."""
+        for page in self.PAGES.keys() - {"500.html"}:
+            (tmp_path / page).write_text("{{ request.build_absolute_uri }}{% csrf_token %}")
+        options = {"context_processors": [f"{__name__}.basket"]}
+        run = essentials(
+            "pages.ErrorPagesTest",
+            TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path], "OPTIONS": options}],
+            ALLOWED_HOSTS=[".example.com"],
+        )
+        assert set(run.outcomes.values()) == {"passed"}
+
+    def test_that_are_empty(self, essentials: Essentials, tmp_path: Path) -> None:
+        """As the page for errors is, whose template gets no variables, if it is all about them."""
+        (tmp_path / "500.html").write_text("{% if request %}Sorry{% endif %}\n")
+        run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
+        assert run.outcomes["pages.ErrorPagesTest.test_server_error"] == "failed"
+        assert "500.html is empty" in run.messages["pages.ErrorPagesTest.test_server_error"]
+
+    def test_views_of_the_site_are_left_to_it(self, essentials: Essentials) -> None:
+        run = essentials(
+            "pages.ErrorPagesTest",
+            ROOT_URLCONF=f"{__name__}",
+            CSRF_FAILURE_VIEW=f"{__name__}.handler404",
+        )
+        skipped = {name for name, outcome in run.outcomes.items() if outcome == "skipped"}
+        assert skipped == {
+            "pages.ErrorPagesTest.test_page_not_found", "pages.ErrorPagesTest.test_csrf_failure"
+        }  # fmt: skip
+        assert (
+            "write a smoke test for it" in run.messages["pages.ErrorPagesTest.test_page_not_found"]
+        )
+
+
+class TestStaticFiles:
+    MANIFEST = {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+        "default": FILES,
+    }
+
+    @pytest.fixture
+    def collected(self, tmp_path: Path) -> Path:
+        """A folder of collected files, whose manifest names each."""
+        source = tmp_path / "source"
+        source.mkdir()
+        for name in ("a.css", "b.css"):
+            (source / name).write_text("p {}")
+        root = tmp_path / "static"
+        with override_settings(
+            INSTALLED_APPS=["django.contrib.staticfiles"], STATICFILES_DIRS=[source],
+            STATIC_ROOT=root, STATIC_URL="static/", STORAGES=self.MANIFEST,
+        ):  # fmt: skip
+            call_command("collectstatic", verbosity=0, interactive=False)
+        return root
+
+    def run(self, essentials: Essentials, root: Path, **settings: Any) -> tuple[str, str]:
+        defaults = {"STATIC_ROOT": root, "STATIC_URL": "static/", "STORAGES": self.MANIFEST}
+        return only(essentials("pages.StaticFilesTest", **{**defaults, **settings}))
+
+    def test_that_are_all_there(self, essentials: Essentials, collected: Path) -> None:
+        assert self.run(essentials, collected) == ("passed", "")
+
+    def test_of_which_one_is_missing(self, essentials: Essentials, collected: Path) -> None:
+        (gone,) = collected.glob("b.*.css")
+        gone.unlink()
+        outcome, message = self.run(essentials, collected)
+        assert outcome == "failed"
+        assert message.startswith(
+            f"1 of 2 static files that were looked for are missing: {gone.name}. Run: manage.py"
+            " collectstatic"
+        )
+
+    def test_without_a_manifest(self, essentials: Essentials, collected: Path) -> None:
+        (collected / "staticfiles.json").unlink()
+        outcome, message = self.run(essentials, collected)
+        assert outcome == "failed"
+        assert message.startswith("There is no manifest staticfiles.json: ")
+        assert "Run: manage.py collectstatic" in message
+
+    def test_with_a_broken_manifest(self, essentials: Essentials, collected: Path) -> None:
+        (collected / "staticfiles.json").write_text("{")
+        outcome, message = self.run(essentials, collected)
+        assert outcome == "failed"
+        assert "cannot be read: ValueError: Couldn't load manifest 'staticfiles.json'" in message
+
+    def test_collected_after_the_start(self, essentials: Essentials, collected: Path) -> None:
+        """A process reads the manifest once: without a restart its links are errors."""
+        manifest = collected / "staticfiles.json"
+        text = manifest.read_text()
+        manifest.unlink()
+        with override_settings(STORAGES=self.MANIFEST, STATIC_ROOT=collected, STATIC_URL="s/"):
+            early = staticfiles_storages["staticfiles"]
+            assert not early.hashed_files
+        manifest.write_text(text)
+        _early[:] = [early]
+        backend = {"BACKEND": f"{__name__}.early_storage"}
+        outcome, message = self.run(essentials, collected, STORAGES={"staticfiles": backend})
+        assert outcome == "failed"
+        assert message.endswith("restart the site.")
+
+    def test_are_looked_for_in_time(
+        self, essentials: Essentials, collected: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A slow storage is asked for some of them; other ones next time."""
+        monkeypatch.setattr(static_files, "BUDGET", 0.0)
+        for hashed in collected.glob("*.*.css"):
+            hashed.unlink()
+        seen = set()
+        for _ in range(40):
+            outcome, message = self.run(essentials, collected)
+            assert outcome == "failed"
+            assert message.startswith("1 of 1 static files that were looked for are missing: ")
+            seen.add(message)
+            if len(seen) == 2:
+                return
+        raise AssertionError(seen)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"DEBUG": True},
+            {"INSTALLED_APPS": [app for app in APPS if "static" not in app]},
+            {"STORAGES": {"default": FILES}},
+            {"STORAGES": {"staticfiles": FILES}},
+        ],
+    )
+    def test_without_need_of_a_manifest(
+        self, essentials: Essentials, tmp_path: Path, settings: dict[str, Any]
+    ) -> None:
+        outcome, reason = self.run(essentials, tmp_path, **settings)
+        assert outcome == "skipped"
+        assert reason
+
+
+class TestSystemChecks:
+    def test_that_find_an_error(self, essentials: Essentials) -> None:
+        """That of a wrong setting of this app: all apps' checks are run, and may be silenced."""
+        wrong = {"SMOKETEST_ESSENTIALS_CLOCK_TOLERANCE": -1}
+        run = essentials("system_checks", **wrong)
+        assert set(run.outcomes.values()) == {"failed"}
+        message = run.messages["system_checks.SystemChecksTest.test_find_no_errors"]
+        assert "smoketest.E108: SMOKETEST_ESSENTIALS_CLOCK_TOLERANCE is -1; it must be" in message
+        assert message.endswith("SILENCED_SYSTEM_CHECKS silences what is meant to be so.")
+        silenced = essentials("system_checks", SILENCED_SYSTEM_CHECKS=["smoketest.E108"], **wrong)
+        assert silenced.outcomes["system_checks.SystemChecksTest.test_find_no_errors"] == "passed"
+
+    def test_that_warn_for_production(self, essentials: Essentials) -> None:
+        run = essentials("system_checks", SECRET_KEY="short")
+        assert run.outcomes == {
+            "system_checks.SystemChecksTest.test_find_no_errors": "passed",
+            "system_checks.SystemChecksTest.test_are_ready_for_production": "failed",
+        }
+        message = run.messages["system_checks.SystemChecksTest.test_are_ready_for_production"]
+        assert "security.W009" in message
+        assert run.status == "PASS"
+
+    def test_that_raise(self, essentials: Essentials) -> None:
+        run = essentials("system_checks", ROOT_URLCONF="no.such.urls")
+        assert set(run.outcomes.values()) == {"failed"}
+        message = run.messages["system_checks.SystemChecksTest.test_find_no_errors"]
+        assert "The system checks do not run: ModuleNotFoundError: No module named 'no'." in message
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("name", "wrong"),
+        [
+            ("SKIP", "mail"),
+            ("SKIP", ["e-mail"]),
+            ("READ_ONLY_DATABASES", "replica"),
+            ("STORAGE_FOLDER", "/absolute"),
+            ("STORAGE_FOLDER", "a/../../b"),
+            ("STORAGE_FOLDER", None),
+            ("MIN_FREE_DISK", 5),
+            ("ENOUGH_FREE_DISK", "10 GB"),
+            ("MIN_FREE_MEMORY", -0.1),
+            ("ENOUGH_FREE_MEMORY", -1),
+            ("CLOCK_TOLERANCE", 0),
+            ("HOSTS", "db.internal"),
+            ("HOSTS", ["http://db.internal"]),
+            ("HOSTS", ["db.internal:5432"]),
+        ],
+    )
+    def test_a_wrong_value_is_an_error(self, name: str, wrong: object) -> None:
+        name = f"SMOKETEST_ESSENTIALS_{name}"
+        number = list(EssentialsConf.settings).index(name) + 101
+        with override_settings(INSTALLED_APPS=APPS, **{name: wrong}):
+            (error,) = run_checks(tags=["smoketest"])
+        assert error.id == f"smoketest.E{number}"
+        assert error.msg.startswith(f"{name} is {wrong!r}; it must be ")
+
+    def test_the_complaint_names_the_parts(self) -> None:
+        with override_settings(INSTALLED_APPS=APPS, SMOKETEST_ESSENTIALS_SKIP=["e-mail"]):
+            (error,) = run_checks(tags=["smoketest"])
+        assert all(part in error.msg for part in PARTS)
+
+    @pytest.mark.parametrize(
+        ("name", "wrong", "number", "hint"),
+        [
+            ("SKIP", "caches.sesions", "E110", "Of caches there are default."),
+            ("SKIP", "memory.host", "E110", "Write 'memory' alone."),
+            ("READ_ONLY_DATABASES", "replica", "E111", "Of databases there are default, other."),
+        ],
+    )
+    def test_what_the_site_does_not_have(
+        self, name: str, wrong: str, number: str, hint: str
+    ) -> None:
+        with override_settings(INSTALLED_APPS=APPS, **{f"SMOKETEST_ESSENTIALS_{name}": [wrong]}):
+            (error,) = run_checks(tags=["smoketest"])
+        assert (error.id, error.hint) == (f"smoketest.{number}", hint)
+        assert repr(wrong) in error.msg
+
+    def test_what_the_site_has(self) -> None:
+        everything = [*PARTS, "caches.default", "disks.temporary", "mail.default", "clock.other"]
+        with override_settings(INSTALLED_APPS=APPS, SMOKETEST_ESSENTIALS_SKIP=everything):
+            assert run_checks(tags=["smoketest"]) == []
+
+    def test_every_part_can_be_left_out(self, essentials: Essentials) -> None:
+        run = essentials("", SMOKETEST_ESSENTIALS_SKIP=PARTS)
+        assert run.outcomes == {}

@@ -1,0 +1,370 @@
+"""The essentials against real servers: databases, Redis as a cache, and mail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import pytest
+
+from tests.contrib.essentials_site import Run, Site
+from tests.servers.mariadb import MariaDB
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.redis import Redis
+from tests.servers.site import require_module
+from tests.servers.smtp import PASSWORD, SMTP, USER
+
+pytestmark = pytest.mark.e2e
+
+ANSWERS = "databases.DefaultDatabaseTest.test_answers"
+WRITES = "databases.DefaultDatabaseTest.test_takes_a_write"
+MIGRATED = "databases.DefaultMigrationsTest.test_are_all_applied"
+CLOCK = "databases.DefaultClockTest.test_agrees_with_the_database"
+ALL_PASS = dict.fromkeys((ANSWERS, WRITES, MIGRATED, CLOCK), "passed")
+
+Database = PostgreSQL | MariaDB
+
+
+def settings_of(server: Database, **changes: str) -> str:
+    return f"DATABASES = {{'default': {server.django(**changes)!r}}}\n"
+
+
+def problems(run: Run) -> dict[str, str]:
+    """The messages of what did not pass, all of which failed."""
+    bad = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
+    assert {run.outcomes[name] for name in bad} <= {"failed"}, run.outcomes
+    return {name: run.messages[name] for name in bad}
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.param == "postgresql":
+        require_module("psycopg", "psycopg[binary]")
+        with PostgreSQL() as postgresql:
+            yield postgresql
+    else:
+        require_module("pymysql", "PyMySQL")
+        with MariaDB() as mariadb:
+            yield mariadb
+
+
+@pytest.fixture(scope="module")
+def migrated(server: Database, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = Site(tmp_path_factory.mktemp("databases") / "site", settings_of(server))
+    site.manage("migrate", "-v0")
+    return site
+
+
+@pytest.fixture
+def site(migrated: Site, server: Database) -> Iterator[Site]:
+    """A migrated site; its settings are as they were for the next test."""
+    yield migrated
+    migrated.configure(settings_of(server))
+
+
+def dump(server: Database) -> str:
+    """All rows, and the numbers that the tables will give next."""
+    if isinstance(server, PostgreSQL):
+        rows = server.sql("SELECT * FROM django_session; SELECT * FROM django_migrations")
+        return rows + server.sql("SELECT last_value FROM django_migrations_id_seq")
+    return server.sql(
+        "SELECT * FROM django_session; SELECT * FROM django_migrations;"
+        "SHOW CREATE TABLE django_migrations"
+    )
+
+
+class TestDatabases:
+    def test_all_is_well(self, site: Site, server: Database) -> None:
+        """Everything passes, and neither rows nor numbers are gone."""
+        before = dump(server)
+        assert "sessions" in before
+        assert site.run("databases").outcomes == ALL_PASS
+        site.configure(
+            f"{settings_of(server)}INSTALLED_APPS.remove('django.contrib.sessions')\n"
+            "INSTALLED_APPS.remove('django.contrib.admin')\n"
+            "ROOT_URLCONF = 'smoketest.urls'"
+        )
+        assert site.run("databases").outcomes == ALL_PASS  # writes to the migrations then
+        assert dump(server) == before
+
+    def test_that_is_down(self, site: Site, server: Database) -> None:
+        server.stop()
+        try:
+            found = problems(site.run("databases"))
+        finally:
+            server.start()
+        assert set(found) == set(ALL_PASS)
+        assert found[ANSWERS].startswith("The database 'default' does not answer: Operational")
+        assert "Try: manage.py dbshell --database default" in found[ANSWERS]
+
+    def test_that_never_answers(self, site: Site, server: Database) -> None:
+        """The server is stopped in its tracks: each test is over in its time."""
+        for pid in server.family():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            run = site.run("databases.DefaultDatabaseTest.test_answers")
+        finally:
+            for pid in server.family():
+                os.kill(pid, signal.SIGCONT)
+        # The driver's own time-out may come first.
+        assert run.outcomes[ANSWERS] in {"failed", "timed_out"}
+        assert run.seconds < 7
+
+    def test_that_takes_no_writes(self, site: Site, server: Database) -> None:
+        """Such as the old primary after a failover."""
+        if isinstance(server, PostgreSQL):
+            name = "default_transaction_read_only"
+            server.sql(f"ALTER DATABASE smoketest SET {name} = on")
+            undo = f"BEGIN READ WRITE; ALTER DATABASE smoketest RESET {name}; COMMIT"
+            why = "read-only transaction"
+        else:
+            # Those who may write nevertheless have privileges that no site should have.
+            server.sql("CREATE USER shop@'%' IDENTIFIED BY 'shop'")
+            server.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON smoketest.* TO shop@'%'")
+            site.configure(settings_of(server, USER="shop", PASSWORD="shop"))
+            server.sql("SET GLOBAL read_only = 1")
+            undo = "SET GLOBAL read_only = 0; DROP USER shop@'%'"
+            why = "--read-only"
+        try:
+            found = problems(site.run("databases"))
+        finally:
+            server.sql(undo)
+        assert set(found) == {WRITES}
+        assert why in found[WRITES]
+        assert "Read-only after a failover, a full disk, or a missing privilege?" in found[WRITES]
+
+    def test_without_a_privilege(self, site: Site, server: Database) -> None:
+        """The site's user may read, and not write, the table."""
+        if isinstance(server, PostgreSQL):
+            server.sql("CREATE ROLE shop LOGIN")
+            server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO shop")
+            undo = "DROP OWNED BY shop; DROP ROLE shop"
+        else:
+            server.sql("CREATE USER shop@'%' IDENTIFIED BY 'shop'")
+            server.sql("GRANT SELECT ON smoketest.* TO shop@'%'")
+            undo = "DROP USER shop@'%'"
+        site.configure(settings_of(server, USER="shop", PASSWORD="shop"))
+        try:
+            found = problems(site.run("databases"))
+        finally:
+            server.sql(undo)
+        assert set(found) == {WRITES}
+        assert "takes no new row into django_session" in found[WRITES]
+        assert "denied" in found[WRITES]
+
+    @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+    def test_with_a_wrong_password(self, site: Site, server: Database) -> None:
+        """It is not in the message."""
+        site.configure(settings_of(server, PASSWORD="not-my-password"))
+        found = problems(site.run("databases"))
+        assert set(found) == set(ALL_PASS)
+        assert "Access denied for user 'smoketest'" in found[ANSWERS]
+        assert not any("not-my-password" in message for message in found.values())
+
+    def test_with_a_migration_that_is_not_applied(self, site: Site, server: Database) -> None:
+        site.manage("migrate", "--fake", "sessions", "zero", "-v0")
+        try:
+            found = problems(site.run("databases"))
+        finally:
+            site.manage("migrate", "--fake", "sessions", "-v0")
+        assert set(found) == {MIGRATED}
+        assert "sessions.0001_initial. Run: manage.py migrate --database" in found[MIGRATED]
+
+    def test_of_another_time(self, site: Site, server: Database) -> None:
+        """The clock of this host, as the process sees it, is a minute ahead."""
+        site.configure(
+            f"{settings_of(server)}import time\n_now = time.time\ntime.time = lambda: _now() + 60\n"
+        )
+        found = problems(site.run("databases"))
+        assert set(found) == {CLOCK}
+        assert found[CLOCK].startswith(
+            "The clock of the database 'default' is 60.0 s behind that of this host;"
+        )
+        site.configure(
+            f"{settings_of(server)}import time\n_now = time.time\n"
+            "time.time = lambda: _now() - 60\nSMOKETEST_ESSENTIALS_CLOCK_TOLERANCE = 61\n"
+        )
+        assert problems(site.run("databases")) == {}
+
+    @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
+    def test_whose_table_knows_no_transactions(self, site: Site, server: Database) -> None:
+        """A row would stay there, so none is written."""
+        server.sql("ALTER TABLE django_session ENGINE = MyISAM")
+        try:
+            run = site.run("databases")
+            left = server.sql("SELECT count(*) FROM django_session")
+        finally:
+            server.sql("ALTER TABLE django_session ENGINE = InnoDB")
+        assert run.outcomes == {**ALL_PASS, WRITES: "skipped"}
+        assert "django_session (MyISAM) knows no transactions" in run.messages[WRITES]
+        assert left == "0"
+
+
+CACHE = "caches.DefaultCacheTest.test_sets_gets_and_deletes"
+
+
+class TestRedis:
+    """As a cache of Django."""
+
+    @pytest.fixture
+    def redis(self) -> Iterator[Redis]:
+        require_module("redis", "redis")
+        with Redis() as redis:
+            yield redis
+
+    @pytest.fixture
+    def site(self, tmp_path: Path, redis: Redis) -> Site:
+        return self.with_cache(Site(tmp_path / "site"), redis.url)
+
+    @staticmethod
+    def with_cache(site: Site, location: str) -> Site:
+        backend = "django.core.cache.backends.redis.RedisCache"
+        site.configure(
+            f"CACHES = {{'default': {{'BACKEND': {backend!r}, 'LOCATION': {location!r}}}}}"
+        )
+        return site
+
+    def test_works_and_keeps_nothing(self, site: Site, redis: Redis) -> None:
+        assert site.run("caches").outcomes == {CACHE: "passed"}
+        assert redis.talk("DBSIZE") == ":0\r\n"
+
+    def test_that_is_down(self, site: Site, redis: Redis) -> None:
+        redis.stop()
+        message = problems(site.run("caches"))[CACHE]
+        assert message.startswith("The cache 'default' does not work: ConnectionError: ")
+        assert "Connection refused" in message
+        assert "is CACHES['default'] right?" in message
+
+    def test_that_never_answers(self, site: Site, redis: Redis) -> None:
+        os.kill(redis.pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            run = site.run("caches")
+            took = time.monotonic() - started
+        finally:
+            os.kill(redis.pid, signal.SIGCONT)
+        assert run.outcomes == {CACHE: "timed_out"}
+        assert took < 10
+
+    def test_that_is_full(self, site: Site, redis: Redis) -> None:
+        redis.talk("CONFIG", "SET", "maxmemory", "1")
+        assert "OutOfMemoryError: command not allowed" in problems(site.run("caches"))[CACHE]
+
+    def test_that_is_a_replica(self, site: Site, redis: Redis) -> None:
+        """Which takes no writes."""
+        redis.talk("REPLICAOF", "127.0.0.1", "1")
+        assert "read only replica" in problems(site.run("caches"))[CACHE]
+
+    def test_with_a_wrong_password(self, site: Site, redis: Redis) -> None:
+        """It is not in the message."""
+        redis.talk("CONFIG", "SET", "requirepass", "right-password")
+        self.with_cache(site, redis.url.replace("//", "//:wrong-password@"))
+        message = problems(site.run("caches"))[CACHE]
+        assert "AuthenticationError" in message
+        assert "wrong-password" not in message
+
+    def test_that_fails_half_way(self, site: Site, redis: Redis) -> None:
+        """The user may set and delete, and not get: the key is gone all the same."""
+        redis.talk("ACL", "SETUSER", "shop", "on", ">shop", "~*", "+@all", "-get", "-mget")
+        self.with_cache(site, redis.url.replace("//", "//shop:shop@"))
+        assert "NoPermissionError" in problems(site.run("caches"))[CACHE]
+        assert redis.talk("DBSIZE") == ":0\r\n"
+
+
+MAIL = "mail.DefaultMailTest.test_server_lets_the_site_in"
+
+
+class TestMail:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def smtp(cls) -> Iterator[SMTP]:
+        with SMTP() as smtp:
+            yield smtp
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        return Site(tmp_path / "site")
+
+    @staticmethod
+    def configure(site: Site, **options: object) -> None:
+        """By the settings of this Django: MAILERS since 6.1."""
+        options = {"host": "127.0.0.1", **options}
+        if django.VERSION >= (6, 1):
+            backend = "django.core.mail.backends.smtp.EmailBackend"
+            site.configure(
+                f"MAILERS = {{'default': {{'BACKEND': {backend!r}, 'OPTIONS': {options}}}}}"
+            )
+            return
+        names = {"username": "HOST_USER", "password": "HOST_PASSWORD"}
+        lines = (f"EMAIL_{names.get(k, k.upper())} = {v!r}" for k, v in options.items())
+        site.configure("\n".join(lines))
+
+    def test_lets_the_site_in(self, site: Site, smtp: SMTP) -> None:
+        """With and without a password; nothing is sent."""
+        self.configure(site, port=smtp.port)
+        assert site.run("mail").outcomes == {MAIL: "passed"}
+        self.configure(site, port=smtp.port, username=USER, password=PASSWORD)
+        assert site.run("mail").outcomes == {MAIL: "passed"}
+        said = smtp.log.lower()
+        assert said.count(">> b'auth plain") == 1
+        assert ">> b'quit'" in said
+        assert "mail from" not in said
+
+    def test_a_wrong_password(self, site: Site, smtp: SMTP) -> None:
+        self.configure(site, port=smtp.port, username=USER, password="wrong-password")
+        message = problems(site.run("mail"))[MAIL]
+        assert message.startswith(
+            "The mail server does not let the site in: SMTPAuthenticationError: (535, "
+        )
+        assert "wrong-password" not in message
+
+    def test_without_encryption(self, site: Site, smtp: SMTP) -> None:
+        """The site wants it, the server has none."""
+        self.configure(site, port=smtp.port, use_tls=True)
+        assert "STARTTLS extension not supported" in problems(site.run("mail"))[MAIL]
+
+    def test_that_is_down(self, site: Site) -> None:
+        with SMTP() as gone:
+            port = gone.port
+        self.configure(site, port=port)
+        message = problems(site.run("mail"))[MAIL]
+        assert "ConnectionRefusedError: [Errno 111] Connection refused." in message
+
+    def test_that_never_answers(self, site: Site) -> None:
+        """Though the site has set no time-out."""
+        with SMTP() as smtp:
+            os.kill(smtp.pid, signal.SIGSTOP)
+            self.configure(site, port=smtp.port)
+            started = time.monotonic()
+            run = site.run("mail")
+            took = time.monotonic() - started
+            os.kill(smtp.pid, signal.SIGCONT)
+        assert "timed out" in problems(run)[MAIL]
+        assert took < 9
+
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
+    def test_settings_of_before(self, site: Site, smtp: SMTP) -> None:
+        """Django 6.1 still takes those of 6.0, and warns when it starts; nobody warns again."""
+        site.configure(
+            "import warnings\nwarnings.simplefilter('ignore')\ndel MAILERS\n"
+            f"EMAIL_HOST = '127.0.0.1'\nEMAIL_PORT = {smtp.port}\n"
+        )
+        assert site.run("mail").outcomes == {MAIL: "passed"}
+
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
+    def test_several(self, site: Site, smtp: SMTP) -> None:
+        """Each is a test of its own; those without a server are skipped."""
+        backends = "django.core.mail.backends"
+        site.configure(
+            "MAILERS = {"
+            f"'default': {{'OPTIONS': {{'host': '127.0.0.1', 'port': {smtp.port}}}}},"
+            f"'news': {{'BACKEND': '{backends}.locmem.EmailBackend'}}}}"
+        )
+        assert site.run("mail").outcomes == {
+            MAIL: "passed",
+            "mail.NewsMailTest.test_server_lets_the_site_in": "skipped",
+        }

@@ -11,12 +11,13 @@ endif
 
 TOX = .venv/bin/python -m tox
 
-.PHONY: help test lint dev demo clean
+.PHONY: help test lint docs dev demo clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test    run everything that CI runs: all tests, the wheel, lint, types, coverage"
 	@echo "make lint    run the linter and the type checker"
+	@echo "make docs    make the site of docs/, in build/docs"
 	@echo "make dev     put the package and all its tools into .venv, to work on the code"
 	@echo "make demo    start the example site, a small book shop"
 	@echo "make clean   remove everything that these commands left behind"
@@ -26,6 +27,9 @@ test: .venv/bin/tox
 
 lint: .venv/bin/tox
 	$(TOX) run -e lint,types
+
+docs: .venv/bin/tox
+	$(TOX) run -e docs
 
 # The pip that comes with an older Python knows no dependency groups.
 dev: .venv/bin/tox

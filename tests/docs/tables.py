@@ -15,15 +15,16 @@ from pathlib import Path
 import django
 
 from smoketest import conf
-from smoketest.management.commands.smoketest import Command
 from smoketest.contrib.celery.conf import CeleryConf
 from smoketest.contrib.essentials.conf import EssentialsConf
 from smoketest.contrib.health_check.conf import HealthCheckConf
 from smoketest.contrib.http.conf import HttpConf
 from smoketest.contrib.redis.conf import RedisConf
+from smoketest.management.commands.smoketest import Command
 from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.setting import Settings
 from tests.builders import NOW, make_known_test, make_run_summary, make_snapshot
+from tests.docs.modules import modules_tables
 
 COMMAND = "python -m tests.docs.tables"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -109,6 +110,7 @@ def _option(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[s
 
 #: Pages, and what makes the table of each.
 TABLES: Mapping[str, Callable[[], str]] = {
+    "architecture.md": modules_tables,
     "command.md": options_table,
     "metrics.md": metrics_table,
     "safety.md": faults_table,

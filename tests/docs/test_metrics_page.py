@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 
-from smoketest.command.arguments import refuse_wrong_combinations
+from smoketest.command.arguments import TOKEN_VARIABLE, refuse_wrong_combinations
 from smoketest.management.commands import smoketest as command
 from tests.docs import tables
 
@@ -21,7 +21,7 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md")))
 }
 #: What looks like a metric or a setting, and is neither.
-OTHER_NAMES = {command.PASSWORD_VARIABLE}
+OTHER_NAMES = {command.PASSWORD_VARIABLE, TOKEN_VARIABLE}
 
 
 def named(pattern: str) -> Iterator[tuple[str, str]]:

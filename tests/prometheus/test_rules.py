@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from smoketest.command.arguments import refuse_wrong_combinations
 from smoketest.management.commands import smoketest as command
 from smoketest.results import Severity
 from tests.docs import tables
@@ -227,7 +228,7 @@ def test_runbooks__every_command_exists() -> None:
     assert len(found) > 3
     parser = command.Command().create_parser("", "")
     for arguments in found:
-        command._refuse_wrong_combinations(vars(parser.parse_args(shlex.split(arguments))))
+        refuse_wrong_combinations(vars(parser.parse_args(shlex.split(arguments))))
 
 
 def test_runbooks__every_query_is_of_known_names() -> None:

@@ -1,0 +1,297 @@
+"""docs/http.md against the endpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client, override_settings
+
+from smoketest import assembly, query
+from smoketest.metrics import OPEN_METRICS
+from smoketest.views import IndexView
+from tests.conftest import Site
+from tests.docs.markdown import DOCS, Shown, commands, without_times
+from tests.e2e.test_readme import NewSite
+from tests.servers.client import get
+from tests.servers.processes import wait_for
+from tests.servers.services import require
+
+PAGE = (DOCS / "http.md").read_text()
+COMMANDS = commands(PAGE)
+TOKEN = "a-token-of-the-page-0123"
+TWO_TESTS = """
+    class OrdersTest(SmokeTest):
+        @tag("readiness")
+        def test_a(self): pass
+        def test_b(self): {}
+"""
+PASSES = TWO_TESTS.format("pass")
+FAILS = TWO_TESTS.format("self.fail('it fails')")
+
+
+def rows(heading: str, *, after: str = "") -> list[list[str]]:
+    """The cells of the first table below the words."""
+    part = PAGE[PAGE.index(f"## {heading}\n") :]
+    part = part[part.index(after) :]
+    table = re.search(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", part, re.MULTILINE)
+    assert table, heading
+    return [[cell.strip() for cell in row[1:-2].split("|")] for row in table[1].splitlines()]
+
+
+def names(cells: list[list[str]]) -> list[str]:
+    """What stands in backquotes in the first column."""
+    return [name for row in cells for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+# The tables name what there is
+
+
+def test_formats__are_those_of_the_endpoint() -> None:
+    there = {row[0].strip("`"): row[1].strip("`") for row in rows("Formats")}
+    assert there == query.FORMATS
+
+
+def test_parameters__are_those_of_the_endpoint() -> None:
+    assert names(rows("Parameters")) == list(query.PARAMETERS)
+    (sentence,) = re.findall(r"takes (.*) besides", PAGE)
+    assert re.findall(r"`(\w+)`", sentence) == list(query.PAGE_PARAMETERS)
+
+
+def test_json__has_these_keys(site: Site) -> None:
+    """Of the report, in this order, and of each test."""
+    with override_settings(DEBUG=True):
+        answer = site(PASSES).get("/smoketest/?format=json").json()
+    assert names(rows("JSON")) == list(answer)
+    assert set(names(rows("JSON", after="Of each test:"))) == set(answer["results"][0])
+
+
+def test_methods__are_those_of_the_view() -> None:
+    (row,) = (row for row in rows("Statuses") if row[0] == "405")
+    assert set(re.findall(r"\b[A-Z]{3,}\b", row[1])) == {
+        method.upper() for method in IndexView.http_method_names
+    }
+
+
+# Statuses
+
+
+def statuses() -> dict[str, Any]:
+    """By the status: how to get it."""
+    return {
+        "200": lambda site: site(PASSES).get("/smoketest/"),
+        "400": lambda site: site(PASSES).get("/smoketest/?tset=a"),
+        "401": lambda site: site(PASSES, SMOKETEST_TOKENS=[TOKEN]).get("/smoketest/"),
+        "403": lambda site: site(PASSES) and Client(enforce_csrf_checks=True).post("/smoketest/"),
+        "404": lambda site: site(PASSES).get("/smoketest/?test=nothing"),
+        "405": lambda site: site(PASSES).put("/smoketest/"),
+        "500": lambda site: site(FAILS).get("/smoketest/"),
+        "503": lambda site: _paused(site(PASSES)).get("/smoketest/"),
+        "504": lambda site: site(PASSES).get("/smoketest/?only_if_cached=1"),
+    }
+
+
+def _paused(client: Client) -> Client:
+    call_command("smoketest", "--pause", "1h", "--reason", "a test")
+    return client
+
+
+@pytest.mark.parametrize("status", [row[0] for row in rows("Statuses")])
+def test_status__is_answered_when_the_page_says_so(site: Site, status: str) -> None:
+    response = statuses()[status](site)
+    assert response.status_code == int(status)
+    assert ("Retry-After" in response.headers) == (status == "503")
+
+
+def test_statuses__are_all_there() -> None:
+    assert set(statuses()) == {row[0] for row in rows("Statuses")}
+
+
+@pytest.mark.parametrize("format_name", ["text", "json", "html"])
+def test_problem__comes_in_the_format_that_was_asked_for(site: Site, format_name: str) -> None:
+    response = site(PASSES).get(f"/smoketest/?test=nothing&format={format_name}")
+    media_type = response["Content-Type"].partition(";")[0]
+    assert media_type == query.FORMATS[format_name]
+    if format_name == "json":
+        assert list(response.json()) == ["error"]
+
+
+# Freshness
+
+
+def ask(client: Client, cache_control: str = "", path: str = "/smoketest/") -> Any:
+    headers = {"Cache-Control": cache_control} if cache_control else {}
+    return client.get(path, {"format": "json"}, headers=headers)
+
+
+def is_same_run(one: Any, other: Any) -> bool:
+    return bool(one.json()["started_at"] == other.json()["started_at"])
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "answers"),
+    [
+        ("", True),
+        ("max-age=60", True),
+        ("only-if-cached", True),
+        ("max-age=0", False),
+        ("no-cache", False),
+    ],
+)
+def test_stored_result__answers(site: Site, cache_control: str, answers: bool) -> None:
+    client = site(PASSES)
+    first = ask(client)
+    assert is_same_run(first, ask(client, cache_control)) is answers
+
+
+def test_stored_result__of_all_answers_for_some_and_not_the_other_way_round(site: Site) -> None:
+    client = site(PASSES)
+    everything = ask(client)
+    some = client.get("/smoketest/", {"format": "json", "tag": "readiness"})
+    assert is_same_run(everything, some)
+    some = client.get(
+        "/smoketest/", {"format": "json", "tag": "readiness"}, headers={"Cache-Control": "no-cache"}
+    )
+    assert not is_same_run(some, ask(client))
+
+
+def test_stored_result__of_the_release_before_does_not_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = site(PASSES)
+    before = ask(client)
+    monkeypatch.setattr(assembly._app_config(), "code_loaded_at", float("inf"))
+    assert not is_same_run(before, ask(client))
+
+
+def test_answer__says_its_age_and_that_nobody_may_keep_it(site: Site) -> None:
+    response = ask(site(PASSES))
+    assert response["Age"] == "0"
+    (shown,) = re.findall(r"`Cache-Control: (no-store.*?)`", PAGE)
+    assert response["Cache-Control"] == shown
+
+
+# The stream
+
+
+def events(response: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.getvalue().splitlines()]
+
+
+def test_stream__has_the_events_of_the_page(site: Site) -> None:
+    """Each with its fields; `waiting` needs somebody to wait for, and has none."""
+    client = site(PASSES)
+    told = events(client.get("/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"}))
+    assert [one["event"] for one in told] == [
+        *("start", "running", "test", "running", "test", "report")
+    ]
+    fields = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows("A stream")}
+    for one in told:
+        assert [name for name in one if name != "event"] == fields[one["event"]]
+    problem = json.loads(client.get("/smoketest/?test=nothing&format=ndjson").content)
+    assert list(problem) == ["event", *fields["error"]]
+    assert set(fields) == {"waiting", "start", "running", "test", "report", "error"}
+
+
+def test_stream__of_a_stored_result_is_a_report_with_its_status(site: Site) -> None:
+    client = site(FAILS)
+    first = client.get("/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"})
+    assert (first.status_code, events(first)[-1]["report"]["status"]) == (200, "FAIL")
+    stored = client.get("/smoketest/?format=ndjson")
+    assert stored.status_code == 500
+    assert [one["event"] for one in events(stored)] == ["report"]
+
+
+# Access and metrics
+
+
+def test_token__opens_as_bearer_and_as_password(site: Site) -> None:
+    """As in the commands of the page."""
+    client = site(PASSES, SMOKETEST_TOKENS=[TOKEN])
+    shown = [s.command.replace("TOKEN", TOKEN) for s in COMMANDS if "TOKEN" in s.command]
+    assert len(shown) == 2
+    for command in shown:
+        address, headers = request_of(command)
+        assert client.get(address, headers=headers).status_code == 200
+        assert client.get(address).status_code == 401
+
+
+def test_public_status__is_a_word(site: Site) -> None:
+    client = site(PASSES, SMOKETEST_TOKENS=[TOKEN], SMOKETEST_PUBLIC_STATUS=True)
+    client.get("/smoketest/", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert client.get("/smoketest/").content == b"PASS\n"
+    assert client.get("/smoketest/metrics").status_code == 401
+
+
+def test_metrics__answer_200_when_a_test_fails(site: Site) -> None:
+    client = site(FAILS)
+    assert client.get("/smoketest/").status_code == 500
+    response = client.get("/smoketest/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert response.status_code == 200
+    assert response["Content-Type"] == OPEN_METRICS.content_type
+    assert "smoketest_last_run_success 0.0" in response.text
+
+
+# The commands
+
+
+def request_of(command: str) -> tuple[str, dict[str, str]]:
+    """The path and the headers of what curl would send."""
+    curl, *words = shlex.split(command)
+    assert curl == "curl"
+    headers = {}
+    address = ""
+    while words:
+        match words.pop(0):
+            case "--header":
+                name, _, value = words.pop(0).partition(": ")
+                headers[name] = value
+            case "--user":
+                headers["Authorization"] = f"Basic {b64encode(words.pop(0).encode()).decode()}"
+            case "--fail" | "--no-buffer":
+                pass
+            case word:
+                assert not address, f"curl {word}"
+                address = word.removeprefix("http://127.0.0.1:8000")
+    return address, headers
+
+
+@pytest.fixture(scope="module")
+def new_site() -> Iterator[NewSite]:
+    require("curl")
+    with NewSite() as site:
+        smoke = site.read("orders/smoke.py")
+        more = "\n    @tag('checkout')\n    def test_checkout(self): pass\n"
+        site.write("orders/smoke.py", smoke + more)
+        yield site
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("shown", COMMANDS, ids=lambda shown: shown.command)
+def test_command__is_answered(new_site: NewSite, shown: Shown) -> None:
+    """curl itself is content with a site that passes, and prints what the page shows."""
+    typed = shown.command.replace("127.0.0.1:8000", new_site.address)
+    words = [*shlex.split(typed), "--silent", "--show-error", "--fail"]
+    if "only" in shown.command:
+        # A result is stored that began after all workers had loaded their code.
+        def run_then_type() -> int:
+            get(new_site.port, "/smoketest/", {"Cache-Control": "no-cache"})
+            return new_site.run(*words, check=False).returncode
+
+        wait_for(
+            run_then_type,
+            lambda code: code == 0,
+            within=10,
+            what="a stored result",
+        )
+    done = new_site.run(*words)
+    assert done.stdout
+    if shown.output:
+        expected = re.sub(r"(run|passed): 2", r"\1: 3", shown.output)  # with the one from above
+        assert without_times(done.stdout) == without_times(expected)

@@ -7,10 +7,11 @@ the endpoint never occupies all workers of a site; the rest get the latest store
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from time import time
+from time import monotonic, time
 
 from smoketest import runner
 from smoketest.discovery import Suite
@@ -143,6 +144,7 @@ class Coordinator:
         selection: Selection,
         *,
         wait: float,
+        within: float = math.inf,
         failfast: bool = False,
         respect_every: bool = False,
         record: bool = True,
@@ -153,8 +155,10 @@ class Coordinator:
         With `respect_every`, those whose ``every`` has not passed are left alone. Raises
         `NothingSelectedError`, also where a single name or tag of the selection matches nothing,
         `PausedError`, `smoketest.runner.RunInterrupted`, or `BusyError` if the run that is going
-        on has not ended after `wait` seconds; then nothing was recorded.
+        on has not ended after `wait` seconds; then nothing was recorded. Waiting and running take
+        `within` seconds at most.
         """
+        asked_at = monotonic()
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
         suite = self.find(selection)
@@ -164,7 +168,10 @@ class Coordinator:
             carried = self._left_alone(suite) if respect_every else {}
             if record:
                 self._begin_if_full(selection)
-            report = self._run(
+            left = max(0.001, within - (monotonic() - asked_at))
+            run_timeout = min(self.options.run_timeout, left)
+            run = replace(self, options=replace(self.options, run_timeout=run_timeout))._run
+            report = run(
                 suite,
                 selection,
                 carried=carried,

@@ -28,7 +28,7 @@ class Round:
     #: None if there was none, for the reason that `problem` tells.
     answer: Answer | None
     problem: str = ""
-    #: Seconds for which every answer has passed.
+    #: Seconds since the first of the latest answers that all passed.
     passing_for: float
 
 
@@ -65,7 +65,7 @@ def until_stable(
         if answer is None or not answer.report.passed:
             passing_since = None
         elif passing_since is None:
-            passing_since = began_at
+            passing_since = now  # one answer tells of a moment, however long it took
         passing_for = 0.0 if passing_since is None else now - passing_since
         tell(Round(answer=answer, problem=problem, passing_for=passing_for))
         if passing_since is not None and passing_for >= stable:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -23,6 +23,17 @@ GREATEST_ANSWER = 64 * 2**20
 TOLERANCE = 0.05
 #: Characters of an answer that is none of ours, as a message shows them.
 SHOWN = 200
+#: Bytes of an answer that are read at a time.
+CHUNK = 2**16
+
+
+class _BusyError(NoAnswerError):
+    """The site says when it may be asked again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        #: Seconds.
+        self.retry_after = retry_after
 
 
 class RefusedError(Exception):
@@ -44,9 +55,22 @@ class RemoteSite:
     def run(self, selection: Selection, *, failfast: bool, timeout: float) -> Answer:
         """Have it run the tests, and return the report of a run that began after this call.
 
-        It waits for `timeout` seconds at most. Raises `RefusedError`, `NothingMatchesError`, or
-        `smoketest.gate.NoAnswerError` where asking again may help.
+        It waits for `timeout` seconds at most; a site that is busy is asked again when it says.
+        Raises `RefusedError`, `NothingMatchesError`, or `smoketest.gate.NoAnswerError` where asking
+        again may help.
         """
+        ends_at = time.monotonic() + timeout
+        while True:
+            try:
+                return self._ask(selection, failfast, ends_at - time.monotonic())
+            except _BusyError as busy:
+                if busy.retry_after > timeout:  # such as the end of a pause
+                    raise
+                if time.monotonic() + busy.retry_after > ends_at:
+                    raise NoAnswerError(str(busy), is_timeout=True) from None
+                time.sleep(busy.retry_after)
+
+    def _ask(self, selection: Selection, failfast: bool, timeout: float) -> Answer:
         called_at = time.monotonic()
         status, headers, body = self._get(_address(self.url, selection, failfast), timeout)
         elapsed = time.monotonic() - called_at
@@ -75,8 +99,10 @@ class RemoteSite:
                     f"{self.url} answered 404: there are no smoke tests at this address. Give that"
                     " of the page, such as https://shop.example/smoketest/."
                 )
-            case _:
-                raise NoAnswerError(f"{self.url} answered {status}: {said}")
+        message = f"{self.url} answered {status}: {said}"
+        if (retry_after := headers.get("Retry-After", "")).isdecimal():
+            raise _BusyError(message, max(1.0, float(retry_after)))
+        raise NoAnswerError(message)
 
     def _answer(self, values: Mapping[str, Any], selection: Selection, elapsed: float) -> Answer:
         try:
@@ -94,23 +120,19 @@ class RemoteSite:
             raise NoAnswerError(msg)
         return Answer(report=report, age=age)
 
-    def _get(self, url: str, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
+    def _get(self, url: str, timeout: float) -> tuple[int, Message, bytes]:
         headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - see check_url
-        opener = urllib.request.build_opener(_NoRedirects)
+        opener = urllib.request.build_opener(_AsItComes)
         try:
             with opener.open(request, timeout=timeout) as response:
-                body: bytes = response.read(GREATEST_ANSWER)
-                return response.status, dict(response.headers.items()), body
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, dict(error.headers.items()), error.read(GREATEST_ANSWER)
+                return response.status, response.headers, _read(response, timeout)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
-                msg = f"{self.url} did not answer within {timeout:.0f} s."
+                msg = f"{self.url} did not answer within {timeout:.3g} s."
                 raise NoAnswerError(msg, is_timeout=True) from error
             msg = f"{self.url} cannot be asked: {reason or type(reason).__name__}"
             raise NoAnswerError(msg) from error
@@ -123,6 +145,10 @@ def check_url(url: str) -> str:
         _ = parts.port
     except ValueError:
         parts = urlsplit("")
+    is_writable = url.isascii() and url.isprintable() and " " not in url
+    if not is_writable:
+        msg = f"{url!r} holds other than ASCII, or a space; write it as a browser copies it"
+        raise ValueError(msg)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         msg = (
             f"{url!r} is no address of smoke tests, such as https://shop.example/smoketest/, to"
@@ -135,11 +161,24 @@ def check_url(url: str) -> str:
     return url if parts.path.endswith("/") else f"{url}/"
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The one of urllib would send the token along, wherever it leads."""
+class _AsItComes(urllib.request.HTTPErrorProcessor):
+    """Raises nothing for a status, and follows no redirect: the token would be sent along."""
 
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
+    """All of it, within the time, of which a socket knows only for each of its reads."""
+    ends_at = time.monotonic() + timeout
+    body = bytearray()
+    while len(body) < GREATEST_ANSWER and (chunk := response.read1(CHUNK)):
+        body += chunk
+        if time.monotonic() > ends_at:
+            raise TimeoutError
+    return bytes(body)
 
 
 def _address(url: str, selection: Selection, failfast: bool) -> str:

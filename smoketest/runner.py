@@ -379,6 +379,10 @@ class _Worker(threading.Thread):
         if self._execution is not None:
             self._execution.cancel()
 
+    def wait_until_cut(self, timeout: float) -> None:
+        if self._isolation is not None:
+            self._isolation.wait_until_cut(timeout)
+
     def _take_batch(self) -> bool:
         with self._progress.changed:
             self._end_if_abandoned()
@@ -424,22 +428,37 @@ class _Watcher:
         self._workers: list[_Worker] = []
 
     def run(self) -> None:
-        with self._progress.changed:
-            try:
-                self._start_workers()
-                while busy := [worker for worker in self._workers if worker.is_busy]:
-                    next_deadline = min(self._progress.deadline, *(w.deadline for w in busy))
-                    self._progress.changed.wait(max(0.0, next_deadline - monotonic()))
-                    self._give_up_on_late()
-                    self._start_workers()
-            finally:  # an interrupt leaves nothing behind either
-                for worker in self._workers:
-                    if worker.is_busy:
+        interrupted: list[_Worker] = []
+        try:
+            with self._progress.changed:
+                try:
+                    self._watch()
+                finally:  # an interrupt leaves nothing behind either
+                    interrupted = [worker for worker in self._workers if worker.is_busy]
+                    for worker in interrupted:
                         worker.abandon(_nothing)
+        finally:
+            self._wait_for(interrupted)
+
+    def _watch(self) -> None:
+        self._start_workers()
+        while busy := [worker for worker in self._workers if worker.is_busy]:
+            next_deadline = min(self._progress.deadline, *(w.deadline for w in busy))
+            self._progress.changed.wait(max(0.0, next_deadline - monotonic()))
+            self._give_up_on_late()
+            self._start_workers()
+
+    def _wait_for(self, interrupted: list[_Worker]) -> None:
+        """The threads close their connections; those that were interrupted are cut from theirs.
+
+        The process may end next, and what is cut by then is free.
+        """
         until = monotonic() + CLOSE_TIMEOUT
         for worker in self._workers:
             if not worker.is_abandoned:
                 worker.join(max(0.0, until - monotonic()))
+        for worker in interrupted:
+            worker.wait_until_cut(max(0.0, until - monotonic()))
 
     def _start_workers(self) -> None:
         """One for each batch that waits, as many as may run at a time."""

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
-from django.urls import include, path, reverse
+from django.urls import clear_script_prefix, include, path, reverse
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -446,6 +446,7 @@ def get_below_a_prefix(path: str) -> str:
         return b"".join(response).decode()
     finally:
         response.close()
+        clear_script_prefix()
 
 
 def test_metrics__address_below_a_prefix(site: Site) -> None:

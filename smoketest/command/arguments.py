@@ -29,12 +29,20 @@ def add_arguments(parser: CommandParser) -> None:
     which.add_argument(
         "names",
         nargs="*",
+        type=_name,
         metavar="ID",
         help="a test, class, module or package: module.Class.method or the beginning of it",
     )
-    which.add_argument("--tag", action="append", default=[], help="with this tag, repeatable")
     which.add_argument(
-        "--exclude-tag", action="append", default=[], metavar="TAG", help="without it, repeatable"
+        "--tag", action="append", type=_name, default=[], help="with this tag, repeatable"
+    )
+    which.add_argument(
+        "--exclude-tag",
+        action="append",
+        type=_name,
+        default=[],
+        metavar="TAG",
+        help="without it, repeatable",
     )
     which.add_argument("--failed", action="store_true", help="that failed when they last ran")
     which.add_argument("--list", action="store_true", help="name the tests, and run none")
@@ -55,7 +63,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--run-timeout",
         type=_duration,
         metavar="DURATION",
-        help="for the whole run, instead of SMOKETEST_RUN_TIMEOUT",
+        help="for the whole run, instead of SMOKETEST_RUN_TIMEOUT; with --url: for its answer",
     )
     how.add_argument("--no-store", action="store_true", help="leave the stored results as they are")
     output = parser.add_argument_group("what to print")
@@ -182,7 +190,7 @@ class _Given:
         self._names = {
             name
             for name, value in options.items()
-            if value is not None and value not in (defaults.get(name), False, "", [])
+            if value not in (defaults.get(name), None, "", []) and value is not False
         }
 
     def refuse(self, these: set[str], those: set[str], message: str) -> None:
@@ -197,7 +205,11 @@ class _Given:
 
 
 def token(options: dict[str, Any]) -> str:
-    return options["token"] or os.environ.get(TOKEN_VARIABLE, "")
+    """Without the end of line that a file or a secret store may have added."""
+    value: str = (options["token"] or os.environ.get(TOKEN_VARIABLE, "")).strip()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        _refuse("The token can be none of SMOKETEST_TOKENS: it holds spaces, or other than ASCII.")
+    return value
 
 
 def _options(names: set[str]) -> str:
@@ -219,6 +231,13 @@ def _as_argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_argument
+
+
+def _parse_name(value: str) -> str:
+    if not value:
+        msg = "the name is empty; leave it out to run all tests"
+        raise ValueError(msg)
+    return value
 
 
 def _parse_count(value: str) -> int:
@@ -246,6 +265,7 @@ def _parse_address(value: str) -> tuple[str, int]:
 
 _duration = _as_argument(parse_duration)
 _url = _as_argument(check_url)
+_name = _as_argument(_parse_name)
 _count = _as_argument(_parse_count)
 _key_and_value = _as_argument(_parse_key_and_value)
 _address = _as_argument(_parse_address)

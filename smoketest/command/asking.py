@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,24 +26,30 @@ from smoketest.events import Listener
 from smoketest.gate import NoAnswerError
 from smoketest.moments import utc
 from smoketest.remote import NothingMatchesError, RefusedError, RemoteSite
-from smoketest.results import Result
 from smoketest.selection import Selection, is_dotted_prefix
 from smoketest.state import StateError
 from smoketest.store import Pause, StoreError
 from smoketest.views import NO_TESTS
 
-#: Asks for a run that takes so many seconds at most. Raises `CommandError`, or
-#: `smoketest.gate.NoAnswerError` where asking again may help.
+#: Asks for a run that takes so many seconds at most; ``math.inf`` leaves that to the options.
+#: Raises `CommandError`, or `smoketest.gate.NoAnswerError` where asking again may help.
 Ask = Callable[[float], Answer]
+
+#: Seconds that a deployed site has for an answer, if the options name no other.
+ANSWER_WITHIN = 60.0
+#: What the result of a fixture is named, after its class or module.
+_FIXTURE = re.compile(r"\.tearDown(Class|Module)$")
 
 
 def there(options: dict[str, Any]) -> Ask:
     """Of the site at an address."""
     site = RemoteSite(url=options["url"], token=arguments.token(options))
+    within = options["run_timeout"] or ANSWER_WITHIN
 
     def ask(seconds: float) -> Answer:
+        timeout = min(within, seconds)
         try:
-            return site.run(_named(options), failfast=options["failfast"], timeout=seconds)
+            return site.run(_named(options), failfast=options["failfast"], timeout=timeout)
         except RefusedError as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from None
         except NothingMatchesError as error:
@@ -64,30 +72,23 @@ class Here:
 
     def find(self) -> Suite:
         """The tests that would run. Raises `CommandError`."""
-        try:
-            return self._coordinator.find(self._selection)
-        except NothingSelectedError as error:
-            raise self._nothing(error) from None
+        return self._find(self._selection)
 
-    def run(self, seconds: float | None = None) -> Answer:
+    def run(self, seconds: float = math.inf) -> Answer:
         """Within the time of a run; within `seconds` if that is less."""
-        coordinator = self._coordinator
-        if seconds is not None:
-            run_timeout = min(coordinator.options.run_timeout, max(seconds, 0.001))
-            options = replace(coordinator.options, run_timeout=run_timeout)
-            coordinator = replace(coordinator, options=options)
-        wait = coordinator.options.run_timeout + (GRACE if seconds is None else 0.0)
+        wait = min(self._coordinator.options.run_timeout + GRACE, seconds)
         try:
-            answer = coordinator.run(
+            answer = self._coordinator.run(
                 self._selection,
                 wait=wait,
+                within=seconds,
                 failfast=self._options["failfast"],
                 respect_every=self._is_regular,
                 record=not self._options["no_store"],
                 listener=self._listener,
             )
         except NothingSelectedError as error:
-            raise self._nothing(error) from None
+            raise _nothing(error, self._selection) from None
         except PausedError as error:
             raise NoAnswerError(_paused(error.pause, "and no result is stored")) from None
         except StateError as error:
@@ -99,39 +100,42 @@ class Here:
             raise NoAnswerError(_paused(answer.pause, "so nothing was run"))
         return answer
 
+    def _find(self, selection: Selection) -> Suite:
+        try:
+            return self._coordinator.find(selection)
+        except NothingSelectedError as error:
+            raise _nothing(error, selection) from None
+
     def _select(self) -> Selection:
         """What the options name; with ``--failed`` those of it that failed when they last ran."""
         selection = _named(self._options)
         if not self._options["failed"]:
             return selection
-        failed = [result.id for result in self._failed() if _may_be(result, selection)]
-        if not failed:
+        suite = self._find(selection)
+        ids = [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
+        failed = self._failed()
+        names = [one for one in ids if any(is_dotted_prefix(name, one) for name in failed)]
+        if not names:
             msg = f"Of {selection}, none failed when it last ran. Leave out --failed to run them."
             raise CommandError(msg, returncode=Exit.NOTHING)
-        return replace(selection, names=tuple(failed))
+        return replace(selection, names=tuple(names))
 
-    def _failed(self) -> list[Result]:
-        """The latest results that tell of a problem, of what the site still has."""
+    def _failed(self) -> list[str]:
+        """The tests that failed when they last ran, and the classes and modules."""
         try:
             results = self._coordinator.store.latest_results().values()
         except StoreError as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from None
-        problems = [result for result in results if result.is_problem]
-        suite = self._coordinator.find(Selection())
-        ids = [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
-        return [
-            result for result in problems if any(is_dotted_prefix(result.id, one) for one in ids)
-        ]
+        return [_FIXTURE.sub("", result.id) for result in results if result.is_problem]
 
-    def _nothing(self, error: NothingSelectedError) -> CommandError:
-        if self._selection.is_everything:
-            message = NO_TESTS
-        else:
-            message = (
-                " ".join(map(str, error.unknown)) or f"No smoke test matches {self._selection}."
-            )
-            message += " manage.py smoketest --list names them all."
-        return CommandError(message, returncode=Exit.NOTHING)
+
+def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
+    if selection.is_everything:
+        message = NO_TESTS
+    else:
+        message = " ".join(map(str, error.unknown)) or f"No smoke test matches {selection}."
+        message += " manage.py smoketest --list names them all."
+    return CommandError(message, returncode=Exit.NOTHING)
 
 
 def _named(options: dict[str, Any]) -> Selection:
@@ -140,10 +144,6 @@ def _named(options: dict[str, Any]) -> Selection:
         tags=tuple(dict.fromkeys(options["tag"])),
         excluded_tags=tuple(dict.fromkeys(options["exclude_tag"])),
     )
-
-
-def _may_be(result: Result, selection: Selection) -> bool:
-    return result.declaration.is_selected_by(selection)
 
 
 def _coordinator(options: dict[str, Any]) -> Coordinator:

@@ -51,7 +51,9 @@ class _Run:
         self._console = console
         self._lock = threading.Lock()
         self._words = ""
-        self._total = self._done = 0
+        self._total = 0
+        #: Tests without a result. Fixtures may have one as well, of which nobody knew before.
+        self._pending: set[str] = set()
         #: When each began, by a clock that nobody sets.
         self._running: dict[str, float] = {}
         self._live = Live(
@@ -70,19 +72,20 @@ class _Run:
                     self._words = WAITING
                     self._live.start()
                 case Started(test_ids):
-                    self._words, self._total, self._done = "", len(test_ids), 0
+                    self._words, self._total = "", len(test_ids)
+                    self._pending = set(test_ids)
                     self._running.clear()
                     self._live.start()
                 case Running(test_id):
                     self._running[test_id] = time.monotonic()
                 case Finished(result):
-                    self._done += 1
+                    self._pending.discard(result.id)
                     self._running.pop(result.id, None)
         if isinstance(event, Finished):
             if event.result.is_problem:
                 style = "red" if event.result.is_critical else "yellow"
                 self._console.print(Text(line(event.result), style=style))
-            if self._done >= self._total:
+            if not self._pending:
                 self.hide()  # before others write to the terminal, such as a logger
 
     def hide(self) -> None:
@@ -90,7 +93,8 @@ class _Run:
 
     def _render(self) -> RenderableType:
         running = sorted(self._running.copy().items(), key=lambda item: item[1])
-        words, done, total = self._words, self._done, self._total
+        words, total = self._words, self._total
+        done = total - len(self._pending)
         if words:
             return Text(words)
         head = Table.grid(padding=(0, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,25 +16,42 @@ def check(path: Path) -> None:
     if path.is_dir():
         msg = f"{path} is a folder; give the path of a file in it."
         raise OutputError(msg)
-    if not os.access(path.parent, os.W_OK):
+    if _is_device(path):
+        return
+    folder = path.resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise OutputError(_advice(path, "its folder does not exist, or is not for this user"))
 
 
 def write(path: Path, content: str) -> None:
-    """Replace the file in one step, so that nobody reads half of it. Raises `OutputError`."""
+    """Replace the file in one step, so that nobody reads half of it. Raises `OutputError`.
+
+    A link stays one, and so does a device or a pipe, such as ``/dev/stdout``.
+    """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if _is_device(path):
+            path.write_text(content, encoding="utf-8")
+        else:
+            _replace(path.resolve(), content)
     except OSError as error:
         raise OutputError(_advice(path, str(error.strerror))) from error
+
+
+def _replace(path: Path, content: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(content)
             os.fchmod(descriptor, 0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise OutputError(_advice(path, str(error.strerror))) from error
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is there and can only be written into, not replaced."""
+    return path.exists() and not path.is_file()
 
 
 def _umask() -> int:

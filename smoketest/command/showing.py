@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.management.base import OutputWrapper
@@ -21,9 +20,27 @@ from smoketest.results import Result
 
 Paint = Callable[[str], str]
 
-HAS_RICH = find_spec("rich") is not None
-if HAS_RICH:
+try:
     from smoketest.command import live
+except ImportError:  # whatever is wrong with rich, the tests can be run without it
+    HAS_RICH = False
+else:
+    HAS_RICH = True
+
+
+def write(stream: OutputWrapper, text: str) -> None:
+    """Write to a stream of the command; whoever reads it, such as ``head``, may have had enough."""
+    try:
+        try:
+            stream.write(text, str, ending="")
+        except UnicodeEncodeError:  # the locale may not have all characters
+            stream.write(text.encode("ascii", "backslashreplace").decode(), str, ending="")
+        stream.flush()
+    except BrokenPipeError:
+        # Python would try once more when it ends, and complain.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 class Screen:
@@ -73,22 +90,24 @@ class Screen:
         if self._format != "text":
             content = self._render(answer)
             if not self._file:
-                self._stdout.write(content, ending="")
+                write(self._stdout, content)
                 return
             output.write(self._file, content)
         plain = text.render(answer.report, pause=answer.pause).rstrip() + "\n"
         if self._file and self._format == "text":
             output.write(self._file, plain)
-        self._stdout.write(self._coloured(plain, answer))
+        write(self._stdout, self._coloured(plain, answer))
 
     def say(self, message: str, *, is_good: bool | None = None) -> None:
-        """A line beside the report."""
+        """A line beside the report; a silent command says only what is bad."""
+        if self._is_silent and is_good is not False:
+            return
         paints: dict[bool | None, Paint] = {
             True: self._style.SUCCESS,
             False: self._style.ERROR,
             None: str,
         }
-        self._stderr.write(message, paints[is_good])
+        write(self._stderr, f"{paints[is_good](message)}\n")
 
     def _display(self) -> AbstractContextManager[Listener]:
         if self._is_silent or (self._format == "ndjson" and not self._file):
@@ -104,8 +123,7 @@ class Screen:
         paint: Paint = str
         if result is not None and result.is_problem:
             paint = self._style.ERROR if result.is_critical else self._style.WARNING
-        self._stderr.write(line, paint)
-        self._stderr.flush()
+        write(self._stderr, f"{paint(line)}\n")
 
     def _render(self, answer: Answer) -> str:
         match self._format:
@@ -128,8 +146,7 @@ class Screen:
         if self._file:
             self._lines.append(line)
         else:
-            self._stdout.write(line, ending="")
-            self._stdout.flush()
+            write(self._stdout, line)
 
     def _coloured(self, plain: str, answer: Answer) -> str:
         """The verdict and the problems in the colours that Django has for them."""

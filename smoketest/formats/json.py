@@ -66,6 +66,7 @@ def result_object(result: Result, *, with_traceback: bool) -> dict[str, Any]:
         "timeout": declared.timeout,
         "slow_after": declared.slow_after,
         "every": declared.every,
+        "is_collection_error": declared.is_collection_error,
     }
     return {**values, "traceback": result.traceback} if with_traceback else values
 
@@ -102,6 +103,7 @@ def _read_result(values: Mapping[str, Any]) -> Result:
             runbook_url=values["runbook_url"],
             description=values["description"],
             tags=tuple(values["tags"]),
+            is_collection_error=values["is_collection_error"],
         ),
         outcome=Outcome(values["outcome"]),
         message=values["message"],

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from time import monotonic  # bound here: a test may patch the module
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -102,6 +103,7 @@ class ThreadIsolation:
         #: What stands in `connections` of this thread, and what stood there before.
         self._substitutes: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
+        self._cuts: list[threading.Thread] = []
         self._turn_lock = threading.Lock()
         #: Aliases for which this thread has its turn.
         self._turns: set[str] = set()
@@ -157,9 +159,17 @@ class ThreadIsolation:
             if private.connection is None:
                 self.end_turn(alias)
             else:
-                threading.Thread(
+                cut = threading.Thread(
                     target=self._cut, args=(alias, private), name="smoketest-cut", daemon=True
-                ).start()
+                )
+                self._cuts.append(cut)
+                cut.start()
+
+    def wait_until_cut(self, timeout: float) -> None:
+        """After `abandon`: until the databases are free, or so many seconds have passed."""
+        until = monotonic() + timeout
+        for cut in self._cuts:
+            cut.join(max(0.0, until - monotonic()))
 
     def _cut(self, alias: str, private: PrivateConnection) -> None:
         private.cut()

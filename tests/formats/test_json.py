@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.formats.json import render
+from smoketest.formats.json import read_report, render
 from smoketest.results import Cut, Outcome, Report, Result, Severity
 from smoketest.selection import Selection
 from tests.builders import (
@@ -32,7 +32,7 @@ TAIL = (
 REST = (
     '"app": "polls", "exception": "", "started_at": "2026-02-01T12:00:00.500+00:00", '
     '"carried": false, "description": "", "maintainer": "", "runbook_url": "", "tags": [], '
-    '"timeout": 10.0, "slow_after": 1.0, "every": 0.0}'
+    '"timeout": 10.0, "slow_after": 1.0, "every": 0.0, "is_collection_error": false}'
 )
 
 PASSED = (
@@ -84,7 +84,7 @@ COLLECTION_ERROR = (
 REST_OF_COLLECTION_ERROR = (
     '"app": "blog", "exception": "", "started_at": "2026-02-01T12:00:00.500+00:00", '
     '"carried": false, "description": "", "maintainer": "", "runbook_url": "", "tags": [], '
-    '"timeout": 0.25, "slow_after": 0.25, "every": 0.0}'
+    '"timeout": 0.25, "slow_after": 0.25, "every": 0.0, "is_collection_error": true}'
 )
 
 SKIPPED = (
@@ -195,6 +195,7 @@ def test_render__declared() -> None:
             "timeout": 10.0,
             "slow_after": 1.0,
             "every": 3600.0,
+            "is_collection_error": False,
         }
     ]
 
@@ -248,3 +249,60 @@ def test_render__any_report(report: Report, age: float, with_tracebacks: bool) -
     for result, shown in zip(report.results, values["results"], strict=True):
         assert (shown["id"], shown["outcome"]) == (result.id, result.outcome)
         assert shown["message"] == result.message
+
+
+def test_read_report() -> None:
+    """What another site has rendered is read as the report that it was, to the millisecond."""
+    declaration = make_declaration(
+        tags=("db", "slow"),
+        severity=Severity.WARNING,
+        every=60.0,
+        maintainer="shop",
+        description="Votes count.",
+        runbook_url="https://x.example/",
+    )
+    selection = Selection(tags=("db",))
+    report = make_report(
+        make_result(Outcome.FAILED, declaration, message="1 != 2", exception="AssertionError"),
+        make_result(Outcome.SKIPPED, make_declaration("polls.smoke.T.test_it"), carried=True),
+        selection=selection,
+        cut=Cut.DEADLINE,
+        release="v42",
+    )
+    assert read_report(rendered(report), selection) == report
+
+
+@PROPERTY
+@given(reports(), st.booleans())
+def test_read_report__any_report(report: Report, with_tracebacks: bool) -> None:
+    """What is read from what was rendered is rendered as that, but for the last digit of times."""
+    values = rendered(report, with_tracebacks=with_tracebacks)
+    again = rendered(read_report(values, report.selection), with_tracebacks=with_tracebacks)
+    assert again.pop("time") == pytest.approx(values.pop("time"))
+    assert again == values
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": None},
+        {"results": [{}]},
+        {"results": ["polls"]},
+        {"started_at": 5},
+        {"started_at": "yesterday"},
+        {"time": "500"},
+        {"cut_short_by": "lightning"},
+    ],
+)
+def test_read_report__something_else(change: dict[str, Any]) -> None:
+    """JSON that is none of ours is told apart, whatever is wrong with it."""
+    with pytest.raises(ValueError):  # noqa: PT011 - from several parsers
+        read_report(rendered(make_report(make_result())) | change, Selection())
+
+
+def test_read_report__of_the_first_version() -> None:
+    """What django-smoketest 1.x answers has the counts, but no results."""
+    values = rendered(make_report(make_result()))
+    first = {key: values[key] for key in list(values)[: list(values).index("tests_skipped")]}
+    with pytest.raises(ValueError, match=r"not a report of django-smoketest 2 .*results"):
+        read_report(first, Selection())

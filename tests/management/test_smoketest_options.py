@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,71 +20,16 @@ import pytest
 from django.test import override_settings
 
 from smoketest import assembly
-from smoketest.management.commands.smoketest import PASSWORD_VARIABLE, Command
-from tests.conftest import IMPORTS, Apps
+from smoketest.management.commands.smoketest import PASSWORD_VARIABLE
+from tests.command.site import FAILS, HANGS, PASSES, Run, Site, counting
 from tests.servers.client import get
 from tests.servers.exposition import Exposition
-from tests.servers.processes import free_port, is_alive, wait_for
+from tests.servers.processes import free_port, wait_for
 from tests.servers.prometheus import Prometheus
 from tests.servers.pushgateway import Pushgateway
 from tests.servers.services import require
-from tests.servers.site import ROOT, clean_environment
-
-PASSES = """
-class T(SmokeTest):
-    def test_it(self):
-        pass
-"""
-FAILS = PASSES.replace("pass", "self.fail('x')")
-
-Run = Callable[..., tuple[int, str, str]]
-
 
 # One process
-
-
-@pytest.fixture
-def run(apps: Apps, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command as the shell does: its exit code, output and errors.
-
-    The site has one smoke module, and its results in `tmp_path / "state"`.
-    """
-
-    def run(*arguments: str, smoke: str = PASSES, **settings: Any) -> tuple[int, str, str]:
-        if not apps.names:
-            apps.add(smoke)
-        changes = {"SMOKETEST_STATE_DIR": tmp_path / "state", **settings}
-        with override_settings(INSTALLED_APPS=["smoketest", *apps.names], **changes):
-            try:
-                Command().run_from_argv(["manage.py", "smoketest", *arguments])
-            except SystemExit as end:
-                code = end.code
-            else:
-                code = 0
-        output = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, output.out, output.err
-
-    return run
-
-
-@pytest.fixture
-def ran(tmp_path: Path) -> Callable[[], int]:
-    """How often the test of `COUNTS` has run."""
-    path = tmp_path / "ran"
-    path.touch()
-    return lambda: len(path.read_text())
-
-
-def counting(tmp_path: Path, *, options: str = "") -> str:
-    """A smoke module whose test writes down that it ran."""
-    return f"""
-class T(SmokeTest):
-    {options or "pass"}
-    def test_it(self):
-        with open({str(tmp_path / "ran")!r}, "a") as file:
-            file.write("x")
-"""
 
 
 @pytest.mark.parametrize(
@@ -267,7 +209,7 @@ def test_every_of_a_test__is_no_matter_for_a_single_run(
 
 
 def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """A pause says until when, and a run meanwhile shows the latest results, and why."""
+    """A pause says until when; meanwhile one sees the latest results, and that nothing was run."""
     assert run(smoke=counting(tmp_path))[0] == 0
     before = time.time()
     code, stdout, _ = run("--pause", "30m", "--reason", "moving the database")
@@ -278,15 +220,16 @@ def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     assert pause
     assert pause.reason == "moving the database"
     assert before + 1800 <= pause.until <= time.time() + 1800
-    code, stdout, _ = run()
-    assert code == 0
+    code, stdout, stderr = run()
+    assert code == 1, "a release script must not take it for a yes"
+    assert "Nothing was run" in stderr
     assert stdout.startswith("PASS\n")
     assert re.search(r"^paused until .*: moving the database$", stdout, re.MULTILINE)
     assert ran() == 1
 
 
 def test_pause__of_a_failing_site(run: Run) -> None:
-    """The latest results failed, and the exit code still says so."""
+    """The latest results are shown as they were."""
     run(smoke=FAILS)
     run("--pause", "30m", "--reason", "x")
     code, stdout, _ = run()
@@ -363,138 +306,6 @@ def test_lock_cannot_be_used(run: Run, tmp_path: Path) -> None:
 
 
 # Processes of their own
-
-SETTINGS = """
-SECRET_KEY = "not-secret"
-USE_TZ = True
-INSTALLED_APPS = ["smoketest", "shop"]
-ROOT_URLCONF = "urls"
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{folder}/db"}}}}
-SMOKETEST_STATE_DIR = "{folder}/state"
-SMOKETEST_RUN_ON_SCRAPE = False
-"""
-#: Long enough that no test would pass that waits for it.
-HANGS = """
-class T(SmokeTest):
-    timeout = 60
-    def test_it(self):
-        print("hanging", flush=True)
-        time.sleep(60)
-"""
-
-
-class Process:
-    """A `manage.py smoketest` that runs."""
-
-    def __init__(
-        self, folder: Path, number: int, arguments: tuple[str, ...], environment: dict[str, str]
-    ) -> None:
-        self.output, self.errors = folder / f"stdout-{number}", folder / f"stderr-{number}"
-        with self.output.open("wb") as stdout, self.errors.open("wb") as stderr:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "django", "smoketest", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=folder,
-                env=environment,
-                start_new_session=True,
-            )
-
-    @property
-    def stdout(self) -> str:
-        return self.output.read_text()
-
-    @property
-    def stderr(self) -> str:
-        return self.errors.read_text()
-
-    def wait_for(self, pattern: str, *, count: int = 1, within: float = 12) -> None:
-        """Until the output, or the errors, have it so many times."""
-
-        def look() -> str:
-            text = f"{self.stdout}\n{self.stderr}"
-            if self.popen.poll() is not None:
-                raise AssertionError(f"ended with {self.popen.returncode}\n{text}")
-            return text
-
-        wait_for(
-            look,
-            lambda text: len(re.findall(pattern, text)) >= count,
-            within=within,
-            what=pattern,
-        )
-
-    def end(self, number: int, *, within: float = 2) -> int:
-        """Send a signal: the exit code, if it ends in time and nothing of it is left."""
-        self.popen.send_signal(number)
-        code = self.popen.wait(within)
-        left = subprocess.run(
-            ["ps", "-o", "pid=", "-g", str(self.popen.pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.split()
-        assert [pid for pid in left if is_alive(int(pid))] == []
-        return code
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-
-
-class Site:
-    """A site in a folder: settings, one app with a smoke module."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[Process] = []
-        (folder / "shop").mkdir()
-        (folder / "shop" / "__init__.py").touch()
-        (folder / "settings.py").write_text(SETTINGS.format(folder=folder))
-        (folder / "urls.py").write_text(
-            "from django.urls import include, path\n"
-            "urlpatterns = [path('smoketest/', include('smoketest.urls'))]\n"
-        )
-
-    def smoke(self, source: str, **settings: Any) -> None:
-        """Its smoke module, and other settings."""
-        lines = [line for line in IMPORTS.splitlines() if "tests." not in line]
-        (self.folder / "shop" / "smoke.py").write_text("\n".join(lines) + textwrap.dedent(source))
-        with (self.folder / "settings.py").open("a") as file:
-            file.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
-
-    def start(self, *arguments: str, **environment: str) -> Process:
-        """Start the command."""
-        variables = clean_environment() | {
-            "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT))),
-            "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONUNBUFFERED": "1",
-            **environment,
-        }
-        process = Process(self.folder, len(self.processes), arguments, variables)
-        self.processes.append(process)
-        return process
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run the command to its end: its exit code, output and errors."""
-        process = self.start(*arguments)
-        code = process.popen.wait(30)
-        return code, process.stdout, process.stderr
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A site whose one smoke test passes; no process of it outlives the test."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    site = Site(folder)
-    site.smoke(PASSES)
-    yield site
-    for process in site.processes:
-        process.kill()
-
 
 ROUND = r"\d+:\d+:\d+ UTC PASS, 1 tests? in \d"
 

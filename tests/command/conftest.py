@@ -1,0 +1,7 @@
+"""A site on which the command runs."""
+
+from __future__ import annotations
+
+from tests.command.fixtures import ran, run, site
+
+__all__ = ["ran", "run", "site"]

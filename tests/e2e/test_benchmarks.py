@@ -1,0 +1,141 @@
+"""The benchmarks run, as small as they can be, and write what they found where the page has it."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from tests.docs.markdown import blocks, commands
+from tests.servers.services import require
+from tests.servers.site import require_module
+
+pytestmark = pytest.mark.e2e
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+#: What each prints among much else: a row of ours, and one of what it is compared with.
+ROWS = {
+    "runner": ("| us, the runner alone |", "| floor |"),
+    "waiting": ("| us, SMOKETEST_WORKERS = 20 |", "| floor |"),
+    "crowd": ("| us |", "| floor: the crowd at the other page |"),
+    "hung": ("| us |", "| floor: a check that passes |"),
+    "scrape": ("| /smoketest/metrics |", "| limit: bytes from memory |"),
+    "idle": ("| us adds |", "| floor: the site without it |"),
+    "fleet": ("| 10 |", "| `smoketest_test_success` |"),
+}
+
+Running = dict[str, subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """All of them side by side: their figures say nothing here, and most of them wait."""
+    for program in ("postgres", "prometheus"):
+        require(program)
+    for module, package in (("gunicorn", "gunicorn"), ("psycopg", "psycopg[binary]")):
+        require_module(module, package)
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--without-peers"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ROWS
+    }
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that the scripts share, imported as they do it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("harness")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_benchmark__runs(running: Running, name: str) -> None:
+    """It ends well, and shows us beside what we are compared with."""
+    output, _ = running[name].communicate(timeout=120)
+    assert running[name].returncode == 0, output
+    for row in ROWS[name]:
+        assert any(line.startswith(row) for line in output.splitlines()), f"no {row} in\n{output}"
+    if name != "fleet":  # which has no aim
+        assert "\nAims:\n" in output
+
+
+def test_all__are_run_and_have_a_section(harness: ModuleType) -> None:
+    """`python benchmarks` knows each script, and the page has the place of each."""
+    names = importlib.import_module("benchmarks.__main__").NAMES
+    assert set(names) == set(ROWS)
+    page = harness.PAGE.read_text()
+    for name in names:
+        assert page.count(harness.begin_of(name)) == page.count(harness.end_of(name)) == 1
+
+
+def test_page__names_what_is_there(harness: ModuleType) -> None:
+    """Its commands are those that run here, and what it drops is what the fleet was spared."""
+    page = harness.PAGE.read_text()
+    for command, _ in commands(page):
+        program, *arguments = command.partition("#")[0].split()
+        if program == "make":
+            continue
+        assert program == "python"
+        assert Path(arguments[0]).stem in ROWS
+        assert set(arguments[1:]) <= {"--quick", "--without-peers"}
+    (block,) = blocks(page, "yaml")
+    fleet = importlib.import_module("fleet")
+    found = yaml.safe_load(block.content)
+    assert found == {"metric_relabel_configs": fleet.dropping(fleet.DROPPED)}
+
+
+def test_write_section__changes_nothing_else(harness: ModuleType, tmp_path: Path) -> None:
+    """What was between the two comments is replaced; what a benchmark says of another is not."""
+    page = tmp_path / "page.md"
+    begin, end = harness.begin_of("crowd"), harness.end_of("crowd")
+    other = f"{harness.begin_of('hung')}\nOther.\n\n{harness.end_of('hung')}"
+    page.write_text(f"Before.\n{begin}\nOld.\n\n{end}After.\n{other}")
+    harness.write_section("crowd", "New.\n", page)
+    assert page.read_text() == f"Before.\n{begin}\nNew.\n\n{end}After.\n{other}"
+    with pytest.raises(SystemExit, match="no section for idle"):
+        harness.write_section("idle", "New.", page)
+
+
+def test_aim__is_met_at_its_limit(harness: ModuleType) -> None:
+    """At most and at least are said of the measured value, with the limit itself allowed."""
+    assert harness.Aim("", 1.6, 1.6).is_met
+    assert not harness.Aim("", 1.61, 1.6).is_met
+    assert harness.Aim("", 8, 8, at_least=True).is_met
+    assert not harness.Aim("", 7.9, 8, at_least=True).is_met
+
+
+def test_in_turns__first_round_warms_up(harness: ModuleType) -> None:
+    """Contenders alternate, and what they tell first is not counted."""
+    asked = []
+
+    def contender(name: str) -> float:
+        asked.append(name)
+        return float(len(asked))
+
+    found = harness.in_turns({"a": lambda: contender("a"), "b": lambda: contender("b")}, 2)
+    assert asked == ["a", "b"] * 3
+    assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert harness.ratio(found["a"], found["b"]) == pytest.approx((3 / 4 + 5 / 6) / 2)
+
+
+@pytest.mark.usefixtures("harness")
+def test_overlaps__counts_runs_at_once() -> None:
+    """Runs that touch are not at the same time; processes may write in any order."""
+    crowd = importlib.import_module("crowd")
+    assert crowd.overlaps("") == (0, 0)
+    assert crowd.overlaps("1 begin\n2 end\n3 begin\n4 end\n") == (2, 1)
+    assert crowd.overlaps("1 begin\n3 end\n2 begin\n4 end\n3.5 begin\n5 end\n") == (3, 2)

@@ -11,13 +11,14 @@ endif
 
 TOX = .venv/bin/python -m tox
 
-.PHONY: help test lint docs dev demo clean
+.PHONY: help bench test lint docs dev demo clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make test    run everything that CI runs: all tests, the wheel, lint, types, coverage"
 	@echo "make lint    run the linter and the type checker"
 	@echo "make docs    make the site of docs/, in build/docs"
+	@echo "make bench   measure against the peers, into docs/performance.md; takes twelve minutes"
 	@echo "make dev     put the package and all its tools into .venv, to work on the code"
 	@echo "make demo    start the example site, a small book shop"
 	@echo "make clean   remove everything that these commands left behind"
@@ -30,6 +31,9 @@ lint: .venv/bin/tox
 
 docs: .venv/bin/tox
 	$(TOX) run -e docs
+
+bench: dev
+	.venv/bin/python benchmarks --write
 
 # The pip that comes with an older Python knows no dependency groups.
 dev: .venv/bin/tox

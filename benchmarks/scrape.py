@@ -1,21 +1,18 @@
-"""How fast `/smoketest/metrics` is, beside what it could be and what others do.
+"""How fast `/smoketest/metrics` is, beside what it could be and what others do, and how that grows.
 
 One Django site under gunicorn serves everything that is compared; the load is the same, in turns.
-See benchmarks/README.md.
+The peers are measured with 1,000 tests, the rest with 10 to 10,000. See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import http.client
 import json
 import math
 import multiprocessing
 import os
-import platform
-import shutil
 import signal
 import socket
 import statistics
@@ -23,16 +20,26 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent
+from harness import (
+    CHECKOUT,
+    HERE,
+    Aim,
+    Findings,
+    clean_environment,
+    make_environment,
+    quantile,
+    run,
+    table,
+    whole,
+)
+
 REQUIREMENTS = ("Django", "django-health-check", "filelock", "gunicorn", "prometheus-client")
 #: What Prometheus 3 sends.
 ACCEPT = (
@@ -59,8 +66,12 @@ LIMIT = Contender("limit: bytes from memory", "/memory/page.txt")
 LIMIT_GZIP = Contender("limit, gzip", "/memory/page.gz", gzip=True)
 MULTIPROCESS = Contender("prometheus_client, multiprocess", "/multiprocess")
 HEALTH = Contender("django-health-check", "/health?format=openmetrics")
+#: Only where `--only` asks for it.
 REGISTRY = Contender("our collector in a registry", "/registry")
 CONTENDERS = (OURS, LIMIT, OURS_GZIP, LIMIT_GZIP, MULTIPROCESS, HEALTH, REGISTRY)
+#: With how many tests all of these are measured; with others, only the first four.
+SIZE_OF_PEERS = 1000
+SIZES = (10, 100, SIZE_OF_PEERS, 10_000)
 
 
 @dataclass(frozen=True)
@@ -80,34 +91,19 @@ class Measurement:
 # The environment and the site
 
 
-def make_environment(cache: Path) -> Path:
-    """The Python of an environment with what is compared; made once, then used again."""
-    name = hashlib.sha256("\n".join((sys.version, *REQUIREMENTS)).encode()).hexdigest()[:12]
-    folder = cache / f"scrape-{name}"
-    python = folder / "bin" / "python"
-    complete = folder / "complete"
-    if not complete.exists():
-        print(f"Installing {', '.join(REQUIREMENTS)} into {folder} ...", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
-        complete.touch()
-    return python
-
-
 class Site:
     """The site of `scrape_site`, in a folder of its own."""
 
     def __init__(self, python: Path, folder: Path, tests: int, interval: str) -> None:
         self.python = python
         self.folder = folder
+        self.tests = tests
         self._group = 0
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port: int = listener.getsockname()[1]
-        foreign = ("SMOKETEST_", "DJANGO_", "PROMETHEUS_", "GUNICORN_", "PYTHON", "STATE_DIRECTORY")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            **clean_environment(),
             "PYTHONPATH": f"{HERE}{os.pathsep}{CHECKOUT}",
             "DJANGO_SETTINGS_MODULE": "scrape_site.settings",
             "BENCHMARK_FOLDER": str(folder),
@@ -209,7 +205,7 @@ def _load(port: int, contender: Contender, begin_at: float, seconds: float) -> l
     size = 0
     time.sleep(max(0.0, begin_at - time.time()))
     until = begin_at + seconds
-    while (began := time.time()) < until:
+    while (began := time.time()) < until or not durations:  # one that comes late counts, too
         before = time.perf_counter()
         with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_WITHIN) as connection:
             connection.sendall(request)
@@ -234,11 +230,10 @@ def measure(
     futures = [clients.submit(_load, site.port, contender, begin_at, seconds) for _ in range(count)]
     durations = sorted(d for future in futures for d in future.result())
     elapsed = time.time() - begin_at
-    cuts = statistics.quantiles(durations, n=100, method="inclusive")
     return Measurement(
         requests_per_second=len(durations) / elapsed,
-        p50=cuts[49] * 1000,
-        p99=cuts[98] * 1000,
+        p50=quantile(durations, 50) * 1000,
+        p99=quantile(durations, 99) * 1000,
         requests=len(durations),
         cpu=(site.cpu_seconds() - cpu) / len(durations) * 1000,
     )
@@ -247,70 +242,63 @@ def measure(
 # What is printed
 
 
-def machine() -> str:
-    """The processor and how many cores of it this process may use."""
-    model = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {model}, {platform.system()} {platform.release()}"
-
-
-def load_average() -> str:
-    """Of the last minute. If it is high before the measurement, others disturb it."""
-    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
-
-
-def report(rounds: dict[Contender, list[Measurement]], sizes: dict[Contender, int]) -> None:
+def report(
+    findings: Findings,
+    tests: int,
+    rounds: dict[Contender, list[Measurement]],
+    sizes: dict[Contender, int],
+) -> None:
     """Medians of the rounds, and how far these lie apart."""
-    print(
-        f"\n{'':32}{'requests/s':>11}{'least':>9}{'most':>9}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'CPU ms':>9}{'requests':>10}{'bytes':>11}"
-    )
-    medians = {}
+
+    def median_ratio(ours: Contender, theirs: Contender) -> float:
+        pairs = zip(rounds[ours], rounds[theirs], strict=True)
+        return statistics.median(a.requests_per_second / b.requests_per_second for a, b in pairs)
+
+    rows = []
     for contender, measured in rounds.items():
         rates = [m.requests_per_second for m in measured]
-        medians[contender] = statistics.median(rates)
-        print(
-            f"{contender.name:32}{medians[contender]:11.1f}{min(rates):9.1f}{max(rates):9.1f}"
-            f"{statistics.median(m.p50 for m in measured):9.2f}"
-            f"{statistics.median(m.p99 for m in measured):9.2f}"
-            f"{statistics.median(m.cpu for m in measured):9.2f}"
-            f"{sum(m.requests for m in measured):10}{sizes[contender]:11}"
-        )
-    print("\nRatios of requests/s, the median of the rounds' own ratios (least to most)")
-    for ours, peers in (
-        (OURS, (LIMIT, MULTIPROCESS, HEALTH)),
-        (OURS_GZIP, (LIMIT_GZIP, MULTIPROCESS, HEALTH)),
-    ):
-        for peer in peers:
-            if ours not in rounds or peer not in rounds:
-                continue
-            ratios = [
-                a.requests_per_second / b.requests_per_second
-                for a, b in zip(rounds[ours], rounds[peer], strict=True)
-            ]
-            cpu = [b.cpu / a.cpu for a, b in zip(rounds[ours], rounds[peer], strict=True)]
-            print(
-                f"{ours.name} / {peer.name}: {statistics.median(ratios):.2f}"
-                f" ({min(ratios):.2f} to {max(ratios):.2f});"
-                f" by the site's processor time {statistics.median(cpu):.2f}"
+        ours = OURS_GZIP if contender.gzip else OURS
+        rows.append(
+            (
+                contender.name,
+                f"{statistics.median(rates):,.1f}",
+                f"{min(rates):,.1f} to {max(rates):,.1f}",
+                f"{median_ratio(ours, contender):.2f}" if contender != ours in rounds else "",
+                f"{statistics.median(m.p50 for m in measured):.2f}",
+                f"{statistics.median(m.p99 for m in measured):.2f}",
+                f"{statistics.median(m.cpu for m in measured):.2f}",
+                f"{sizes[contender]:,}",
             )
+        )
+    head = (
+        "", "requests/s", "least to most", "us / this", "p50, ms", "p99, ms", "processor, ms",
+        "bytes",
+    )  # fmt: skip
+    findings.add(f"{tests:,} tests:", table(head, rows))
+    if OURS in rounds and LIMIT in rounds:
+        findings.aims.append(
+            Aim(f"{tests:,} tests: us / the limit", median_ratio(OURS, LIMIT), 0.8, at_least=True)
+        )
+    if OURS in rounds and MULTIPROCESS in rounds:
+        findings.aims.append(
+            Aim(
+                f"{tests:,} tests: us / {MULTIPROCESS.name}",
+                median_ratio(OURS, MULTIPROCESS),
+                20,
+                at_least=True,
+            )
+        )
 
 
-def versions(site: Site) -> str:
+def versions(site: Site, distributions: tuple[str, ...]) -> str:
     """Of all that takes part."""
     code = (
         "import json, smoketest; from importlib.metadata import version;"
-        f"print(json.dumps({{name: version(name) for name in {REQUIREMENTS!r}}}"
+        f"print(json.dumps({{name: version(name) for name in {distributions!r}}}"
         " | {'django-smoketest': smoketest.__version__}))"
     )
     found = json.loads(site.run("-c", code))
-    names = ", ".join(f"{name} {found[name]}" for name in sorted(found))
-    return f"Python {platform.python_version()}, {names}"
+    return ", ".join(f"{name} {found[name]}" for name in sorted(found))
 
 
 # The whole
@@ -318,7 +306,7 @@ def versions(site: Site) -> str:
 
 def prepare(site: Site, processes: int, tests: int) -> str:
     """Fill the results store and the folder of prometheus_client; returns what was done."""
-    site.run("-m", "django", "smoketest")
+    site.run("-m", "django", "smoketest", "--verbosity=0")
     (site.folder / "multiprocess").mkdir()
     with site.served(1):
         text = get(site.port, OURS)
@@ -341,60 +329,81 @@ def samples(exposition: bytes) -> int:
     return sum(not line.startswith(b"#") for line in exposition.splitlines())
 
 
-def main() -> None:
-    """Measure and print."""
-    options = parse_options()
-    print(f"Machine: {machine()}; load before: {load_average()}")
-    python = make_environment(options.cache)
-    with tempfile.TemporaryDirectory(prefix="smoketest-scrape-") as folder:
-        site = Site(python, Path(folder), options.tests, options.interval)
-        print(f"Versions: {versions(site)}")
-        done = prepare(site, options.workers, options.tests)
-        print(
-            f"Page: {done}. Server: gunicorn, {options.workers} sync workers, no middleware."
-            f" Load: {options.clients} processes, plain sockets, a connection a request."
-            f" {options.rounds} rounds of {options.seconds:g} s each, in turns.",
-            flush=True,
-        )
-        context = multiprocessing.get_context("spawn")
-        with (
-            site.served(options.workers),
-            ProcessPoolExecutor(options.clients, mp_context=context) as clients,
-        ):
-            run(site, clients, options)
-    print(f"Load after: {load_average()}")
+def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
+    """All sizes."""
+    findings = Findings()
+    python = Path(sys.executable)
+    if not options.without_peers:
+        python = make_environment(options.cache, "scrape", REQUIREMENTS)
+    distributions = REQUIREMENTS if not options.without_peers else ("Django", "gunicorn")
+    if options.quick:
+        options.seconds, options.tests = 0.2, options.tests or [10]
+    options.clients = options.clients or options.workers
+    context = multiprocessing.get_context("spawn")
+    clients = stack.enter_context(ProcessPoolExecutor(options.clients, mp_context=context))
+    for tests in options.tests or SIZES:
+        with tempfile.TemporaryDirectory(prefix="smoketest-scrape-") as folder:
+            site = Site(python, Path(folder), tests, options.interval)
+            if options.without_peers:
+                site.environment["BENCHMARK_PEERS"] = "no"
+            contenders = choose(options, tests)
+            done = prepare(site, options.workers if MULTIPROCESS in contenders else 0, tests)
+            if not findings.parts:
+                findings.add(
+                    f"{versions(site, distributions)}; gunicorn with {options.workers} sync"
+                    f" workers, no middleware; {options.clients} clients, a connection a request;"
+                    f" {options.rounds} rounds of {options.seconds:g} s each, in turns.",
+                    "",
+                )
+            print(done, flush=True)
+            with site.served(options.workers):
+                run_rounds(findings, site, clients, contenders, options)
+    return findings
 
 
-def run(site: Site, clients: ProcessPoolExecutor, options: argparse.Namespace) -> None:
+def choose(options: argparse.Namespace, tests: int) -> list[Contender]:
+    """What is measured with so many tests."""
+    if options.without_peers:
+        return list(CONTENDERS[:4])
+    if options.only:
+        return [c for c in CONTENDERS if c.path.startswith(tuple(options.only))]
+    with_peers = tests == SIZE_OF_PEERS or options.quick
+    return [c for c in CONTENDERS if c != REGISTRY][: None if with_peers else 4]
+
+
+def run_rounds(
+    findings: Findings,
+    site: Site,
+    clients: ProcessPoolExecutor,
+    contenders: list[Contender],
+    options: argparse.Namespace,
+) -> None:
     """The rounds."""
-    only = tuple(options.only or [""])
-    contenders = [contender for contender in CONTENDERS if contender.path.startswith(only)]
     pages = {contender: get(site.port, contender) for contender in contenders}
     if MULTIPROCESS in pages and OURS in pages:
         ours, theirs = samples(pages[OURS]), samples(pages[MULTIPROCESS])
         assert ours == theirs, f"{theirs} samples of prometheus_client, {ours} of ours"
     sizes = {contender: len(page) for contender, page in pages.items()}
     for contender in contenders:  # every worker has read what it keeps in memory
-        measure(clients, options.clients, site, contender, min(1.0, options.seconds))
+        measure(clients, options.clients, site, contender, min(0.5, options.seconds))
     rounds: dict[Contender, list[Measurement]] = {contender: [] for contender in contenders}
-    for number in range(options.rounds):
+    for _ in range(options.rounds):
         for contender in contenders:
             rounds[contender].append(
                 measure(clients, options.clients, site, contender, options.seconds)
             )
-        print(f"Round {number + 1} done; load {load_average()}", flush=True)
-    report(rounds, sizes)
+    report(findings, site.tests, rounds, sizes)
 
 
-def parse_options() -> argparse.Namespace:
-    """The options of the command line; counts and times are bounded."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tests", type=_whole(1, 5000), default=1000)
-    parser.add_argument("--seconds", type=_whole(1, 60), default=3, help="of each measurement")
-    parser.add_argument("--workers", type=_whole(1, 32), default=4, help="of gunicorn")
-    parser.add_argument("--clients", type=_whole(1, 32), help="as many as there are workers")
-    parser.add_argument("--rounds", type=_whole(1, 50), default=5)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Counts and times are bounded."""
+    parser.add_argument(
+        "--tests", type=whole(1, 20_000), action="append",
+        help=f"repeatable; else {', '.join(map(str, SIZES))}",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
+    parser.add_argument("--workers", type=whole(1, 32), default=4, help="of gunicorn")
+    parser.add_argument("--clients", type=whole(1, 32), help="as many as there are workers")
     parser.add_argument(
         "--interval",
         choices=("day", "none"),
@@ -404,21 +413,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", metavar="PATH", help="only what begins so, repeatable"
     )
-    parser.add_argument("--cache", type=Path, default=cache / "django-smoketest-benchmarks")
-    options = parser.parse_args()
-    options.clients = options.clients or options.workers
-    return options
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
-        return number
-
-    return whole
 
 
 if __name__ == "__main__":
-    main()
+    run("scrape", __doc__, main, peers=(), add_options=add_options)

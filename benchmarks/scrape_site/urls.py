@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from health_check.base import HealthCheck
-from health_check.views import HealthCheckView
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -48,26 +45,13 @@ def registry_of_ours(_: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-@dataclass
-class Trivial(HealthCheck):
-    """A check of django-health-check that checks nothing, with a label to tell it by."""
-
-    name: str
-
-    async def run(self) -> None:
-        """Pass."""
-
-
-class HealthView(HealthCheckView):
-    """As many checks as there are smoke tests."""
-
-    checks = tuple((Trivial, {"name": f"check-{number}"}) for number in range(settings.TESTS))
-
-
 urlpatterns = [
     path("smoketest/", include("smoketest.urls")),
     path("memory/<str:name>", memory),
     path("multiprocess", multiprocess),
     path("registry", registry_of_ours),
-    path("health", HealthView.as_view()),
 ]
+if settings.WITH_PEERS:
+    from scrape_site.health import HealthView
+
+    urlpatterns += [path("health", HealthView.as_view())]

@@ -1,0 +1,416 @@
+"""A fleet on one Prometheus: what 1,000 instances with 200 tests each need, by simulation.
+
+A real Prometheus, with our alert rules, scrapes so many instances, all of them served by this
+process: pages of a real site, with times and durations that change, of which one in ten has two
+tests that fail. An hour of `smoketest_test_success` is there from the beginning, since rules look
+back so far. What one machine carries is measured at three sizes; 1,000 instances are extrapolated
+from the largest, in a straight line, which the three sizes allow to check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import CHECKOUT, OURS, Environment, Findings, as_variable, need, run, table, whole
+
+from tests.servers.client import get
+from tests.servers.processes import wait_for
+from tests.servers.prometheus import Prometheus
+from tests.servers.services import require
+from tests.servers.site import clean_environment
+
+RULES = CHECKOUT / "prometheus" / "rules" / "smoketest.yml"
+DASHBOARDS = CHECKOUT / "grafana" / "dashboards"
+TESTS = 200
+FLEET = 1000
+PER_JOB = 10
+SCRAPE_EVERY = 5
+#: Short, so that there soon are enough evaluations.
+EVALUATE_EVERY = 2
+#: Seconds between two samples of the hour that is there from the beginning, and on a real site.
+REAL_SCRAPE_EVERY = 60
+SUCCESS = "smoketest_test_success"
+APPENDED = "prometheus_tsdb_head_samples_appended_total"
+CPU = "process_cpu_seconds_total"
+#: What the rules do without.
+DROPPED = "smoketest_test_outcome|smoketest_test_runs_total"
+
+
+# The pages
+
+
+def exposition(environment: Environment, folder: Path, tests: int) -> str:
+    """The page of a site with so many tests after a run, in the text format."""
+    code = (
+        "import django; django.setup()\n"
+        "from smoketest import assembly\n"
+        "from smoketest.metrics import TEXT, expose\n"
+        "from smoketest.selection import Selection\n"
+        "assembly.coordinator().run(Selection(), wait=0)\n"
+        "print(expose(assembly.collector(), TEXT).decode(), end='')"
+    )
+    settings = {"SMOKETEST_INTERVAL": 60, "SMOKETEST_PUBLIC_URL": "https://shop.example.com"}
+    return subprocess.run(
+        [environment.python, "-c", code],
+        cwd=folder,
+        env=environment.variables(
+            folder,
+            BENCHMARK_TESTS=str(tests),
+            BENCHMARK_CLASSES="10",
+            BENCHMARK_SETTINGS=as_variable(settings),
+        ),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+
+
+_SAMPLE = re.compile(r"^(?P<name>smoketest_\w+)(?P<labels>\{.*\})? (?P<value>\S+)$", re.MULTILINE)
+
+
+def series(page: str) -> Counter[str]:
+    """How many series each metric has."""
+    return Counter(match["name"] for match in _SAMPLE.finditer(page))
+
+
+def make_template(page: str, failing: tuple[str, ...] = ()) -> bytes:
+    """The page with marks where the time and a duration belong, in which some tests fail."""
+
+    def sample(match: re.Match[str]) -> str:
+        name, labels, value = match["name"], match["labels"] or "", match["value"]
+        fails = any(f'test="{test}"' in labels for test in failing)
+        if name.endswith("last_success_timestamp_seconds") and fails:
+            value = "1.7e9"
+        elif name.endswith("_timestamp_seconds"):
+            value = "@NOW@"
+        elif name.endswith("_duration_seconds"):
+            value = "@DURATION@"
+        elif fails and name == "smoketest_test_success":
+            value = "0.0"
+        elif fails and name == "smoketest_test_consecutive_failures":
+            value = "5.0"
+        elif fails and name == "smoketest_test_outcome":
+            value = "1.0" if 'outcome="failed"' in labels else "0.0"
+        return f"{name}{labels} {value}"
+
+    return _SAMPLE.sub(sample, page).encode()
+
+
+@contextmanager
+def served(templates: dict[str, bytes]) -> Iterator[int]:
+    """All instances, by path; gives the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            now, duration = f"{time.time():.3f}", f"{random.uniform(0.001, 0.2):.6f}"  # noqa: S311
+            body = templates[self.path]
+            body = body.replace(b"@NOW@", now.encode()).replace(b"@DURATION@", duration.encode())
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(ConnectionError):  # a Prometheus that ends does not wait
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+# Prometheus
+
+
+def dropping(metrics: str) -> list[dict[str, object]]:
+    """The `metric_relabel_configs` that leave out what matches."""
+    return [{"source_labels": ["__name__"], "regex": metrics, "action": "drop"}]
+
+
+class Fleet(Prometheus):
+    """A Prometheus that scrapes so many instances, with an hour of their past."""
+
+    ready_within = 120.0
+
+    def __init__(
+        self, port: int, instances: int, page: str, *, scrape_every: int, drop: str = ""
+    ) -> None:
+        jobs = -(-instances // PER_JOB)
+        relabel = dropping(drop) if drop else []
+        self.names = [
+            (f"site-{number % jobs:03d}", f"host-{number:04d}:8000") for number in range(instances)
+        ]
+        scrapes: dict[str, list[dict[str, object]]] = {}
+        for number, (job, name) in enumerate(self.names):
+            path = "/bad" if number % 10 == 0 else "/good"
+            scrapes.setdefault(job, []).append(
+                {
+                    "targets": [f"127.0.0.1:{port}"],
+                    "labels": {"instance": name, "__metrics_path__": path},
+                }
+            )
+        super().__init__(
+            config={
+                "global": {
+                    "scrape_interval": f"{scrape_every}s",
+                    "scrape_timeout": f"{scrape_every}s",
+                    "evaluation_interval": f"{EVALUATE_EVERY}s",
+                },
+                "rule_files": ["rules/*.yml"],  # none yet
+                "scrape_configs": [
+                    {"job_name": job, "static_configs": targets, "metric_relabel_configs": relabel}
+                    for job, targets in scrapes.items()
+                ],
+            }
+        )
+        self.page = page
+        self.scrape_every = scrape_every
+
+    def environment(self) -> dict[str, str]:
+        """Without a proxy or anything else of ours."""
+        return clean_environment()
+
+    def prepare(self) -> None:
+        """Write the past into blocks."""
+        super().prepare()
+        labels = [m["labels"] for m in _SAMPLE.finditer(self.page) if m[1] == SUCCESS]
+        now = int(time.time())
+        times = range(now - 3600, now - REAL_SCRAPE_EVERY, REAL_SCRAPE_EVERY)
+        path = self.folder / "past.om"
+        with path.open("w") as past:
+            past.write(f"# TYPE {SUCCESS} gauge\n")
+            for job, instance in self.names:
+                for label in labels:
+                    head = f'{SUCCESS}{{instance="{instance}",job="{job}",{label[1:]} 1 '
+                    past.writelines(f"{head}{at}\n" for at in times)
+            past.write("# EOF\n")
+        self.run(
+            require("promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet",
+            str(path), str(self.folder / "data"),
+        )  # fmt: skip
+        path.unlink()
+
+    def load_rules(self) -> None:
+        """Begin to evaluate."""
+        (self.folder / "rules").mkdir()
+        shutil.copy(RULES, self.folder / "rules")
+        os.kill(self.pid, signal.SIGHUP)
+
+    def own(self, name: str) -> float:
+        """One of its own metrics, all its series together, read past its store."""
+        text = get(self.port, "/metrics").text
+        values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        if not values:
+            raise SystemExit(f"Prometheus has no metric {name}")
+        return sum(map(float, values))
+
+    def last_scrapes(self) -> list[float]:
+        """Seconds that the latest scrape of each target took."""
+        return [
+            target["lastScrapeDuration"] for target in self.targets() if target["health"] == "up"
+        ]
+
+    def evaluations(self, rounds: int) -> Iterator[dict[str, Any]]:
+        """Our group of rules, each time that it has been evaluated."""
+        seen = {"0001-01-01T00:00:00Z"}
+        while len(seen) <= rounds:
+            for group in self.api("rules")["groups"]:
+                if group["lastEvaluation"] not in seen:
+                    seen.add(group["lastEvaluation"])
+                    yield group
+            time.sleep(0.1)
+
+
+class Load(NamedTuple):
+    """What so many instances cost."""
+
+    title: str
+    instances: int
+    series: float
+    megabytes: float
+    #: Of one core, by sample.
+    cpu_microseconds: float
+    #: Seconds
+    scrape: float
+    rules: float
+    slowest: tuple[tuple[str, float], ...]
+
+    def cores(self, scrape_every: float) -> float:
+        """That it needs for the scrapes."""
+        return self.cpu_microseconds / 1e6 * self.series / scrape_every
+
+
+def measure(title: str, fleet: Fleet, rounds: int) -> Load:
+    """Let it scrape all, then evaluate so many times."""
+    instances = len(fleet.names)
+    wait_for(
+        fleet.last_scrapes, lambda found: len(found) == instances, within=300,
+        what="a scrape of every target", every=0.5,
+    )  # fmt: skip
+    appended, cpu = (fleet.own(name) for name in (APPENDED, CPU))
+    time.sleep(2 * fleet.scrape_every)
+    cpu_a_sample = (fleet.own(CPU) - cpu) / (fleet.own(APPENDED) - appended)
+    fleet.load_rules()
+    durations, rules = [], Counter[str]()
+    for group in fleet.evaluations(rounds):
+        durations.append(group["evaluationTime"])
+        for rule in group["rules"]:
+            if rule["health"] == "err":
+                raise SystemExit(f"{rule['name']}: {rule['lastError']}")
+            rules[rule["name"]] += rule["evaluationTime"] / rounds
+    total = fleet.own("prometheus_tsdb_head_series")
+    return Load(
+        title=title,
+        instances=instances,
+        series=total,
+        megabytes=fleet.own("process_resident_memory_bytes") / 1e6,
+        cpu_microseconds=cpu_a_sample * 1e6,
+        scrape=statistics.median(fleet.last_scrapes()),
+        rules=statistics.median(durations),
+        slowest=tuple(rules.most_common(5)),
+    )
+
+
+def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
+    """All sizes, one after the other."""
+    need("prometheus", "promtool")
+    findings = Findings()
+    tests = 20 if options.quick else TESTS
+    scrape_every = 1 if options.quick else SCRAPE_EVERY
+    sizes = options.instances or ([10] if options.quick else [25, 50, 100])
+    folder = stack.enter_context(_temporary())
+    page = exposition(options.environments[OURS.name], folder, tests)
+    names = sorted({m[1] for m in re.finditer(r'test="([^"]+)"', page)})
+    templates = {"/good": make_template(page), "/bad": make_template(page, tuple(names[:2]))}
+    port = stack.enter_context(served(templates))
+    _calculate(findings, page, tests)
+    loads = []
+    for size in sizes:
+        with Fleet(port, size, page, scrape_every=scrape_every) as fleet:
+            loads.append(measure(f"{size}", fleet, options.rounds))
+        print(f"{size} instances done", flush=True)
+    if not options.quick:
+        drop = Fleet(port, sizes[-1], page, scrape_every=scrape_every, drop=DROPPED)
+        with drop as fleet:
+            loads.append(measure(f"{sizes[-1]}, with the drop", fleet, options.rounds))
+    _report(findings, loads, tests)
+    return findings
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - nothing else needs it
+
+    with TemporaryDirectory(prefix="smoketest-bench-") as name:
+        yield Path(name)
+
+
+def _calculate(findings: Findings, page: str, tests: int) -> None:
+    """What follows from the page alone."""
+    found = series(page)
+    rules = RULES.read_text()
+    dashboards = "".join(path.read_text() for path in sorted(DASHBOARDS.glob("*.json")))
+
+    def is_in(name: str, text: str) -> str:
+        return "yes" if re.search(rf"\b{name}\b", text) else "no"
+
+    rows = [
+        (
+            f"`{name}`",
+            f"{count / tests:g}",
+            f"{count * FLEET:,}",
+            is_in(name, rules),
+            is_in(name, dashboards),
+        )
+        for name, count in found.most_common()
+        if count >= tests
+    ]
+    rest = sum(count for count in found.values() if count < tests)
+    total = found.total()
+    rows += [
+        ("all others", "", f"{rest * FLEET:,}", "", ""),
+        ("together", f"{total / tests:.1f}", f"{total * FLEET:,}", "", ""),
+    ]
+    head = (
+        "metric", "series a test", f"series of {FLEET:,} instances", "in a rule", "in a dashboard",
+    )  # fmt: skip
+    findings.add(
+        f"Series of {FLEET:,} instances with {tests} tests each, which is"
+        f" {total * FLEET / REAL_SCRAPE_EVERY:,.0f} samples/s with a scrape a minute:",
+        table(head, rows),
+    )
+
+
+def _report(findings: Findings, loads: list[Load], tests: int) -> None:
+    head = (
+        "instances", "series", "memory, MB", "bytes a series", "processor a sample, µs",
+        "median scrape, ms", "all rules, ms", "rules an instance, ms",
+    )  # fmt: skip
+    rows = [
+        (
+            load.title,
+            f"{load.series:,.0f}",
+            f"{load.megabytes:,.0f}",
+            f"{load.megabytes * 1e6 / load.series:,.0f}",
+            f"{load.cpu_microseconds:.2f}",
+            f"{load.scrape * 1000:.0f}",
+            f"{load.rules * 1000:,.0f}",
+            f"{load.rules * 1000 / load.instances:.2f}",
+        )
+        for load in loads
+    ]
+    findings.add(f"Measured, with {tests} tests an instance:", table(head, rows))
+    extrapolated = []
+    for load in loads[-2:]:
+        times = FLEET / load.instances
+        extrapolated.append(
+            (
+                f"{FLEET:,}" + ("" if load.title.isdigit() else ", with the drop"),
+                f"{load.series * times / 1e6:.2f}",
+                f"{load.megabytes * times / 1000:.1f}",
+                f"{load.series * times / REAL_SCRAPE_EVERY:,.0f}",
+                f"{load.cores(REAL_SCRAPE_EVERY) * times:.2f}",
+                f"{load.rules * times:.1f}",
+            )
+        )
+    head = (
+        "instances", "million series", "memory, GB", "samples/s", "cores for the scrapes",
+        "all rules, s",
+    )  # fmt: skip
+    findings.add(
+        f"Extrapolated, with a scrape every {REAL_SCRAPE_EVERY} s:", table(head, extrapolated)
+    )
+    largest = [load for load in loads if load.title.isdigit()][-1]
+    findings.add(
+        f"The rules that take longest, with {largest.instances} instances:",
+        table(("rule", "ms"), [(f"`{name}`", f"{s * 1000:,.0f}") for name, s in largest.slowest]),
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--instances", type=whole(1, 2000), action="append", help="a size; repeatable"
+    )
+
+
+if __name__ == "__main__":
+    run("fleet", __doc__, main, peers=(OURS,), add_options=_options)

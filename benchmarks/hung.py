@@ -1,0 +1,122 @@
+"""A check that hangs, with a time-out of one second: how long the answer takes, what it costs.
+
+On a site with 2 sync workers of gunicorn, which kills a worker that is busy for 5 s (for 30 s if
+it is not told). Workers lost are those that are gone 7 s after the
+request. "Stop" is how long the site takes to end afterwards; gunicorn kills what is left after 5 s.
+The floor is a check that passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
+from typing import NamedTuple
+
+from harness import OURS, PEERS, VERSION_1, WATCHMAN, Aim, Environment, Findings, run, table
+from serving import Site
+
+from tests.servers.client import get
+
+TIMEOUT = 1
+#: Seconds after the request at which the workers are counted.
+COUNT_AFTER = 7.0
+US = "us"
+FLOOR = "floor: a check that passes"
+
+
+class Hung(NamedTuple):
+    """What came of one request; times are in seconds."""
+
+    answer: str
+    seconds: float
+    lost: int
+    stop: float
+
+
+def visit(site: Site, count_after: float) -> Hung:
+    """Ask for the checks, count so many seconds later, and stop the site."""
+    workers = site.worker_ids()
+    began = time.monotonic()
+    answer = "none: the connection ended"
+    with suppress(OSError, HTTPException):
+        answer = str(get(site.port, "/checks/", timeout=30).status)
+    seconds = time.monotonic() - began
+    time.sleep(max(0.0, count_after - seconds))
+    lost = site.lost(workers)
+    stopping = time.monotonic()
+    site.stop()
+    return Hung(answer, seconds, lost, time.monotonic() - stopping)
+
+
+def sites(environments: dict[str, Environment]) -> dict[str, Site]:
+    """One for each contender; a second request would find the first test still running."""
+
+    def site(environment: Environment, suite: str = "hang") -> Site:
+        return Site(
+            environment, suite, "--timeout=5", "--graceful-timeout=5", workers=2,
+            SMOKETEST_TIMEOUT=TIMEOUT, BENCHMARK_TIMEOUT=TIMEOUT,
+        )  # fmt: skip
+
+    return {
+        US: site(environments[OURS.name]),
+        FLOOR: site(environments[OURS.name], "trivial"),
+        **{p.name: site(environments[p.name]) for p in PEERS if p.name in environments},
+    }
+
+
+def main(options: argparse.Namespace, _: ExitStack) -> Findings:
+    """All contenders at once: most of them only wait."""
+    findings = Findings()
+    found: dict[str, list[Hung]] = {}
+    count_after = 2 * TIMEOUT if options.without_peers else COUNT_AFTER
+    for _round in range(options.rounds):
+        with ExitStack() as inner:
+            running = sites(options.environments)
+            for site in running.values():
+                inner.enter_context(site)
+            with ThreadPoolExecutor(len(running)) as pool:
+                visits = {
+                    name: pool.submit(visit, site, count_after) for name, site in running.items()
+                }
+            for name, done in visits.items():
+                found.setdefault(name, []).append(done.result())
+    us = statistics.median(hung.seconds for hung in found[US])
+    rows = []
+    for name, hungs in found.items():
+        seconds = statistics.median(hung.seconds for hung in hungs)
+        no_timeout = name in {VERSION_1.name, WATCHMAN.name}
+        rows.append(
+            (
+                f"{name} (knows no time-out)" if no_timeout else name,
+                f"{seconds:.2f}",
+                _range([hung.seconds for hung in hungs]),
+                f"{us / seconds:.2f}",
+                ", ".join(sorted({hung.answer for hung in hungs})),
+                f"{sum(hung.lost for hung in hungs)} in {len(hungs)}",
+                f"{statistics.median(hung.stop for hung in hungs):.1f}",
+            )
+        )
+    head = ("", "median, s", "least to most", "us / this", "status", "workers lost", "stop, s")
+    findings.add("One request of a check that hangs:", table(head, rows))
+    findings.aims += [
+        Aim(
+            "after the time-out, the slowest answer",
+            max(hung.seconds for hung in found[US]) - TIMEOUT,
+            0.5,
+            " s",
+        ),
+        Aim("workers lost", sum(h.lost for h in found[US]), 0),
+    ]
+    return findings
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+if __name__ == "__main__":
+    run("hung", __doc__, main)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from django.core.checks import register
-
 from smoketest.contrib.celery.checks import check_celery
 from smoketest.contrib.celery.conf import CeleryConf
 from smoketest.contrib.config import ContribConfig
@@ -14,6 +12,4 @@ class CeleryConfig(ContribConfig):
     label = "smoketest_celery"
     verbose_name = "Smoke tests of Celery"
     smoke_settings = CeleryConf
-
-    def ready(self) -> None:
-        register(check_celery, "smoketest")
+    smoke_check = staticmethod(check_celery)

@@ -1,7 +1,5 @@
 """The Django app."""
 
-from django.core.checks import register
-
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.essentials.checks import check_names
 from smoketest.contrib.essentials.conf import EssentialsConf
@@ -12,6 +10,4 @@ class EssentialsConfig(ContribConfig):
     label = "smoketest_essentials"
     verbose_name = "Smoke tests: essentials"
     smoke_settings = EssentialsConf
-
-    def ready(self) -> None:
-        register(check_names, "smoketest")
+    smoke_check = staticmethod(check_names)

@@ -1,7 +1,5 @@
 """The Django app."""
 
-from django.core.checks import register
-
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.http.checks import check_entries
 from smoketest.contrib.http.conf import HttpConf
@@ -12,6 +10,4 @@ class HttpConfig(ContribConfig):
     label = "smoketest_http"
     verbose_name = "Smoke tests of URLs"
     smoke_settings = HttpConf
-
-    def ready(self) -> None:
-        register(check_entries, "smoketest")
+    smoke_check = staticmethod(check_entries)

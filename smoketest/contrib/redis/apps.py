@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from django.core.checks import register
-
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.redis.checks import check_redis
 from smoketest.contrib.redis.conf import RedisConf
@@ -14,6 +12,4 @@ class RedisConfig(ContribConfig):
     label = "smoketest_redis"
     verbose_name = "Smoke tests of Redis"
     smoke_settings = RedisConf
-
-    def ready(self) -> None:
-        register(check_redis, "smoketest")
+    smoke_check = staticmethod(check_redis)

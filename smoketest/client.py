@@ -8,6 +8,7 @@ visitors this one does neither.
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,8 +32,18 @@ from django.test.client import Client, conditional_content_removal
 from django.urls import set_script_prefix
 
 #: The client whose request the code that asks is serving, also on the threads and in the tasks
-#: that Django runs it in.
+#: that Django runs it in; asked by `_served`.
 _serving: ContextVar[SmokeClient | None] = ContextVar("_serving", default=None)
+
+
+def _served() -> SmokeClient | None:
+    """The client that is served here.
+
+    What a view starts for the whole process, such as a task in an event loop that mails, has the
+    context of the request for ever, and serves visitors when the test is over.
+    """
+    client = _serving.get()
+    return client if client is not None and not client.is_closed else None
 
 
 class SmokeClient(Client):
@@ -68,6 +79,8 @@ class SmokeClient(Client):
         self._enforce_csrf_checks = enforce_csrf_checks
         #: What the site wanted to mail while it served requests of this client.
         self.outbox: list[EmailMessage] = []
+        #: Whether no request of this client is served any more.
+        self.is_closed = False
         #: Keys of the sessions that were begun for this client.
         self._sessions: set[str] = set()
         self._unread: list[_Stream] = []
@@ -79,6 +92,7 @@ class SmokeClient(Client):
         """
         while self._unread:
             self._unread.pop().close()
+        self.is_closed = True
         while self._sessions:
             _delete_session(self._sessions.pop())
 
@@ -105,6 +119,7 @@ class SmokeClient(Client):
         if environ["wsgi.url_scheme"] == "https" and settings.SECURE_PROXY_SSL_HEADER:
             environ.setdefault(*settings.SECURE_PROXY_SSL_HEADER)
         self.exc_info = None
+        self.is_closed = False
         context = contextvars.copy_context()
         with self._noting_sessions():
             response: Any = context.run(self._serve, environ)
@@ -261,14 +276,16 @@ class _Handler(BaseHandler):
 
 #: The handler of this process, as soon as there is one: middleware is made once, as by a server.
 _handlers: list[_Handler] = []
+_handlers_lock = threading.Lock()
 
 
 def _handler() -> _Handler:
-    if not _handlers:
-        handler = _Handler()
-        handler.load_middleware()
-        _handlers.append(handler)
-    return _handlers[0]
+    with _handlers_lock:
+        if not _handlers:
+            handler = _Handler()
+            handler.load_middleware()
+            _handlers.append(handler)
+        return _handlers[0]
 
 
 @receiver(setting_changed)
@@ -294,7 +311,7 @@ def _delete_session(key: str) -> None:
 
 @receiver(got_request_exception)
 def _note_exception(**kwargs: Any) -> None:
-    if (client := _serving.get()) is not None:
+    if (client := _served()) is not None:
         client.store_exc_info(**kwargs)
 
 
@@ -308,12 +325,12 @@ def _guard_mail() -> None:
     getattribute = BaseEmailBackend.__getattribute__
 
     def guarded_send(self: EmailMessage, *args: Any, **kwargs: Any) -> int:
-        if (client := _serving.get()) is None:
+        if (client := _served()) is None:
             return send(self, *args, **kwargs)
         return _keep(client, [self] if self.recipients() else [])
 
     def guarded_getattribute(self: BaseEmailBackend, name: str) -> Any:
-        if name in _INSTEAD and (client := _serving.get()) is not None:
+        if name in _INSTEAD and (client := _served()) is not None:
             return partial(_INSTEAD[name], client)
         return getattribute(self, name)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
@@ -185,6 +187,12 @@ def async_middleware(get_response: Callable[[HttpRequest], Any]) -> Any:
         return response
 
     return middleware
+
+
+def slow_middleware(get_response: Callable[[HttpRequest], Any]) -> Any:
+    events.append("made")
+    time.sleep(0.2)
+    return get_response
 
 
 PAGES = (
@@ -699,6 +707,19 @@ def test_middleware__is_made_once(run_on_site: RunOnSite) -> None:
     assert events == ["made"]
 
 
+def test_middleware__is_made_once_for_threads_that_ask_together() -> None:
+    """The others wait for the first."""
+    events.clear()
+    with override_settings(**SETTINGS | {"MIDDLEWARE": ["tests.test_client.slow_middleware"]}):
+        clients = [smoketest.client.SmokeClient() for _ in range(3)]
+        threads = [threading.Thread(target=client.get, args=["/german/"]) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert events == ["made"]
+
+
 def test_import__is_light() -> None:
     """A site that has no such test does not load Django's test framework."""
     code = (
@@ -831,6 +852,27 @@ def test_it(self):
 """)
     assert_passed(report)
     assert [m.subject for m in mail.outbox] == ["of the test"]
+
+
+def test_mail_after_the_test__goes_out(run_on_site: RunOnSite) -> None:
+    """What a view starts for the whole process keeps the context of its request."""
+    started: list[contextvars.Context] = []
+
+    def start(_: HttpRequest) -> HttpResponse:
+        started.append(contextvars.copy_context())
+        started[0].run(message("of the test").send)
+        return HttpResponse()
+
+    report = run_on_site(
+        "def test_it(self):\n"
+        "    self.client.get('/')\n"
+        "    self.assertEqual([m.subject for m in self.client.outbox], ['of the test'])\n",
+        {"ROOT_URLCONF": (path("", start),)},
+    )
+    assert_passed(report)
+    started[0].run(message("of a visitor").send)
+    started[0].run(lambda: mail.get_connection().send_messages([message("of another")]))
+    assert [m.subject for m in mail.outbox] == ["of a visitor", "of another"]
 
 
 def test_mail_to_admins_about_an_error(run_on_site: RunOnSite) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -192,6 +194,44 @@ def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         records.save("queue x", records.Record(key="k"))
         assert records.load("queue x") == records.Record(key="k")
         assert records.load("queue y") == records.Record()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_worker_that_is_gone__is_excused_once(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    """It may have taken its note of the task with it; the next task has to come back."""
+    records, rounds = import_module(f"{APP}.records"), import_module(f"{APP}.rounds")
+    monkeypatch.setattr(rounds, "WAIT", 0)
+    app = import_module(f"{shop}.celery").app
+    record = records.Record(key="k", workers=["a"])
+    waited = []
+    with override_settings(SMOKETEST_STATE_DIR=str(tmp_path)):
+        for _ in range(3):
+            now = time.time()
+            records.save(
+                "queue x",
+                replace(record, sent_at=now - 70, waiting_since=now - 500, looked_at=now - 10),
+            )
+            workers = ["b"] if is_gone else ["a"]
+            went = rounds.send_round(app, "x", workers, "queue x", valid=60, within=0.1)
+            waited.append(round(went.waiting, -1))
+            record = replace(records.load("queue x"), workers=["a"])
+    assert waited == ([0, 500, 500] if is_gone else [500, 500, 500])
+
+
+def test_beat__heard_in_the_future(shop: str, tmp_path: Path) -> None:
+    """A clock that was ahead once does not keep beat alive."""
+    records, testing = import_module(f"{APP}.records"), import_module(f"{APP}.testing")
+    test = testing.BeatTest("test_beat_is_alive")
+    settings = {"SMOKETEST_STATE_DIR": str(tmp_path), "SMOKETEST_CELERY_REPLY_TIMEOUT": 0.1}
+    with pytest.MonkeyPatch.context() as patch, override_settings(**settings):
+        patch.setattr(testing.BeatTest, "app", import_module(f"{shop}.celery").app, raising=False)
+        for ahead, is_heard in ((-5, True), (500, False)):
+            records.save("heartbeat", records.Record(returned_at=time.time() + ahead))
+            heard_at, _ = test._heard(["a"], "celery")
+            assert (heard_at > 0) is is_heard
+            assert records.load("heartbeat").returned_at == heard_at
 
 
 def ids(**settings: Any) -> list[str | None]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import socket
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache.backends.base import BaseCache
 from django.core.checks import run_checks
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.core.files.storage import storages as staticfiles_storages
 from django.core.management import call_command
+from django.db import connection
 from django.http import HttpResponse
 from django.test import override_settings
 
@@ -76,6 +79,27 @@ class ForgetfulStorage(FileSystemStorage):
 class HoardingStorage(FileSystemStorage):
     def delete(self, name: str) -> None:
         """Never."""
+
+
+class LaggingCache(BaseCache):
+    """Writes to one server, and reads from another that is a little behind."""
+
+    def __init__(self, lag: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self._lag = float(lag)
+        self._changes: list[tuple[float, str, Any]] = []
+
+    def set(self, key: str, value: Any, *_: Any, **__: Any) -> None:
+        self._changes.append((time.monotonic(), key, value))
+
+    def delete(self, key: str, version: int | None = None) -> bool:
+        self._changes.append((time.monotonic(), key, None))
+        return True
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        known = time.monotonic() - self._lag
+        values = [value for at, name, value in self._changes if name == key and at < known]
+        return values[-1] if values else default
 
 
 def _forget() -> None:
@@ -289,6 +313,20 @@ class TestSQLite:
             "databases.DefaultDatabaseTest.test_takes_a_write": "skipped",
         }
 
+    @pytest.mark.django_db(transaction=True)
+    def test_that_another_writer_holds(self, essentials: Essentials) -> None:
+        """It is waited for, longer than a smoke test waits for a lock."""
+        writer = sqlite3.connect(
+            connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False
+        )
+        writer.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(1.2, writer.rollback)
+        timer.start()
+        test = "databases.DefaultDatabaseTest.test_takes_a_write"
+        assert only(essentials(test)) == ("passed", "")
+        timer.join()
+        writer.close()
+
     def test_several(self, site: Site) -> None:
         """A replica is not written to; one that nothing was migrated on has nothing to apply."""
         site.configure(
@@ -362,6 +400,12 @@ class TestCaches:
         outcome, message = only(essentials("caches", CACHES={"default": {"BACKEND": "no.Such"}}))
         assert outcome == "failed"
         assert "Could not find backend 'no.Such'" in message
+
+    @pytest.mark.parametrize(("lag", "expected"), [("0.2", "passed"), ("9", "failed")])
+    def test_whose_reads_lag(self, essentials: Essentials, lag: str, expected: str) -> None:
+        """A replica has a moment to catch up."""
+        backend = {"BACKEND": f"{__name__}.LaggingCache", "LOCATION": lag}
+        assert only(essentials("caches", CACHES={"default": backend}))[0] == expected
 
     def test_in_a_table(self, tmp_path: Path) -> None:
         """A table that is not there is a failure; one that is keeps nothing."""

@@ -18,6 +18,7 @@ from django.urls import clear_url_caches
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.results import Report
 from smoketest.runner import find, run
+from smoketest.selection import Selection
 from tests.conftest import EVERYTHING, Apps, options, result_of
 from tests.ledger.models import Account
 
@@ -341,6 +342,27 @@ def test_warning__fails_a_test_of_its_own(apps: Apps) -> None:
     assert warning.message.lower() == "warning: 93 % disk usage"
     assert warning.declaration.severity == "warning"
     assert report.passed
+
+
+@pytest.mark.usefixtures("any_release")
+def test_warning__alone(apps: Apps) -> None:
+    """Where `test_check` is not selected, it runs the check itself."""
+    checks = [f"app0.health.{name}" for name in ("Full", "Fine", "Custom", "Broken")]
+    names = tuple(
+        f"{APP}.smoke.{name}HealthCheck.test_warning"
+        for name in ("Full", "Fine", "Custom", "Broken")
+    )
+    with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
+        suite = find(Selection(names=names), options())
+        report = run(
+            suite, Selection(names=names), options(), abandoned=LocallyAbandoned(), carried={}
+        )
+    assert shown(report) == {
+        "FullHealthCheck.test_warning": "failed",
+        "FineHealthCheck.test_warning": "passed",
+        "CustomHealthCheck.test_warning": "passed",
+        "BrokenHealthCheck.test_warning": "skipped",
+    }
 
 
 @pytest.mark.usefixtures("any_release")

@@ -81,6 +81,13 @@ async def endless_async(_: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
+def track(_: HttpRequest) -> HttpResponse:
+    response = HttpResponse("tracked")
+    response.set_cookie("lang", "en")
+    response.set_cookie("tracker", "1")
+    return response
+
+
 def redirect(to: str) -> Callable[[HttpRequest], HttpResponse]:
     return lambda _: HttpResponseRedirect(to)
 
@@ -92,7 +99,10 @@ URLS = (
     path("slow/", slow),
     path("endless/", endless),
     path("endless-async/", endless_async),
+    path("track/", track),
     path("old/", redirect("/")),
+    path("alt/", redirect("/größe/#oben")),
+    path("größe/", home),
     path("older/", redirect("http://shop.example/old/")),
     path("circle/", redirect("/circle/")),
     path("away/", redirect("https://other.example/login?token=secret")),
@@ -156,11 +166,16 @@ def assert_passed(report: Report) -> None:
         {"url": "/", "status": 200, "text": "Welcome"},
         {"url": "/", "text": ["Welcome", re.compile("sh.p")], "no_text": ["Error", "closed"]},
         {"url": "/", "response_headers": {"x-shop": "open", "X-Debug": None}},
+        {"url": "/track/", "response_headers": {"Set-Cookie": "lang=en"}},
+        {"url": "/track/", "response_headers": {"Set-Cookie": "tracker=1"}},
+        {"url": "/", "response_headers": {"Set-Cookie": None}},
         {"url": "/nowhere/", "status": 404},
         {"url": "/nowhere/", "status": ["2xx", "4xx"]},
         {"url": "/fail/", "status": 500},
         {"url": "/old/", "redirect": "/"},
         {"url": "/old/", "redirect": "http://shop.example/", "status": 302},
+        {"url": "/alt/", "redirect": "/größe/#oben"},
+        {"url": "/alt/", "follow": True, "redirect": "/größe/", "text": "Welcome"},
         {"url": "/older/", "follow": True, "redirect": "/", "text": "Welcome"},
         {"url": "/away/", "redirect": "https://other.example/login?token=secret"},
         {
@@ -189,6 +204,14 @@ def test_page__passes(run_http: RunHttp, entry: Any) -> None:
         ({"url": "/", "response_headers": {"X-Shop": "closed"}}, "X-Shop is 'open', without 'cl"),
         ({"url": "/", "response_headers": {"X-Shop": None}}, "there is a header X-Shop"),
         ({"url": "/", "response_headers": {"X-Other": "a"}}, "there is no header X-Other"),
+        (
+            {"url": "/track/", "response_headers": {"set-cookie": None}},
+            "there is a header set-cookie",
+        ),
+        (
+            {"url": "/track/", "response_headers": {"Set-Cookie": "session"}},
+            r"the header Set-Cookie is .*lang=en.*tracker=1.*, without 'session'",
+        ),
         ({"url": "/", "json": {"status": "ok"}}, "it is no JSON; it begins with 'Welcome"),
         ("/old/", r"the status is 302 and leads to /, not 200-299"),
         (
@@ -245,6 +268,9 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
          {"text": "abc"}),
         (http("301 Moved", b"", "Location: /new?a=1"), {"redirect": "/new?a=1"}),
+        (http("301 Moved", b"", "Location: /gr%C3%B6%C3%9Fe"), {"redirect": "/größe"}),
+        (http("200 OK", b"", "Set-Cookie: lang=en", "Set-Cookie: tracker=1"),
+         {"response_headers": {"Set-Cookie": "tracker=1"}}),
         (http(body=b"b" * (MAX_BODY + 5)), {"text": "bbb"}),
     ],
 )  # fmt: skip
@@ -493,6 +519,42 @@ def test_request(run_http: RunHttp) -> None:
     assert get.startswith(b"GET / HTTP/1.1\r\n")
 
 
+def test_request__with_lower_case_headers(run_http: RunHttp) -> None:
+    """They stand in for those that are sent otherwise."""
+    requests: list[bytes] = []
+    with listening(saying(http(), requests)) as port:
+        headers = {"accept": "text/csv", "user-agent": "mine"}
+        assert_passed(run_http({"url": f"http://127.0.0.1:{port}/", "headers": headers}))
+    lines = requests[0].lower().split(b"\r\n")
+    assert [line for line in lines if line.startswith(b"accept:")] == [b"accept: text/csv"]
+    assert [line for line in lines if line.startswith(b"user-agent:")] == [b"user-agent: mine"]
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("/größe/#oben", b"GET /gr%C3%B6%C3%9Fe/ "),
+        ("/new page/", b"GET /new%20page/ "),
+        ("/new/?a=1#top", b"GET /new/?a=1 "),
+    ],
+)
+def test_redirect__is_asked_for_as_by_a_browser(
+    run_http: RunHttp, location: str, asked: bytes
+) -> None:
+    requests: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        requests.append(request_of(connection))
+        moved = http("302 Found", b"", f"Location: {location}")
+        connection.sendall(moved if len(requests) == 1 else http(body=b"arrived"))
+        connection.close()
+
+    with listening(answer) as port:
+        entry = {"url": f"http://127.0.0.1:{port}/", "follow": True, "text": "arrived"}
+        assert_passed(run_http({**entry, "redirect": location.partition("#")[0]}))
+    assert requests[1].startswith(asked)
+
+
 def test_redirect_to_another_host(run_http: RunHttp) -> None:
     """It gets neither headers nor body, and the redirect back gets them again."""
     there: list[bytes] = []
@@ -549,6 +611,23 @@ def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
     assert "it begins with '******** may not have text/html'" in message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user": {"names": ["me"], "token": "grün-in-body"}},
+        "user=me&token=gr%C3%BCn-in-body",
+        "grün-in-body",
+    ],
+)
+def test_decoded_secrets__are_not_shown(run_http: RunHttp, body: Any) -> None:
+    """The other site repeats what it has read out of the query or the body."""
+    refusal = http("403 Forbidden", "not pa/ss word, nor grün-in-body".encode())
+    with listening(saying(refusal)) as port:
+        url = f"http://127.0.0.1:{port}/x?key=pa%2Fss+word"
+        message = only(run_http({"url": url, "method": "POST", "body": body})).message
+    assert "it begins with 'not ********, nor ********'" in message
+
+
 def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
     """No more of it is unpacked than is read."""
     packed = gzip.compress(bytes(20 * MAX_BODY), 1)
@@ -573,6 +652,19 @@ def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     assert requests[0].startswith(b"GET http://partner.invalid/x HTTP/1.1\r\n")
     assert b"Host: partner.invalid\r\n" in requests[0]
     assert b"Proxy-Authorization: Basic bWU6d29yZA==\r\n" in requests[0]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_is_down(
+    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """It is named, rather than the site behind it; its password is not."""
+    port = free_port()
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:word@127.0.0.1:{port}")
+    message = only(run_http(f"{scheme}://partner.invalid/x")).message
+    assert f"127.0.0.1:{port} refuses connections" in message
+    assert message.endswith(" (the proxy)")
+    assert "word@" not in message
 
 
 def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -636,7 +728,7 @@ def test_no_entries(run_http: RunHttp) -> None:
 
 def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
     report = run_http({"url": "/", "max_time": 30})
-    assert only(report).declaration.timeout == 31
+    assert only(report).declaration.timeout == pytest.approx(30 / 0.9 + 1)
 
 
 # Entries
@@ -675,7 +767,8 @@ def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
         ({"url": "/", "redirect": "new/"}, "'redirect' is 'new/'", ""),
         ({"url": "/", "follow": 1}, "'follow' is 1; it must be True or False", ""),
         ({"url": "/", "max_time": 0}, "'max_time' is 0; it must be a number of seconds", ""),
-        ({"url": "/", "max_time": 5, "timeout": 5}, "it must be less than 'timeout'", ""),
+        ({"url": "/", "max_time": 5, "timeout": 5}, "less than 90% of 'timeout', which is 5", ""),
+        ({"url": "/", "max_time": 4.5, "timeout": 5}, "less than 90% of 'timeout'", ""),
         ({"url": "/", "certificate_days": 5}, "is for addresses that begin with https://", ""),
         ({"url": "https://x.example", "ca_file": "/none"}, "path of a file that exists", ""),
         ({"url": "/", "severity": "high"}, "it must be 'critical' or 'warning'", ""),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.redis.client import UnsupportedError, connect, place
 from smoketest.contrib.redis.configured import Configured, find_servers
+from smoketest.runner import find, run
+from tests.conftest import EVERYTHING, options
 from tests.servers.services import missing
 
 APP = "smoketest.contrib.redis"
@@ -131,6 +136,42 @@ def test_celery__addresses_of_redis_alone() -> None:
         "celery results": {"path": "/run/redis.sock"},
     }
     assert found(CELERY_BROKER_URL="amqp://a", CELERY_RESULT_BACKEND="django-db") == {}
+
+
+@pytest.mark.usefixtures("library")
+def test_celery__parameters_of_tls() -> None:
+    """Those that do not stand in the address; Celery encrypts then, whatever the scheme."""
+    servers = found(
+        CELERY_BROKER_URL="redis://a:1;rediss://b:2",
+        CELERY_BROKER_USE_SSL={"ssl_cert_reqs": ssl.CERT_NONE},
+        CELERY_RESULT_BACKEND="redis://c",
+        CELERY_REDIS_BACKEND_USE_SSL=True,
+    )
+    kinds = [connect(s).connection_pool.connection_class.__name__ for s in servers.values()]
+    assert kinds == ["SSLConnection"] * 3
+    assert keywords(servers["celery broker"]) == {
+        "host": "a", "port": 1, "ssl_cert_reqs": ssl.CERT_NONE
+    }  # fmt: skip
+    assert "ssl_cert_reqs" not in keywords(servers["celery results"])
+
+
+@pytest.mark.usefixtures("library")
+def test_address_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is said what may be wrong, without the parts of the password."""
+    sys.modules.pop(f"{APP}.smoke", None)
+    with override_settings(
+        INSTALLED_APPS=["smoketest", APP],
+        SMOKETEST_STATE_DIR=str(tmp_path),
+        **cache(LOCATION="redis://:pass-in/pass-in@127.0.0.1:1/0"),
+    ):
+        suite = find(EVERYTHING, options())
+        report = run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
+    sys.modules.pop(f"{APP}.smoke")
+    assert {str(result.outcome) for result in report.results} == {"failed"}
+    for result in report.results:
+        assert "is no address of a Redis server" in result.message
+        assert "%2F" in result.message
+        assert "pass-in" not in f"{result.message}{result.traceback}"
 
 
 @pytest.mark.usefixtures("library")

@@ -19,6 +19,9 @@ from kombu.pidbox import Mailbox
 PATIENCE = 2.0
 _OF_REDIS = {"socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
 
+#: Seconds for which workers may still answer when nobody listens any more.
+_LATE = 0.2
+
 #: What workers answered, by their names.
 Replies = dict[str, Any]
 
@@ -112,10 +115,17 @@ def ask(
         if is_enough(replies) or time.monotonic() > deadline:
             raise _EnoughError
 
-    with suppress(_EnoughError):
-        _mailbox(app, connection)._broadcast(
+    mailbox = _mailbox(app, connection)
+    try:
+        mailbox._broadcast(
             command, dict(arguments or {}), workers, reply=True, timeout=within, callback=collect
         )
+    except _EnoughError:
+        # A worker that has looked the queue up answers even if it is gone meanwhile: in Redis that
+        # makes a key without an end.
+        if connection.transport.driver_type == "redis":
+            time.sleep(_LATE)
+            mailbox.reply_queue(connection.default_channel).purge()
     return replies
 
 

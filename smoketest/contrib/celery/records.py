@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from smoketest.assembly import state_folder
@@ -23,6 +23,12 @@ class Record:
     #: The key of the task that is under way; empty if none is.
     key: str = ""
     sent_at: float = 0.0
+    #: The workers of the queue when it was sent.
+    workers: list[str] = field(default_factory=list)
+    #: Whether one of them has ended since, and may have taken its note of the task with it.
+    may_be_lost: bool = False
+    #: Whether that has been allowed for once since a task came back.
+    is_excused: bool = False
     #: When the first of those was sent that have not come back.
     waiting_since: float = 0.0
     #: When the last one was known to have come back.

@@ -61,12 +61,14 @@ def send_round(
     with connected(app) as connection:
         record = _ask_after(app, connection, workers, load(name), within)
         if not record.key or not 0 <= time.time() - record.sent_at <= valid:
-            record = _send(app, connection, queue, record, valid)
+            record = _send(app, connection, queue, workers, record, valid)
             save(name, replace(record, looked_at=time.time()))
         deadline = time.monotonic() + WAIT
         while record.key and time.monotonic() < deadline:
             time.sleep(_PAUSE)
             record = _ask_after(app, connection, workers, record, within)
+        if record.key and time.time() - record.sent_at > valid:  # it expired meanwhile
+            record = _send(app, connection, queue, workers, record, valid)
     now = time.time()
     save(name, replace(record, looked_at=now))
     return Round(
@@ -81,13 +83,18 @@ def _ask_after(
 ) -> Record:
     """The record, without the task if that is back."""
     keys = [record.key] if record.key else []
+    is_lost = not set(record.workers) <= set(workers)
     for reply in ask_notes(app, connection, workers, keys, within):
         if record.key in reply["ages"]:
-            return replace(record, key="", waiting_since=0.0, returned_at=time.time())
-    return record
+            return Record(returned_at=time.time())
+        # A deploy, or a smaller pool.
+        is_lost |= reply["uptime"] < time.time() - record.sent_at
+    return replace(record, may_be_lost=record.may_be_lost or is_lost)
 
 
-def _send(app: Any, connection: Any, queue: str, record: Record, valid: float) -> Record:
+def _send(
+    app: Any, connection: Any, queue: str, workers: list[str], record: Record, valid: float
+) -> Record:
     key, now = uuid4().hex, time.time()
     app.send_task(
         PING,
@@ -100,6 +107,12 @@ def _send(app: Any, connection: Any, queue: str, record: Record, valid: float) -
     )
     # What nobody looked at may have been lost with the worker that knew of it.
     was_watched = bool(record.key) and 0 <= now - record.looked_at <= valid
-    return replace(
-        record, key=key, sent_at=now, waiting_since=record.waiting_since if was_watched else now
+    is_excused = was_watched and record.may_be_lost and not record.is_excused
+    return Record(
+        key=key,
+        sent_at=now,
+        workers=workers,
+        is_excused=is_excused or (was_watched and record.is_excused),
+        waiting_since=record.waiting_since if was_watched and not is_excused else now,
+        returned_at=record.returned_at,
     )

@@ -6,12 +6,20 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from time import time  # bound here: a test may patch the module
+from time import monotonic, time  # bound here: a test may patch the module
 from typing import ClassVar
 
 from django.apps import apps
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    OperationalError,
+    connections,
+    models,
+    router,
+    transaction,
+)
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.timezone import now
@@ -33,6 +41,10 @@ _KNOWS_TRANSACTIONS = """
     JOIN information_schema.engines e ON e.engine = t.engine
     WHERE t.table_schema = DATABASE() AND t.table_name = %s
 """
+
+
+#: Seconds for which another writer may have SQLite to itself.
+BUSY = 3.0
 
 
 class OfDatabase(SmokeTest):
@@ -69,10 +81,7 @@ class DatabaseTest(OfDatabase):
             table = row._meta.db_table
             self._skip_without_transactions(table)
             try:
-                with transaction.atomic(using=self.alias):
-                    manager = type(row)._base_manager.using(self.alias)
-                    manager.bulk_create([row])  # sends no signals
-                    is_there = manager.filter(pk=row.pk).exists()
+                is_there = self._write(row)
             except DatabaseError as error:
                 if self._lacks(table):
                     continue
@@ -86,6 +95,22 @@ class DatabaseTest(OfDatabase):
             )
             return
         self.skipTest(f"The database {self.alias!r} has no table of Django to write to.")
+
+    def _write(self, row: models.Model) -> bool:
+        """Whether the row is there then.
+
+        SQLite has one writer at a time, for which a site waits longer than a smoke test.
+        """
+        manager = type(row)._base_manager.using(self.alias)
+        deadline = monotonic() + BUSY
+        while True:
+            try:
+                with transaction.atomic(using=self.alias):
+                    manager.bulk_create([row])  # sends no signals
+                    return manager.filter(pk=row.pk).exists()
+            except OperationalError as error:
+                if "database is locked" not in str(error) or monotonic() > deadline:
+                    raise
 
     def _skip_without_transactions(self, table: str) -> None:
         """Such as MyISAM: the row would stay."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
+from asgiref.sync import async_to_sync
 from health_check import exceptions
 
 from smoketest.case import SmokeTest, options
@@ -22,8 +25,9 @@ _Problem: type[Exception] = exceptions.ServiceWarning.__base__
 class HealthCheck(SmokeTest):
     """One check; its subclasses have tests that are made of what the site has."""
 
-    #: The warnings that `test_check` found, for `test_warning`, which runs right after it; None if
-    #: it did not get that far.
+    #: Whether `test_check` has run; `test_warning` runs right after it, unless it stands alone.
+    _has_run: ClassVar[bool] = False
+    #: The warnings that it found; None if it did not get that far.
     _warnings: ClassVar[str | None] = None
 
 
@@ -37,36 +41,44 @@ def make_tests(check: Check, *, warnings_as_errors: bool) -> dict[str, Any]:
         "timeout": check.timeout,
     }
     is_async = inspect.iscoroutinefunction(getattr(check.target, "run", None))
-    made = _async_test if is_async else _sync_test
-    test_check = made(check, splits_warnings)
+    find: Any = partial(_problems_async if is_async else _problems, check)
+    test_check = (_async_test if is_async else _sync_test)(find, splits_warnings)
     test_check.__doc__ = f"The check of django-health-check passes. {check.description}"
     attributes["test_check"] = test_check
     if splits_warnings:
-        attributes["test_warning"] = _test_warning
+        attributes["test_warning"] = _warning_test(async_to_sync(find) if is_async else find)
     return attributes
 
 
-def _sync_test(check: Check, splits_warnings: bool) -> Callable[[HealthCheck], None]:
+def _sync_test(find: Callable[[], Any], splits_warnings: bool) -> Callable[[HealthCheck], None]:
     def test_check(self: HealthCheck) -> None:
-        _judge(self, _problems(check.make()), splits_warnings)
+        type(self)._has_run, type(self)._warnings = True, None
+        _judge(self, find(), splits_warnings)
 
     return test_check
 
 
-def _async_test(check: Check, splits_warnings: bool) -> Callable[[HealthCheck], Awaitable[None]]:
+def _async_test(
+    find: Callable[[], Any], splits_warnings: bool
+) -> Callable[[HealthCheck], Awaitable[None]]:
     async def test_check(self: HealthCheck) -> None:
-        problems: list[Exception] = []
-        try:
-            await check.make().run()
-        except _Problem as problem:
-            problems.append(problem)
-        _judge(self, problems, splits_warnings)
+        type(self)._has_run, type(self)._warnings = True, None
+        _judge(self, await find(), splits_warnings)
 
     return test_check
 
 
-def _problems(instance: Any) -> list[Exception]:
+async def _problems_async(check: Check) -> list[Exception]:
+    try:
+        await check.make().run()
+    except _Problem as problem:
+        return [problem]
+    return []
+
+
+def _problems(check: Check) -> list[Exception]:
     """What the check says itself; an exception that it did not expect is let through."""
+    instance = check.make()
     if hasattr(instance, "run_check"):  # release 3
         instance.run_check()
         return list(instance.errors)
@@ -77,23 +89,35 @@ def _problems(instance: Any) -> list[Exception]:
     return []
 
 
+def _keep_warnings(case: type[HealthCheck], problems: list[Exception]) -> None:
+    warnings = [p for p in problems if isinstance(p, exceptions.ServiceWarning)]
+    case._warnings = "\n".join(map(str, warnings))
+
+
 def _judge(test: HealthCheck, problems: list[Exception], splits_warnings: bool) -> None:
     warnings = [p for p in problems if isinstance(p, exceptions.ServiceWarning)]
     if splits_warnings:
         problems = [p for p in problems if p not in warnings]
-        type(test)._warnings = "\n".join(map(str, warnings))
+        _keep_warnings(type(test), warnings)
     if problems:
         test.fail("\n".join(map(str, problems)))
 
 
-@options(severity="warning")
-def _test_warning(self: HealthCheck) -> None:
-    """The check of django-health-check gives no warning: its service works and is in good order.
+def _warning_test(find: Callable[[], list[Exception]]) -> Callable[[HealthCheck], None]:
+    @options(severity="warning")
+    def test_warning(self: HealthCheck) -> None:
+        """The check of django-health-check gives no warning: its service is in good order.
 
-    It does not run the check, but tells what `test_check` found right before.
-    """
-    warnings, type(self)._warnings = self._warnings, None
-    if warnings is None:
-        self.skipTest("test_check has not run to its end")
-    if warnings:
-        self.fail(warnings)
+        It tells what `test_check` found right before, and runs the check only if it stands alone.
+        """
+        if not self._has_run:
+            with suppress(Exception):  # of which test_check will tell
+                _keep_warnings(type(self), find())
+        warnings = self._warnings
+        type(self)._has_run, type(self)._warnings = False, None
+        if warnings is None:
+            self.skipTest("test_check has not run to its end")
+        if warnings:
+            self.fail(warnings)
+
+    return test_warning

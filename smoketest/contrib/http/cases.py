@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from email.message import Message
 from http import HTTPStatus
 from time import monotonic, time
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from asgiref.sync import async_to_sync
+from django.utils.encoding import iri_to_uri
 
 from smoketest.case import SmokeTest, options
 from smoketest.conf import conf as package_conf
 from smoketest.contrib.http.conf import HttpConf, conf
-from smoketest.contrib.http.entries import REDIRECTS, Check, shown
+from smoketest.contrib.http.entries import PATIENCE, REDIRECTS, Check, shown
 from smoketest.contrib.http.expectations import Received, UnexpectedAnswerError, complaints
 from smoketest.contrib.http.fetching import MAX_BODY, NoAnswerError, certificate_of, fetch
 from smoketest.moments import utc
 from smoketest.redaction import Redactor
 
 MAX_REDIRECTS = 10
-#: Share of the test's time that is spent on waiting; the rest is for saying so.
-_PATIENCE = 0.9
 _DAY = 86_400
 
 
@@ -63,7 +63,7 @@ class UrlTest(SmokeTest):
     @property
     def _patience(self) -> float:
         """Seconds that all requests of a test may take together."""
-        return _PATIENCE * (self.timeout or package_conf.timeout)
+        return PATIENCE * (self.timeout or package_conf.timeout)
 
 
 class PageTest(UrlTest):
@@ -96,7 +96,7 @@ class PageTest(UrlTest):
         return Received(
             url=response.wsgi_request.build_absolute_uri(),
             status=response.status_code,
-            headers=response.headers,
+            headers=_headers(response),
             body=content,
             is_cut=is_cut,
             charset=response.charset or "utf-8",
@@ -176,8 +176,8 @@ def case_of(check: Check) -> type[UrlTest]:
 def attributes_of(check: Check) -> dict[str, Any]:
     """What the entry says of its tests."""
     timeout = check.timeout
-    if timeout is None and check.max_time and check.max_time >= package_conf.timeout * _PATIENCE:
-        timeout = check.max_time + 1  # else a slow answer would be cut off rather than measured
+    if timeout is None and check.max_time and check.max_time >= package_conf.timeout * PATIENCE:
+        timeout = check.max_time / PATIENCE + 1  # a slow answer is measured, not cut off
     return {
         "check": check,
         "severity": check.severity,
@@ -207,7 +207,7 @@ def _follow(check: Check, ask: _Ask, patience: float) -> Received:
         if not check.follow or received.status not in REDIRECTS or not location:
             steps = {} if len(visited) > 1 else received.steps
             return replace(received, seconds=monotonic() - began, steps=steps)
-        url = urljoin(received.url, location)
+        url = _address(received.url, location)
         if len(visited) > MAX_REDIRECTS:
             raise UnexpectedAnswerError(
                 f"more than {MAX_REDIRECTS} redirects: {' -> '.join(visited)}"
@@ -220,6 +220,13 @@ def _follow(check: Check, ask: _Ask, patience: float) -> Received:
             raise UnexpectedAnswerError(f"it leads to {shown(url)}, where its body is not sent")
 
 
+def _address(base: str, location: str) -> str:
+    """Where a redirect leads, written as a browser would ask for it."""
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode()  # servers send UTF-8 as it is
+    return str(iri_to_uri(urldefrag(urljoin(base, location.strip())).url))
+
+
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc
@@ -230,6 +237,16 @@ def _pop(headers: dict[str, str], wanted: str) -> str:
         if name.lower() == wanted.lower():
             return headers.pop(name)
     return ""
+
+
+def _headers(response: Any) -> Message:
+    """As a server would send them: Django keeps the cookies elsewhere."""
+    headers = Message()
+    for name, value in response.headers.items():
+        headers[name] = value
+    for cookie in response.cookies.values():
+        headers["Set-Cookie"] = cookie.OutputString()
+    return headers
 
 
 def _content(response: Any, deadline: float) -> tuple[bytes, bool]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from django.utils.encoding import iri_to_uri
 
@@ -20,6 +21,8 @@ from smoketest.setting import is_number
 Text = str | re.Pattern[str]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Share of the test's time that is spent on waiting; the rest is for saying so.
+PATIENCE = 0.9
 SUCCESSES = frozenset(range(200, 300))
 
 #: Headers whose values tell nothing worth hiding.
@@ -81,9 +84,22 @@ class Check:
             if name.lower() not in _HARMLESS
             for part in (value, *value.split())
         }
-        query = urlsplit(self.url).query
-        found |= {query, *(pair.partition("=")[2] for pair in query.split("&"))}
-        return {*found, self.body.decode("latin-1")} - {""}
+        query, body = urlsplit(self.url).query, self.body.decode("utf-8", "replace")
+        for form in (query, body):
+            found |= {form, *(pair.partition("=")[2] for pair in form.split("&"))}
+            found |= {value for _, value in parse_qsl(form)}  # as the other site reads them
+        with suppress(ValueError):
+            found |= set(_texts_in(json.loads(body)))
+        return found - {""}
+
+
+def _texts_in(document: Any) -> Iterator[str]:
+    """The texts in a JSON document, but for the keys."""
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, (dict, list)):
+        for member in document.values() if isinstance(document, dict) else document:
+            yield from _texts_in(member)
 
 
 def parse(entry: str | Mapping[str, Any]) -> Check:
@@ -122,8 +138,11 @@ def shown(url: str) -> str:
 
 def _complain_of_contradictions(values: Mapping[str, Any]) -> None:
     max_time, timeout = values.get("max_time"), values.get("timeout")
-    if max_time and timeout and max_time >= timeout:
-        msg = f"'max_time' is {max_time!r}; it must be less than 'timeout', which is {timeout!r}."
+    if max_time and timeout and max_time >= timeout * PATIENCE:
+        msg = (
+            f"'max_time' is {max_time!r}; it must be less than {PATIENCE:.0%} of 'timeout', which"
+            f" is {timeout!r}."
+        )
         raise InvalidEntryError(msg)
     if not values["url"].startswith("https:"):
         for key in ("certificate_days", "ca_file"):

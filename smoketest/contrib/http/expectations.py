@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urldefrag, urljoin
+
+from django.utils.encoding import iri_to_uri
 
 from smoketest.contrib.http.entries import REDIRECTS, Check, Text, shown
 from smoketest.contrib.http.fetching import MAX_BODY
@@ -26,7 +28,7 @@ class Received:
     #: The address that was asked for in the end.
     url: str
     status: int
-    headers: Mapping[str, str] | Message
+    headers: Message
     body: bytes
     is_cut: bool
     charset: str
@@ -68,9 +70,9 @@ def _redirect(check: Check, received: Received) -> Iterator[str]:
     if not check.redirect:
         return
     base = received.url if check.is_of_this_site else check.url
-    expected = urljoin(base, check.redirect)
+    expected = str(iri_to_uri(urljoin(base, check.redirect)))
     if check.follow:
-        if received.url != expected:
+        if received.url != urldefrag(expected).url:
             yield f"its redirects end at {shown(received.url)}, not at {shown(expected)}"
     elif received.status in REDIRECTS:
         leads = urljoin(base, received.headers.get("Location", ""))
@@ -80,14 +82,15 @@ def _redirect(check: Check, received: Received) -> Iterator[str]:
 
 def _headers(check: Check, received: Received) -> Iterator[str]:
     for name, wanted in check.response_headers.items():
-        value = received.headers.get(name)
+        values = received.headers.get_all(name, [])  # Set-Cookie stands once for each
         if wanted is None:
-            if value is not None:
+            if values:
                 yield f"there is a header {name}"
-        elif value is None:
+        elif not values:
             yield f"there is no header {name}"
-        elif not _is_in(wanted, value):
-            yield f"the header {name} is {_short(value)}, without {_quoted(wanted)}"
+        elif not any(_is_in(wanted, value) for value in values):
+            found = _short(values[0] if len(values) == 1 else values)
+            yield f"the header {name} is {found}, without {_quoted(wanted)}"
 
 
 def _texts(check: Check, received: Received) -> Iterator[str]:

@@ -19,7 +19,6 @@ from http.client import (
     HTTPConnection,
     HTTPException,
     HTTPResponse,
-    HTTPSConnection,
     IncompleteRead,
 )
 from time import monotonic
@@ -114,7 +113,9 @@ def fetch(
         if proxy := connection.proxy:
             target, own = url, {**own, **_proxy_authorization(proxy)}
         http = connection.http
-        http.request(method, target, body or None, {**_DEFAULT_HEADERS, **own, **(headers or {})})
+        given = {name.lower() for name in headers or {}}
+        sent = {k: v for k, v in {**_DEFAULT_HEADERS, **own}.items() if k.lower() not in given}
+        http.request(method, target, body or None, {**sent, **(headers or {})})
         with closing(http.getresponse()) as response:
             if clock.is_over:  # what it was cut off in may look like a head
                 raise TimeoutError
@@ -162,7 +163,8 @@ def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Con
     if proxy is None:
         raw = _open(host, port, clock)
     else:
-        raw = _open(str(proxy.hostname), proxy.port or 80, clock)
+        with _explaining(proxy.geturl(), clock, " (the proxy)"):
+            raw = _open(str(proxy.hostname), proxy.port or 80, clock)
     is_over = threading.Event()
 
     def cut() -> None:
@@ -176,7 +178,9 @@ def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Con
     try:
         if proxy is not None and is_secure:
             _tunnel(raw, host, port, proxy)
+        http = HTTPConnection(host, port)
         if is_secure:
+            http.default_port = 443  # an HTTPSConnection would read the authorities once more
             clock.next("agreeing on TLS")
             context = ssl.create_default_context(cafile=ca_file or None)
             raw = secured = context.wrap_socket(
@@ -185,7 +189,6 @@ def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Con
                 do_handshake_on_connect=False,  # Python 3.11 has no deadline for it: it can be cut
             )
             secured.do_handshake()
-        http: HTTPConnection = (HTTPSConnection if is_secure else HTTPConnection)(host, port)
         http.sock = raw
         with closing(http):
             yield _Connection(http, None if is_secure else proxy)
@@ -204,7 +207,11 @@ def _open(host: str, port: int, clock: _Clock) -> socket.socket:
     clock.next("connecting")
     problem: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        opened = socket.socket(family, kind, protocol)
+        try:
+            opened = socket.socket(family, kind, protocol)
+        except OSError as error:  # a kernel without IPv6
+            problem = problem or error
+            continue
         try:
             opened.settimeout(clock.left / (len(addresses) - number))
             opened.connect(address)
@@ -264,17 +271,17 @@ def _read(response: HTTPResponse, clock: _Clock) -> tuple[bytes, bool]:
 
 
 @contextmanager
-def _explaining(url: str, clock: _Clock) -> Iterator[None]:
+def _explaining(url: str, clock: _Clock, what: str = "") -> Iterator[None]:
     """Say what went wrong in the words of the person who can put it right."""
     try:
         yield
     except (OSError, HTTPException, zlib.error) as error:
         explanation = next(say for kinds, say in _EXPLANATIONS if isinstance(error, kinds))
-        raise NoAnswerError(explanation(error, url, clock)) from None
+        raise NoAnswerError(explanation(error, url, clock) + what) from None
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _explain_certificate(error: Any, url: str, _: _Clock) -> str:

@@ -22,6 +22,11 @@ _CACHE_PACKAGES = {"django_redis", "django_valkey"}
 _CHANNEL_LAYERS = "channels_redis."
 #: Where projects keep the addresses of Celery, by the namespace that its documentation proposes.
 _CELERY = {"CELERY_BROKER_URL": "celery broker", "CELERY_RESULT_BACKEND": "celery results"}
+#: Where those keep the parameters of TLS that do not stand in the address.
+_CELERY_TLS = {
+    "CELERY_BROKER_URL": "CELERY_BROKER_USE_SSL",
+    "CELERY_RESULT_BACKEND": "CELERY_REDIS_BACKEND_USE_SSL",
+}
 _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
@@ -114,9 +119,18 @@ def _of_celery() -> Iterator[Configured]:
     for setting, name in _CELERY.items():
         address = getattr(settings, setting, None)
         if isinstance(address, str) and address.startswith(_REDIS):
+            tls = getattr(settings, _CELERY_TLS[setting], None)
             for number, one in enumerate(address.split(";"), 1):
                 yield Configured(
                     name=name + (f" {number}" if number > 1 else ""),
                     setting=setting,
-                    origin=one.replace("redis+socket://", "unix://"),
+                    origin=_origin_of_celery(one.replace("redis+socket://", "unix://"), tls),
                 )
+
+
+def _origin_of_celery(address: str, tls: Any) -> str | Mapping[str, Any]:
+    """`tls` is True, or the parameters of TLS; Celery encrypts then, whatever the scheme."""
+    if not tls or address.startswith("unix"):
+        return address
+    parameters = tls if isinstance(tls, Mapping) else {}
+    return {"address": address.replace("redis://", "rediss://", 1), **parameters}

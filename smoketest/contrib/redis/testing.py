@@ -150,6 +150,11 @@ class RedisTest(SmokeTest):
             client = connect(self.server)
         except UnsupportedError as error:
             self.skipTest(str(error))
+        except ValueError:
+            raise self.failureException(
+                f"{self.server.setting} is no address of a Redis server. Has its password"
+                " characters that have to be written as %2F, %23 or the like?"
+            ) from None  # the error holds parts of it
         try:
             yield client
         except AssertionError:
@@ -191,8 +196,8 @@ def _is_of_client(error: Exception) -> bool:
 def _advice(text: str, kind: str) -> str:
     if "NOPERM" in text or "no permissions" in text or "No permissions" in text:
         advice = (
-            "Its user may not do that: let the ACL allow it PING, SET, GET and DEL of the keys"
-            f" ~{conf.key_prefix}* ({RedisConf.key_prefix.name})"
+            "Its user may not do that: let the ACL allow it PING, SELECT, SET, GET and DEL of the"
+            f" keys ~{conf.key_prefix}* ({RedisConf.key_prefix.name})"
         )
     else:
         advice = next((words for sign, words in _ADVICE.items() if sign in text), "")

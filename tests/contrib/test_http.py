@@ -269,6 +269,8 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
          {"text": "abc"}),
         (http("301 Moved", b"", "Location: /new?a=1"), {"redirect": "/new?a=1"}),
         (http("301 Moved", b"", "Location: /gr%C3%B6%C3%9Fe"), {"redirect": "/größe"}),
+        (http("301 Moved", b"", "Location: /größe"), {"redirect": "/größe"}),
+        (http("301 Moved", b"", "Location: /new page/"), {"redirect": "/new page/"}),
         (http("200 OK", b"", "Set-Cookie: lang=en", "Set-Cookie: tracker=1"),
          {"response_headers": {"Set-Cookie": "tracker=1"}}),
         (http(body=b"b" * (MAX_BODY + 5)), {"text": "bbb"}),

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from email.message import Message
 from http import HTTPStatus
 from time import monotonic, time
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urldefrag, urlsplit
 
 from asgiref.sync import async_to_sync
-from django.utils.encoding import iri_to_uri
 
 from smoketest.case import SmokeTest, options
 from smoketest.conf import conf as package_conf
 from smoketest.contrib.http.conf import HttpConf, conf
 from smoketest.contrib.http.entries import PATIENCE, REDIRECTS, Check, shown
-from smoketest.contrib.http.expectations import Received, UnexpectedAnswerError, complaints
+from smoketest.contrib.http.expectations import Received, UnexpectedAnswerError, address, complaints
 from smoketest.contrib.http.fetching import MAX_BODY, NoAnswerError, certificate_of, fetch
 from smoketest.moments import utc
 from smoketest.redaction import Redactor
@@ -207,7 +206,7 @@ def _follow(check: Check, ask: _Ask, patience: float) -> Received:
         if not check.follow or received.status not in REDIRECTS or not location:
             steps = {} if len(visited) > 1 else received.steps
             return replace(received, seconds=monotonic() - began, steps=steps)
-        url = _address(received.url, location)
+        url = urldefrag(address(received.url, location)).url
         if len(visited) > MAX_REDIRECTS:
             raise UnexpectedAnswerError(
                 f"more than {MAX_REDIRECTS} redirects: {' -> '.join(visited)}"
@@ -218,13 +217,6 @@ def _follow(check: Check, ask: _Ask, patience: float) -> Received:
             method, body = "HEAD" if method == "HEAD" else "GET", b""
         if body and _origin(url) != home:
             raise UnexpectedAnswerError(f"it leads to {shown(url)}, where its body is not sent")
-
-
-def _address(base: str, location: str) -> str:
-    """Where a redirect leads, written as a browser would ask for it."""
-    with suppress(UnicodeError):
-        location = location.encode("latin-1").decode()  # servers send UTF-8 as it is
-    return str(iri_to_uri(urldefrag(urljoin(base, location.strip())).url))
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -66,6 +67,13 @@ def _status(check: Check, received: Received) -> Iterator[str]:
     yield f"the status is {received.status}{leads}, not {_ranges(check.status)}{begins}"
 
 
+def address(base: str, location: str) -> str:
+    """Where a redirect leads, written as a browser would ask for it."""
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode()  # servers send UTF-8 as it is
+    return str(iri_to_uri(urljoin(base, location.strip())))
+
+
 def _redirect(check: Check, received: Received) -> Iterator[str]:
     if not check.redirect:
         return
@@ -75,7 +83,7 @@ def _redirect(check: Check, received: Received) -> Iterator[str]:
         if received.url != urldefrag(expected).url:
             yield f"its redirects end at {shown(received.url)}, not at {shown(expected)}"
     elif received.status in REDIRECTS:
-        leads = urljoin(base, received.headers.get("Location", ""))
+        leads = address(base, received.headers.get("Location", ""))
         if leads != expected:
             yield f"it leads to {shown(leads)}, not to {shown(expected)}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.test import Client, override_settings
+from django.test import Client
 
 from smoketest import assembly, query
 from smoketest.metrics import OPEN_METRICS
@@ -66,8 +66,7 @@ def test_parameters__are_those_of_the_endpoint() -> None:
 
 def test_json__has_these_keys(site: Site) -> None:
     """Of the report, in this order, and of each test."""
-    with override_settings(DEBUG=True):
-        answer = site(PASSES).get("/smoketest/?format=json").json()
+    answer = site(PASSES, DEBUG=True).get("/smoketest/?format=json").json()
     assert names(rows("JSON")) == list(answer)
     assert set(names(rows("JSON", after="Of each test:"))) == set(answer["results"][0])
 

@@ -30,7 +30,8 @@ def _table(names: Iterable[str]) -> str:
 def _summary(name: str) -> str:
     """The first paragraph of the module; packages that only hold others say nothing."""
     path = PACKAGE.parent.joinpath(*name.split("."))
-    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    source = package if package.is_file() else path.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
     first = " ".join(docstring.partition("\n\n")[0].split())
     return first.replace("``", "`").replace("|", "\\|")

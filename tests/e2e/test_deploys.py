@@ -587,7 +587,7 @@ def start_service(host: Host, **variables: str) -> subprocess.Popen[str]:
 )
 def test_service__runs_for_the_site(host: Host, broken: list[str], code: Exit) -> None:
     """The site shows the run of the timer as its own."""
-    before = host.site.runs()
+    before = host.site.runs_when_idle()
     host.site.break_(*broken)
     service = start_service(host)
     output, _ = service.communicate(timeout=30)

@@ -586,7 +586,8 @@ import django
 import smoketest
 for module in pkgutil.walk_packages(smoketest.__path__, "smoketest."):
     # What has an optional dependency, or is made for the settings of a site that uses it.
-    if not module.name.startswith(("smoketest.django_prometheus", "smoketest.contrib.")):
+    others = ("smoketest.django_prometheus", "smoketest.command.live", "smoketest.contrib.")
+    if not module.name.startswith(others):
         importlib.import_module(module.name)
 django.setup()
 from django.core.management import call_command

@@ -172,7 +172,8 @@ def _open_private_connections() -> int:
     return sum(
         1
         for thing in gc.get_objects()
-        if isinstance(thing, PrivateConnection) and thing.connection is not None
+        # Not isinstance(): a lazy object of Django would come to life, or fail to.
+        if issubclass(type(thing), PrivateConnection) and thing.connection is not None
     )
 
 

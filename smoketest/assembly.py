@@ -15,7 +15,7 @@ from django.urls import get_script_prefix, reverse
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.conf import conf
 from smoketest.coordinator import Coordinator
-from smoketest.exposition import Exposition, renderings
+from smoketest.exposition import Exposition, renderer
 from smoketest.locks import HostLock, Lock, ProcessLock
 from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.runner import RunOptions
@@ -163,7 +163,7 @@ def _results_context() -> Context:
 
 @cache
 def _shared_state(folder: StateFolder) -> State:
-    store = SharedStore(folder, renderings(_results_context))
+    store = SharedStore(folder, renderer(_results_context))
     return State(
         store=store,
         exposition=Exposition(store),
@@ -175,7 +175,7 @@ def _shared_state(folder: StateFolder) -> State:
 
 @cache
 def _process_state() -> State:
-    store = MemoryStore(renderings(_results_context))
+    store = MemoryStore(renderer(_results_context))
     return State(
         store=store,
         exposition=Exposition(store),

@@ -12,23 +12,22 @@ from dataclasses import dataclass, field
 
 from smoketest import __version__
 from smoketest.metrics import ENCODINGS, Context, Encoding, encode, live_families, result_families
-from smoketest.store import Renderings, ResultsStore, Snapshot, Status, StoreError
+from smoketest.store import Render, ResultsStore, Snapshot, Status, StoreError
 
 
-def renderings(context: Callable[[], Context]) -> Renderings:
+def renderer(context: Callable[[], Context]) -> Render:
     """What the results store is to keep: each encoding, as it is and compressed."""
 
-    def plain(encoding: Encoding) -> Callable[[Snapshot], bytes]:
-        return lambda snapshot: encode(result_families(snapshot, context()), encoding)
+    def render(snapshot: Snapshot) -> dict[str, bytes]:
+        families = list(result_families(snapshot, context()))
+        renditions = {}
+        for encoding in ENCODINGS:
+            body = encode(families, encoding)
+            renditions[_name(encoding, is_compressed=False)] = body
+            renditions[_name(encoding, is_compressed=True)] = begin_gzip(body)
+        return renditions
 
-    def compressed(encoding: Encoding) -> Callable[[Snapshot], bytes]:
-        return lambda snapshot: begin_gzip(plain(encoding)(snapshot))
-
-    return {
-        _name(encoding, is_compressed=is_compressed): make(encoding)
-        for encoding in ENCODINGS
-        for is_compressed, make in ((False, plain), (True, compressed))
-    }
+    return render
 
 
 @dataclass

@@ -27,6 +27,7 @@ from smoketest.isolation import IsolationError, ThreadIsolation, Waiting, is_iso
 from smoketest.moments import utc
 from smoketest.results import Cut, Declaration, Outcome, Report, Result
 from smoketest.selection import Selection
+from smoketest.switching import frequent_turns
 
 #: Seconds to wait, after the run, for threads that close their connections.
 CLOSE_TIMEOUT = 1.0
@@ -218,6 +219,8 @@ class _Progress:
         self.started_at = time()
         self.started = monotonic()
         self.deadline = self.started + options.run_timeout
+        #: When the watcher looks again by itself, in seconds of the monotonic clock.
+        self.looks_at = self.deadline
         self._failfast = failfast
         self._listener = listener
 
@@ -233,6 +236,11 @@ class _Progress:
             lock_timeout=self.options.lock_timeout,
             run_timeout=self.options.run_timeout if is_watched else math.inf,
         )
+
+    def wake_watcher_for(self, deadline: float) -> None:
+        """Unless it looks in time anyway; the caller holds the lock."""
+        if deadline < self.looks_at:
+            self.changed.notify_all()
 
     def begin(self, step: Step) -> None:
         if not step.hook:
@@ -331,7 +339,7 @@ class _Worker(threading.Thread):
         with self._progress.changed:
             self._end_if_abandoned()
             self.step, self.deadline, self._waited = step, started + step.timeout, 0.0
-            self._progress.changed.notify_all()
+            self._progress.wake_watcher_for(self.deadline)
         try:
             yield lambda: monotonic() - started - self._waited
         finally:
@@ -356,7 +364,7 @@ class _Worker(threading.Thread):
                 waited = monotonic() - began
                 self.deadline = deadline + waited
                 self._waited += waited
-                self._progress.changed.notify_all()
+                self._progress.wake_watcher_for(self.deadline)
 
     def report(self, result: Result) -> None:
         self._progress.record(result)
@@ -443,8 +451,8 @@ class _Watcher:
     def _watch(self) -> None:
         self._start_workers()
         while busy := [worker for worker in self._workers if worker.is_busy]:
-            next_deadline = min(self._progress.deadline, *(w.deadline for w in busy))
-            self._progress.changed.wait(max(0.0, next_deadline - monotonic()))
+            self._progress.looks_at = min(self._progress.deadline, *(w.deadline for w in busy))
+            self._progress.changed.wait(max(0.0, self._progress.looks_at - monotonic()))
             self._give_up_on_late()
             self._start_workers()
 
@@ -529,7 +537,7 @@ def _run_inline(batches: list[Batch], progress: _Progress) -> None:
 @contextmanager
 def _test_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]:
     """Around all that a thread of tests does; leaves no connection open."""
-    with ThreadIsolation(waiting) as isolation:
+    with frequent_turns(), ThreadIsolation(waiting) as isolation:
         try:
             yield isolation
         finally:

@@ -20,7 +20,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep, time, time_ns
-from types import MappingProxyType
 from typing import Any
 
 from smoketest.locks import HostLock
@@ -166,21 +165,24 @@ class Snapshot:
     tests: tuple[KnownTest, ...] = ()
 
 
-#: What is derived from a snapshot and kept with it, by name.
-Renderings = Mapping[str, Callable[[Snapshot], bytes]]
-NO_RENDERINGS: Renderings = MappingProxyType({})
+#: Derives from a snapshot what is kept with it, by name.
+Render = Callable[[Snapshot], Mapping[str, bytes]]
+
+
+def _render_nothing(_: Snapshot) -> Mapping[str, bytes]:
+    return {}
 
 
 class ResultsStore(ABC):
     """What is known of every test from its latest run, totals, and the latest runs.
 
-    The `renderings` are made anew whenever results change, in the same transaction.
+    What `render` derives is made anew whenever results change, in the same transaction.
     """
 
     is_shared: bool
 
-    def __init__(self, renderings: Renderings = NO_RENDERINGS) -> None:
-        self._renderings = renderings
+    def __init__(self, render: Render = _render_nothing) -> None:
+        self._render = render
 
     @abstractmethod
     def connect(self) -> Any:
@@ -201,7 +203,7 @@ class ResultsStore(ABC):
             lost = _facts(database).get("running_since")
             if lost is not None:
                 _count_run(database, RunResult.ABORTED)
-                self._render(database)
+                self._keep_renditions(database)
             _set_fact(database, "running_since", started_at)
             _set_fact(database, "last_attempt_at", started_at)
         return lost
@@ -210,7 +212,7 @@ class ResultsStore(ABC):
         """Add a run. Raises `StoreError`."""
         with self._transaction() as database:
             _record(database, report)
-            self._render(database)
+            self._keep_renditions(database)
 
     def status(self) -> Status:
         """The little that may be asked often. Raises `StoreError`."""
@@ -241,7 +243,7 @@ class ResultsStore(ABC):
             database.execute("DELETE FROM facts WHERE name IN ('paused_until', 'pause_reason')")
 
     def rendition(self, name: str) -> tuple[int, bytes]:
-        """One of the renderings, and the generation of the results that it shows.
+        """One of the renditions, and the generation of the results that it shows.
 
         It is made now if the process that recorded the latest results did not know of it. Raises
         `StoreError`.
@@ -252,13 +254,12 @@ class ResultsStore(ABC):
             row = database.execute("SELECT body FROM renditions WHERE name = ?", [name]).fetchone()
             if row is not None:
                 return generation, row[0]
-            return generation, self._renderings[name](_snapshot(database, is_shared=self.is_shared))
+            return generation, self._render(_snapshot(database, is_shared=self.is_shared))[name]
 
-    def _render(self, database: sqlite3.Connection) -> None:
+    def _keep_renditions(self, database: sqlite3.Connection) -> None:
         snapshot = _snapshot(database, is_shared=self.is_shared)
         database.execute("DELETE FROM renditions")
-        for name, render in self._renderings.items():
-            database.execute("INSERT INTO renditions VALUES (?, ?)", [name, render(snapshot)])
+        database.executemany("INSERT INTO renditions VALUES (?, ?)", self._render(snapshot).items())
         # No small number: a store that begins anew must not come to one that it had before.
         generation = max(_facts(database).get("generation", 0) + 1, time_ns())
         _set_fact(database, "generation", generation)
@@ -355,8 +356,8 @@ class SharedStore(ResultsStore):
 
     is_shared = True
 
-    def __init__(self, folder: StateFolder, renderings: Renderings = NO_RENDERINGS) -> None:
-        super().__init__(renderings)
+    def __init__(self, folder: StateFolder, render: Render = _render_nothing) -> None:
+        super().__init__(render)
         self._folder = folder
         self._path = folder.path / FILE_NAME
         #: The facts, and the state of the files that they were read from.
@@ -462,8 +463,8 @@ class MemoryStore(ResultsStore):
     is_shared = False
     location = "the memory of this process"
 
-    def __init__(self, renderings: Renderings = NO_RENDERINGS) -> None:
-        super().__init__(renderings)
+    def __init__(self, render: Render = _render_nothing) -> None:
+        super().__init__(render)
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
 

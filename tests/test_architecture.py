@@ -33,6 +33,7 @@ ORDER = [
     "smoketest.isolation",
     "smoketest.events",
     "smoketest.execution",
+    "smoketest.switching",
     "smoketest.runner",
     "smoketest.state",
     "smoketest.locks",

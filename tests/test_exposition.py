@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.exposition import Exposition, begin_gzip, end_gzip, renderings
+from smoketest.exposition import Exposition, begin_gzip, end_gzip, renderer
 from smoketest.metrics import (
     ENCODINGS,
     OPEN_METRICS,
@@ -30,7 +29,7 @@ from smoketest.state import StateFolder
 from smoketest.store import (
     FILE_NAME,
     MemoryStore,
-    Renderings,
+    Render,
     ResultsStore,
     SharedStore,
     Snapshot,
@@ -60,13 +59,13 @@ def folder(tmp_path: Path) -> StateFolder:
 
 @pytest.fixture(params=[SharedStore, MemoryStore])
 def store(request: pytest.FixtureRequest, folder: StateFolder) -> ResultsStore:
-    made = renderings(lambda: CONTEXT)
-    return SharedStore(folder, made) if request.param is SharedStore else MemoryStore(made)
+    render = renderer(lambda: CONTEXT)
+    return SharedStore(folder, render) if request.param is SharedStore else MemoryStore(render)
 
 
-def process(folder: StateFolder, made: Renderings | None = None) -> Exposition:
+def process(folder: StateFolder, render: Render | None = None) -> Exposition:
     """What another process of the site has of its own."""
-    return Exposition(SharedStore(folder, made or renderings(lambda: CONTEXT)))
+    return Exposition(SharedStore(folder, render or renderer(lambda: CONTEXT)))
 
 
 def whole(snapshot: Snapshot, context: Context, encoding: Encoding) -> bytes:
@@ -136,11 +135,7 @@ def contexts() -> st.SearchStrategy[Context]:
 @given(snapshots(), contexts())
 def test_render__any_snapshot(encoding: Encoding, snapshot: Snapshot, context: Context) -> None:
     """The page is, to the last byte, that of the whole collector, and so when decompressed."""
-    made = {
-        name: lambda _, make=make: make(snapshot)
-        for name, make in renderings(lambda: context).items()
-    }
-    exposition = Exposition(MemoryStore(made))
+    exposition = Exposition(MemoryStore(lambda _: renderer(lambda: context)(snapshot)))
     status = replace(UP, is_up=snapshot.is_up)
     expected = whole(snapshot, context, encoding)
     assert exposition.render(status, context, encoding, compressed=False) == expected
@@ -153,7 +148,7 @@ def test_render__any_snapshot(encoding: Encoding, snapshot: Snapshot, context: C
 @given(st.lists(reports(), max_size=3))
 def test_render__any_runs(encoding: Encoding, recorded: list[Report]) -> None:
     """What the store kept with the results is what a collector makes of them now."""
-    store = MemoryStore(renderings(lambda: CONTEXT))
+    store = MemoryStore(renderer(lambda: CONTEXT))
     exposition = Exposition(store)
     for run in [None, *recorded]:
         if run is not None:
@@ -194,28 +189,22 @@ def test_render__ends_once(store: ResultsStore, compressed: bool) -> None:
 
 
 class Counted:
-    """Renderings, and how often each was made."""
+    """Renders, and counts how often."""
 
     def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-        self.renderings: Renderings = {
-            name: self._counted(name, make) for name, make in renderings(lambda: CONTEXT).items()
-        }
+        self.calls = 0
+        self._render = renderer(lambda: CONTEXT)
 
-    def _counted(self, name: str, make: Callable[[Snapshot], bytes]) -> Callable[[Snapshot], bytes]:
-        def render(snapshot: Snapshot) -> bytes:
-            self.calls[name] += 1
-            return make(snapshot)
-
-        return render
+    def __call__(self, snapshot: Snapshot) -> Mapping[str, bytes]:
+        self.calls += 1
+        return self._render(snapshot)
 
 
 def test_render__once_a_run(folder: StateFolder) -> None:
-    """Each rendering is made when a run is recorded, and not by any number of scrapes."""
+    """All is rendered once, when a run is recorded, and not by any number of scrapes."""
     counted = Counted()
-    made = counted.renderings
-    store, exposition = SharedStore(folder, made), process(folder, made)
-    other = process(folder, made)
+    store, exposition = SharedStore(folder, counted), process(folder, counted)
+    other = process(folder, counted)
     for number in range(1, 4):
         store.record(report(at=NOW + number))
         for _ in range(5):
@@ -224,12 +213,12 @@ def test_render__once_a_run(folder: StateFolder) -> None:
                     page = scrape(exposition, encoding, compressed=compressed)
                     assert run_total(page) == number
                     assert run_total(scrape(other, encoding, compressed=compressed)) == number
-        assert counted.calls == dict.fromkeys(made, number)
+        assert counted.calls == number
 
 
 def test_render__reads_the_store_once_a_run(folder: StateFolder) -> None:
     """Between two runs a process keeps what it has read: it asks for the status alone."""
-    SharedStore(folder, renderings(lambda: CONTEXT)).record(report())
+    SharedStore(folder, renderer(lambda: CONTEXT)).record(report())
     exposition = process(folder)
     before = scrape(exposition)
     with exposition.store.connect() as database:
@@ -345,13 +334,13 @@ def test_render__recorder_did_not_know_it(
     folder: StateFolder, encoding: Encoding, compressed: bool
 ) -> None:
     """What a process of another version recorded is rendered by the one that is asked."""
-    SharedStore(folder, {"text of another version": lambda _: b"other"}).record(report())
+    SharedStore(folder, lambda _: {"text of another version": b"other"}).record(report())
     counted = Counted()
-    exposition = process(folder, counted.renderings)
+    exposition = process(folder, counted)
     for _ in range(3):
         page = scrape(exposition, encoding, compressed=compressed)
         assert page == whole(exposition.store.snapshot(), CONTEXT, encoding)
-    assert sum(counted.calls.values()) == 1
+    assert counted.calls == 1
     exposition.store.record(report())
     SharedStore(folder).record(report(Outcome.FAILED))
     page = scrape(exposition, encoding, compressed=compressed)
@@ -367,7 +356,7 @@ def test_render__before_any_run(store: ResultsStore) -> None:
 
 def test_rendition__generation_grows(store: ResultsStore) -> None:
     """Each run gives the results another generation, greater than those before."""
-    name = next(iter(renderings(lambda: CONTEXT)))
+    name = next(iter(renderer(lambda: CONTEXT)(store.snapshot())))
     seen = [store.rendition(name)[0]]
     for number in range(3):
         store.record(report(at=NOW + number))

@@ -119,9 +119,9 @@ def clean_environment() -> dict[str, str]:
 
 def need(*programs: str) -> None:
     """End with what to install, unless these programs are there."""
-    from tests.servers.services import _PACKAGES, find  # noqa: PLC0415 - needs pytest
+    from tests.servers.services import PACKAGES, find  # noqa: PLC0415 - needs pytest
 
-    missing = sorted({_PACKAGES.get(name, name) for name in programs if find(name) is None})
+    missing = sorted({PACKAGES.get(name, name) for name in programs if find(name) is None})
     if missing:
         raise SystemExit(f"Not installed: apt-get install {' '.join(missing)}")
 

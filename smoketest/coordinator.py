@@ -128,9 +128,11 @@ class Coordinator:
             return stored
         if freshness.only_if_cached:
             raise NotStoredError
-        suite = self._find(selection)
+        # Whoever asks for what is not there does not wait, and most of a crowd want what is stored.
+        suite = None if stored else self._find(selection)
         with self._turn(listener, self._wait_for_place) as is_ours:
             if is_ours:
+                suite = suite or self._find(selection)
                 return self._answer_in_turn(
                     suite, selection, freshness, asked_at, failfast, listener
                 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
+from smoketest import runner
 from smoketest.abandoned import AbandonedOnHost
 from smoketest.coordinator import (
     Answer,
@@ -268,6 +269,32 @@ def test_answer__crowd_gets_what_is_stored(folder: StateFolder, install: Install
     assert all(answer.age > 0 for answer in stale)
     strict = answers_at_once(coordinator, 6, Freshness(max_age=0))
     assert sum(isinstance(answer, BusyError) for answer in strict) == 3
+
+
+def test_answer__from_the_store_looks_for_no_tests(
+    folder: StateFolder, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a crowd costs the site as little as can be."""
+    install(ONE_PASSES)
+    coordinator = make(folder, max_age=0.0, waiting_locks=())
+    stored = coordinator.answer(EVERYTHING, DEFAULT).report
+    found: list[Selection] = []
+    find = runner.find
+    monkeypatch.setattr("smoketest.runner.find", lambda *args: found.append(args[0]) or find(*args))
+    with HostLock(folder, "run").held():
+        assert coordinator.answer(EVERYTHING, DEFAULT).report == stored
+        assert found == []
+    assert coordinator.answer(EVERYTHING, DEFAULT).report != stored
+    assert found == [EVERYTHING]
+
+
+def test_answer__unknown_test_is_told_at_once(folder: StateFolder, install: Install) -> None:
+    """However many wait for a run, and whatever is stored of the others."""
+    install(ONE_PASSES)
+    coordinator = make(folder, waiting_locks=())
+    coordinator.answer(EVERYTHING, DEFAULT)
+    with HostLock(folder, "run").held(), pytest.raises(NothingSelectedError):
+        coordinator.answer(Selection(names=("no.such.test",)), DEFAULT)
 
 
 def test_answer__no_cache_insists_on_a_run_after_it(folder: StateFolder, install: Install) -> None:

@@ -288,21 +288,18 @@ def test_timeout__of_a_test_is_its_own(run_smoke: RunSmoke) -> None:
 
 def test_timeout__where_c_code_keeps_the_interpreter(run_smoke: RunSmoke) -> None:
     """Then nobody can look at the clock; once they can, the test has timed out all the same."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(5)  # so that the test is the first to go on
-    try:
-        report = run_smoke(
-            """
-            import ctypes
-            class Test(SmokeTest):
-                def test_1(self):
-                    ctypes.PyDLL(None).usleep(700_000)  # without letting the interpreter go
-                def test_2(self): pass
-            """,
-            timeout=0.2,
-        )
-    finally:
-        sys.setswitchinterval(interval)
+    report = run_smoke(
+        """
+        import ctypes, sys
+        class Test(SmokeTest):
+            def test_1(self):
+                time.sleep(0.05)  # until the watcher waits
+                sys.setswitchinterval(5)  # so that this thread is the first to go on
+                ctypes.PyDLL(None).usleep(700_000)  # without letting the interpreter go
+            def test_2(self): pass
+        """,
+        timeout=0.2,
+    )
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
     assert 0.7 <= report.duration < 1.2
 
@@ -515,6 +512,39 @@ print(*[result.outcome for result in report.results])
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "timed_out\n", "")
     assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("usual", [0.005, 0.0001])
+def test_threads__take_turns_more_often_while_a_test_runs(
+    apps: Apps, site: Site, usual: float
+) -> None:
+    """Also while an abandoned one lives; then as before, and never less often than before."""
+    apps.add(
+        IMPORT_RELEASED
+        + """
+import sys
+
+seen = [sys.getswitchinterval()]
+
+class Hangs(SmokeTest):
+    def test_1(self): released.wait(5)
+
+class Looks(SmokeTest):
+    def test_2(self): seen.append(sys.getswitchinterval())
+"""
+    )
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(usual)
+    usual = sys.getswitchinterval()  # in whole microseconds
+    try:
+        site.run(timeout=0.2)
+        expected = min(usual, 0.0005)
+        assert sys.modules["app0.smoke"].seen == [expected, expected]
+        assert sys.getswitchinterval() == expected
+        release_all()
+        assert sys.getswitchinterval() == usual
+    finally:
+        sys.setswitchinterval(before)
 
 
 # Abandoned tests

@@ -11,7 +11,7 @@ import pytest
 # Debian keeps some server programs outside of the search path of ordinary users.
 _EXTRA_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/usr/lib/postgresql/*/bin")
 
-_PACKAGES = {
+PACKAGES = {
     "postgres": "postgresql",
     "initdb": "postgresql",
     "psql": "postgresql-client",
@@ -48,7 +48,7 @@ def require(binary: str) -> str:
     """The path of a program; without it the test is skipped, or fails in CI."""
     path = find(binary)
     if path is None:
-        package = _PACKAGES.get(binary, binary)
+        package = PACKAGES.get(binary, binary)
         missing(f"{binary} is not installed: apt-get install {package}")
         raise AssertionError("unreachable")
     return path

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.state import StateFolder
+from tests.holding import holder
 
-#: Coverage is not measured where a process is killed: its file would be left half written.
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
-    "PYTHONPATH": os.pathsep.join(sys.path),
-}
 HOLD = """
 import sys
 from pathlib import Path
@@ -43,24 +34,6 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.fixture(params=[AbandonedOnHost, LocallyAbandoned])
 def abandoned(request: pytest.FixtureRequest, folder: StateFolder) -> Abandoned:
     return LocallyAbandoned() if request.param is LocallyAbandoned else AbandonedOnHost(folder)
-
-
-@contextmanager
-def holder(folder: StateFolder) -> Iterator[subprocess.Popen[str]]:
-    """Another process, with a thread that was abandoned."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder.path)],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        try:
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
 
 
 def test_hold__nothing(abandoned: Abandoned) -> None:
@@ -120,7 +93,7 @@ def test_on_host__leaves_no_file(folder: StateFolder) -> None:
 def test_on_host__another_process(folder: StateFolder) -> None:
     """Every process of the host sees what another holds, and that it is over."""
     abandoned = AbandonedOnHost(folder)
-    with holder(folder) as process:
+    with holder(HOLD, folder) as process:
         assert process.stdin
         assert process.stdout
         assert abandoned.running() == {"a.A.test": 1000.5}
@@ -135,7 +108,7 @@ def test_on_host__another_process(folder: StateFolder) -> None:
 def test_on_host__process_is_killed(folder: StateFolder) -> None:
     """`kill -9` ends what the process held; those who look remove the files that it left."""
     abandoned = AbandonedOnHost(folder)
-    with holder(folder) as first, holder(folder):
+    with holder(HOLD, folder) as first, holder(HOLD, folder):
         first.kill()
         first.wait()
         assert len(list(folder.path.glob("*.json"))) == 2

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep, time
 
@@ -17,12 +13,8 @@ import pytest
 
 from smoketest.locks import HostLock, Lock, ProcessLock
 from smoketest.state import StateError, StateFolder
+from tests.holding import holder
 
-#: Coverage is not measured where a process is killed: its file would be left half written.
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
-    "PYTHONPATH": os.pathsep.join(sys.path),
-}
 HOLD = """
 import sys
 from pathlib import Path
@@ -42,24 +34,6 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.fixture(params=[ProcessLock, HostLock])
 def lock(request: pytest.FixtureRequest, folder: StateFolder) -> Lock:
     return ProcessLock() if request.param is ProcessLock else HostLock(folder, "run")
-
-
-@contextmanager
-def holder(folder: StateFolder) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock "run" until it ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder.path)],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        try:
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
 
 
 def test_acquire__is_exclusive(lock: Lock) -> None:
@@ -164,7 +138,7 @@ def test_host_lock__file_mode(tmp_path: Path, file_mode: int) -> None:
 def test_host_lock__another_process(folder: StateFolder) -> None:
     """A lock that another process holds cannot be had before that process ends."""
     lock = HostLock(folder, "run")
-    with holder(folder) as process:
+    with holder(HOLD, folder) as process:
         assert lock.acquire() is None
         assert lock.acquire(timeout=0.1) is None
         assert process.stdin
@@ -175,7 +149,7 @@ def test_host_lock__another_process(folder: StateFolder) -> None:
 
 def test_host_lock__holder_is_killed(folder: StateFolder) -> None:
     """`kill -9` releases the lock, and whoever waits for it has it at once."""
-    with holder(folder) as process:
+    with holder(HOLD, folder) as process:
         timer = threading.Timer(0.2, process.kill)
         timer.start()
         began = monotonic()

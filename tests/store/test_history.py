@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-
-import pytest
 
 from smoketest.results import Outcome, Result, RunResult
 from smoketest.state import open_state_folder
 from smoketest.store import (
-    _SCHEMA,
     FILE_NAME,
-    KEPT_RUNS,
-    MemoryStore,
     PastResult,
     ResultsStore,
     SharedStore,
 )
+from smoketest.store.recording import KEPT_RUNS
+from smoketest.store.schema import SCHEMA
 from tests.builders import NOW, make_declaration, make_report, make_result
 
 A = "polls.smoke.PollsTest.test_a"
 B = "polls.smoke.PollsTest.test_b"
-
-
-@pytest.fixture(params=["shared", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResultsStore]:
-    """Each kind of store."""
-    if request.param == "memory":
-        yield MemoryStore()
-    else:
-        yield SharedStore(open_state_folder(str(tmp_path / "state"), {}, []))
 
 
 def result(test_id: str, outcome: Outcome, at: float = NOW, message: str = "") -> Result:
@@ -125,7 +112,7 @@ def test_upgrade__of_a_store_of_the_first_version(tmp_path: Path) -> None:
     """It is written by an older process, and goes on with what it knows."""
     folder = open_state_folder(str(tmp_path), {}, [])
     with closing(sqlite3.connect(folder.file(FILE_NAME))) as database:
-        database.executescript(f"{_SCHEMA}; PRAGMA user_version = 1")
+        database.executescript(f"{SCHEMA}; PRAGMA user_version = 1")
         database.execute("INSERT INTO run_totals VALUES ('passed', 7)")
         database.commit()
     store = SharedStore(folder)

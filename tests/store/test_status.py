@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,40 +26,21 @@ from smoketest.store import (
     StoreError,
 )
 from tests.builders import NOW, PROPERTY, make_report, make_result, texts
+from tests.holding import holder
 
 ABORTED, PASSED, FAILED = RunResult.ABORTED, RunResult.PASSED, RunResult.FAILED
 ONLY_POLLS = Selection(names=("polls",))
 SPAWN = multiprocessing.get_context("spawn")
-#: Coverage is not measured where a process is killed: its file would be left half written.
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
-    "PYTHONPATH": os.pathsep.join(sys.path),
-}
-BEGIN_AND_HANG = """
+BEGIN = """
 import sys
 import time
 from pathlib import Path
 from smoketest.state import StateFolder
 from smoketest.store import SharedStore
 SharedStore(StateFolder(Path(sys.argv[1]), 0o600)).begin(float(sys.argv[2]))
-print("begun", flush=True)
+print("held", flush=True)
 time.sleep(60)
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
-    return StateFolder(tmp_path, file_mode=0o600)
-
-
-@pytest.fixture
-def shared(folder: StateFolder) -> SharedStore:
-    return SharedStore(folder)
-
-
-@pytest.fixture(params=[SharedStore, MemoryStore])
-def store(request: pytest.FixtureRequest, shared: SharedStore) -> ResultsStore:
-    return shared if request.param is SharedStore else MemoryStore()
 
 
 def totals(store: ResultsStore) -> dict[RunResult, int]:
@@ -220,14 +198,7 @@ def test_begin__lost_run_keeps_what_is_known(store: ResultsStore) -> None:
 
 def test_begin__process_is_killed(folder: StateFolder, shared: SharedStore) -> None:
     """What a killed process began is known to all others, and survives it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", BEGIN_AND_HANG, str(folder.path), str(NOW)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "begun\n"
+    with holder(BEGIN, folder, str(NOW)) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert shared.status().last_attempt_at == NOW

@@ -19,15 +19,11 @@ from time import sleep, time
 import pytest
 from hypothesis import given
 
-from smoketest import store as store_module
 from smoketest.results import Cut, Outcome, Report, Result, RunResult, Severity
 from smoketest.selection import Selection
 from smoketest.state import StateFolder
 from smoketest.store import (
     FILE_NAME,
-    KEPT_REPORTS,
-    KEPT_RUNS,
-    SCHEMA_VERSION,
     KnownTest,
     MemoryStore,
     ResultsStore,
@@ -36,6 +32,8 @@ from smoketest.store import (
     Snapshot,
     StoreError,
 )
+from smoketest.store.recording import KEPT_REPORTS, KEPT_RUNS
+from smoketest.store.schema import SCHEMA_VERSION
 from tests.builders import (
     NOW,
     PROPERTY,
@@ -58,21 +56,6 @@ SPAWN = multiprocessing.get_context("spawn")
 
 PASSED, FAILED, ERRORED = Outcome.PASSED, Outcome.FAILED, Outcome.ERRORED
 TIMED_OUT, SKIPPED, NOT_RUN = Outcome.TIMED_OUT, Outcome.SKIPPED, Outcome.NOT_RUN
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
-    return StateFolder(tmp_path, file_mode=0o600)
-
-
-@pytest.fixture
-def shared(folder: StateFolder) -> SharedStore:
-    return SharedStore(folder)
-
-
-@pytest.fixture(params=[SharedStore, MemoryStore])
-def store(request: pytest.FixtureRequest, shared: SharedStore) -> ResultsStore:
-    return shared if request.param is SharedStore else MemoryStore()
 
 
 def of(test: str, outcome: Outcome = PASSED, *, at: float = NOW, **fields: object) -> Result:
@@ -761,7 +744,7 @@ def test_shared_store__folder_is_gone(shared: SharedStore, tmp_path: Path) -> No
 
 def test_shared_store__busy(shared: SharedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cannot write for too long says so; readers do not wait, and nothing is set aside."""
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("smoketest.store.shared.BUSY_TIMEOUT", 0.1)
     record(shared, of(A))
     with closing(sqlite3.connect(shared.location, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -777,7 +760,7 @@ def test_shared_store__busy_from_the_start(
     shared: SharedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever cannot begin the store, as another is at it for too long, says so too."""
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("smoketest.store.shared.BUSY_TIMEOUT", 0.1)
     with closing(sqlite3.connect(shared.location, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="database is locked"):

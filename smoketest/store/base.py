@@ -1,0 +1,203 @@
+"""What can be asked of a results store, and told to it, wherever its tables are."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import time, time_ns
+from typing import Any
+
+from smoketest.results import Cut, Outcome, Report, Result, RunResult, result_from_dict
+from smoketest.selection import Selection
+from smoketest.store.facts import read_facts, set_fact
+from smoketest.store.known import KnownTest, PastResult, Pause, Snapshot, Status
+from smoketest.store.reading import read_known_tests, read_selection, read_snapshot
+from smoketest.store.recording import count_run, record
+
+#: Derives from a snapshot what is kept with it, by name.
+Render = Callable[[Snapshot], Mapping[str, bytes]]
+
+
+def render_nothing(_: Snapshot) -> Mapping[str, bytes]:
+    return {}
+
+
+class ResultsStore(ABC):
+    """What is known of every test from its latest run, totals, and the latest runs.
+
+    What `render` derives is made anew whenever results change, in the same transaction.
+    """
+
+    is_shared: bool
+
+    def __init__(self, render: Render = render_nothing) -> None:
+        self._render = render
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """A context manager that gives an SQLite connection; raises `StoreError`."""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where it is, for messages."""
+
+    def begin(self, started_at: float) -> float | None:
+        """Note that a run of all tests begins, before it does. Raises `StoreError`.
+
+        Returns when the one before began, if its process ended in the middle of it: nobody has
+        recorded that, so it is counted as aborted here. The caller holds the run lock.
+        """
+        with self._transaction() as database:
+            lost = read_facts(database).get("running_since")
+            if lost is not None:
+                count_run(database, RunResult.ABORTED)
+                self._keep_renditions(database)
+            set_fact(database, "running_since", started_at)
+            set_fact(database, "last_attempt_at", started_at)
+        return lost
+
+    def record(self, report: Report) -> None:
+        """Add a run. Raises `StoreError`."""
+        with self._transaction() as database:
+            record(database, report)
+            self._keep_renditions(database)
+
+    def status(self) -> Status:
+        """The little that may be asked often. Raises `StoreError`."""
+        facts = self._read_facts()
+        pause = None
+        if facts.get("paused_until", 0.0) > time():
+            pause = Pause(until=facts["paused_until"], reason=facts["pause_reason"])
+        return Status(
+            is_up=self.is_shared and "begun_anew" not in facts,
+            generation=facts.get("generation", 0),
+            last_attempt_at=facts.get("last_attempt_at"),
+            pause=pause,
+        )
+
+    def _read_facts(self) -> Mapping[str, Any]:
+        with self.connect() as database:
+            return read_facts(database)
+
+    def pause(self, pause: Pause) -> None:
+        """Let no test run until then. Raises `StoreError`."""
+        with self._transaction() as database:
+            set_fact(database, "paused_until", pause.until)
+            set_fact(database, "pause_reason", pause.reason)
+
+    def resume(self) -> None:
+        """End the pause. Raises `StoreError`."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM facts WHERE name IN ('paused_until', 'pause_reason')")
+
+    def rendition(self, name: str) -> tuple[int, bytes]:
+        """One of the renditions, and the generation of the results that it shows.
+
+        It is made now if the process that recorded the latest results did not know of it. Raises
+        `StoreError`.
+        """
+        with self.connect() as database:
+            database.execute("BEGIN")
+            generation = read_facts(database).get("generation", 0)
+            row = database.execute("SELECT body FROM renditions WHERE name = ?", [name]).fetchone()
+            if row is not None:
+                return generation, row[0]
+            return generation, self._render(read_snapshot(database, is_shared=self.is_shared))[name]
+
+    def _keep_renditions(self, database: sqlite3.Connection) -> None:
+        snapshot = read_snapshot(database, is_shared=self.is_shared)
+        database.execute("DELETE FROM renditions")
+        database.executemany("INSERT INTO renditions VALUES (?, ?)", self._render(snapshot).items())
+        # No small number: a store that begins anew must not come to one that it had before.
+        generation = max(read_facts(database).get("generation", 0) + 1, time_ns())
+        set_fact(database, "generation", generation)
+
+    def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
+        """The newest report that says all that the selection asks for, narrowed to it.
+
+        A run that fail-fast cut short serves those alone who asked for that, an interrupted one
+        nobody. Raises `StoreError`.
+        """
+        with self.connect() as database:
+            database.execute("BEGIN")  # or a report might be pruned before it is read
+            rows = database.execute(
+                "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
+            ).fetchall()
+            for run, stored_selection, cut in rows:
+                stored = read_selection(stored_selection)
+                if not (stored.is_everything or stored == selection):
+                    continue
+                if cut == Cut.INTERRUPT or (cut == Cut.FAIL_FAST and not failfast):
+                    continue
+                (text,) = database.execute("SELECT report FROM runs WHERE id = ?", [run]).fetchone()
+                return Report.from_dict(json.loads(text)).narrowed_to(selection)
+        return None
+
+    def latest_results(self) -> dict[str, Result]:
+        """The latest result of every test, by its id. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute("SELECT test, result FROM tests").fetchall()
+        return {test: result_from_dict(json.loads(text)) for test, text in rows}
+
+    def recent_outcomes(self, limit: int) -> dict[str, tuple[Outcome, ...]]:
+        """What came of each test in its latest runs, the latest last. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute(
+                "SELECT test, outcome FROM ("
+                " SELECT test, run, outcome,"
+                " row_number() OVER (PARTITION BY test ORDER BY run DESC) AS place FROM outcomes"
+                ") WHERE place <= ? ORDER BY test, run",
+                [limit],
+            ).fetchall()
+        recent: dict[str, list[Outcome]] = {}
+        for test, outcome in rows:
+            recent.setdefault(test, []).append(Outcome(outcome))
+        return {test: tuple(outcomes) for test, outcomes in recent.items()}
+
+    def past_results(self, test: str) -> tuple[PastResult, ...]:
+        """What came of a test in all runs that are kept, the latest first. Raises `StoreError`."""
+        with self.connect() as database:
+            rows = database.execute(
+                "SELECT outcome, started_at, duration FROM outcomes WHERE test = ?"
+                " ORDER BY run DESC",
+                [test],
+            ).fetchall()
+        return tuple(
+            PastResult(outcome=Outcome(outcome), started_at=started_at, duration=duration)
+            for outcome, started_at, duration in rows
+        )
+
+    def known_test(self, test: str) -> KnownTest | None:
+        """What is known of one test; None if it never ran. Raises `StoreError`."""
+        with self.connect() as database:
+            database.execute("BEGIN")
+            return next(iter(read_known_tests(database, test)), None)
+
+    def last_failure(self, test: str) -> Result | None:
+        """The latest failure of a test, in full. Raises `StoreError`."""
+        with self.connect() as database:
+            row = database.execute(
+                "SELECT last_failure FROM tests WHERE test = ?", [test]
+            ).fetchone()
+        return result_from_dict(json.loads(row[0])) if row and row[0] else None
+
+    def snapshot(self) -> Snapshot:
+        """All that is known, as of one moment. Raises `StoreError`."""
+        with self.connect() as database:
+            database.execute("BEGIN")
+            return read_snapshot(database, is_shared=self.is_shared)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self.connect() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")

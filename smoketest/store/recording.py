@@ -1,0 +1,116 @@
+"""Adds a run to the tables, and forgets what is too old."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import asdict
+
+from smoketest.results import Outcome, Report, Result, RunResult
+from smoketest.selection import is_dotted_prefix
+from smoketest.store.facts import set_fact
+
+#: Runs whose outcomes are kept, and runs that are kept with all that they said.
+KEPT_RUNS = 100
+KEPT_REPORTS = 5
+
+
+def record(database: sqlite3.Connection, report: Report) -> None:
+    run = database.execute(
+        "INSERT INTO runs (started_at, duration, result, passed, is_full, selection, cut,"
+        " collection_errors, outcomes, report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            report.started_at,
+            report.duration,
+            report.result,
+            report.passed,
+            report.is_full,
+            json.dumps(asdict(report.selection)),
+            report.cut,
+            sum(result.declaration.is_collection_error for result in report.results),
+            json.dumps(Counter(result.outcome for result in report.results)),
+            json.dumps(report.to_dict()),
+        ],
+    ).lastrowid
+    for result in report.results:
+        if not result.carried and result.outcome is not Outcome.NOT_RUN:
+            _record_result(database, run, result)
+    if report.is_full:
+        _forget_removed(database, report)
+        database.execute("DELETE FROM facts WHERE name = 'begun_anew'")
+        if report.passed:
+            set_fact(database, "last_success_at", report.finished_at)
+    if report.selection.is_everything:
+        count_run(database, report.result)
+        database.execute("DELETE FROM facts WHERE name = 'running_since'")
+    _prune(database)
+
+
+def _record_result(database: sqlite3.Connection, run: int | None, result: Result) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)",
+        [result.id, run, result.outcome, result.started_at, result.duration],
+    )
+    content = json.dumps(asdict(result))
+    is_problem = result.is_problem
+    has_passed = result.outcome is Outcome.PASSED
+    database.execute(
+        "INSERT INTO tests VALUES"
+        " (:test, :result, :is_problem, :failing_since, :success_at, :failure)"
+        " ON CONFLICT (test) DO UPDATE SET result = :result,"
+        " last_failure = coalesce(:failure, last_failure),"
+        " consecutive_failures ="
+        " CASE WHEN :has_passed THEN 0 ELSE consecutive_failures + :is_problem END,"
+        " failing_since ="
+        " CASE WHEN :has_passed THEN NULL ELSE coalesce(failing_since, :failing_since) END,"
+        " last_success_at = coalesce(:success_at, last_success_at)",
+        {
+            "test": result.id,
+            "result": content,
+            "failure": content if is_problem else None,
+            "is_problem": is_problem,
+            "has_passed": has_passed,
+            "failing_since": result.started_at if is_problem else None,
+            "success_at": result.finished_at if has_passed else None,
+        },
+    )
+    database.execute(
+        "INSERT INTO test_totals VALUES (?, ?, 1)"
+        " ON CONFLICT (test, outcome) DO UPDATE SET runs = runs + 1",
+        [result.id, result.outcome],
+    )
+
+
+def _forget_removed(database: sqlite3.Connection, report: Report) -> None:
+    """Forget the tests that the site no longer has.
+
+    Those of a module that cannot be imported are not removed, only out of sight.
+    """
+    present = {result.id for result in report.results}
+    broken = [r.id for r in report.results if r.declaration.is_collection_error]
+    for (test,) in database.execute("SELECT test FROM tests").fetchall():
+        if test not in present and not any(is_dotted_prefix(module, test) for module in broken):
+            database.execute("DELETE FROM tests WHERE test = ?", [test])
+
+
+def _prune(database: sqlite3.Connection) -> None:
+    """Keep the latest runs, the reports of the very latest, and always the latest full run."""
+    database.execute(
+        "DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?"
+        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
+        [KEPT_RUNS],
+    )
+    database.execute(
+        "UPDATE runs SET report = NULL WHERE report IS NOT NULL"
+        " AND id <= (SELECT max(id) FROM runs) - ?"
+        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
+        [KEPT_REPORTS],
+    )
+
+
+def count_run(database: sqlite3.Connection, result: RunResult) -> None:
+    database.execute(
+        "INSERT INTO run_totals VALUES (?, 1) ON CONFLICT (result) DO UPDATE SET runs = runs + 1",
+        [result],
+    )

@@ -1,0 +1,25 @@
+"""Stores of both kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smoketest.state import StateFolder
+from smoketest.store import MemoryStore, ResultsStore, SharedStore
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path, file_mode=0o600)
+
+
+@pytest.fixture
+def shared(folder: StateFolder) -> SharedStore:
+    return SharedStore(folder)
+
+
+@pytest.fixture(params=[SharedStore, MemoryStore])
+def store(request: pytest.FixtureRequest, shared: SharedStore) -> ResultsStore:
+    return shared if request.param is SharedStore else MemoryStore()

@@ -10,7 +10,7 @@ import pytest
 from django.test import override_settings
 
 from smoketest.management.commands.smoketest import Command
-from tests.command.site import PASSES, Run, Site
+from tests.command.site import PASSES, Run, Site, counting
 from tests.conftest import Apps
 
 
@@ -57,3 +57,17 @@ def ran(tmp_path: Path) -> Callable[[], int]:
     path = tmp_path / "ran"
     path.touch()
     return lambda: len(path.read_text())
+
+
+@pytest.fixture
+def refused(run: Run, ran: Callable[[], int], tmp_path: Path) -> Callable[..., str]:
+    """Run the command with arguments that it has to refuse before anything runs: what it says."""
+
+    def refused(*arguments: str) -> str:
+        code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))
+        assert (code, stdout) == (2, "")
+        assert "Traceback" not in stderr
+        assert ran() == 0
+        return stderr
+
+    return refused

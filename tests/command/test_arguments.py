@@ -9,7 +9,7 @@ import pytest
 
 from smoketest.command.arguments import FORMATS, TOKEN_VARIABLE
 from smoketest.coordinator import Coordinator
-from tests.command.site import FAILS, PASSES, Run, counting
+from tests.command.site import FAILS, PASSES, Run
 from tests.conftest import Apps
 
 URL = "http://127.0.0.1:1/smoketest/"
@@ -38,15 +38,9 @@ URL = "http://127.0.0.1:1/smoketest/"
         (["--url", URL, "--token", "one\nX-Header: two"], "holds spaces, or other than ASCII"),
     ],
 )
-def test_wrong_value(
-    run: Run, tmp_path: Path, ran: Callable[[], int], arguments: list[str], message: str
-) -> None:
+def test_wrong_value(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     """It is quoted, with what is allowed."""
-    code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))
-    assert (code, stdout) == (2, "")
-    assert message in stderr
-    assert "Traceback" not in stderr
-    assert ran() == 0
+    assert message in refused(*arguments)
 
 
 def test_wrong_format(run: Run) -> None:
@@ -114,15 +108,9 @@ def test_wrong_format(run: Run) -> None:
         (["--list", "--format", "prometheus"], "--list takes the formats text and json."),
     ],
 )
-def test_wrong_combination(
-    run: Run, tmp_path: Path, ran: Callable[[], int], arguments: list[str], message: str
-) -> None:
+def test_wrong_combination(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     """What contradicts, or would be ignored in silence, is named."""
-    code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))
-    assert (code, stdout) == (2, "")
-    assert message in stderr
-    assert "Traceback" not in stderr
-    assert ran() == 0
+    assert message in refused(*arguments)
 
 
 def test_token__of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

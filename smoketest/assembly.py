@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import get_script_prefix, reverse
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.conf import conf
@@ -129,7 +129,7 @@ def metrics_context(state: State, status: Status | None) -> Context:
 
 
 def page_url() -> str:
-    """The address of the page for people; empty if the site does not say its own address.
+    """The address of the page for people; empty if the site has none, or does not say its own.
 
     The public address holds what the server strips from a path: it is the same for a run that a
     request makes and for one in the background.
@@ -137,8 +137,11 @@ def page_url() -> str:
     public_url = conf.public_url
     if not public_url:
         return ""
-    path = reverse("smoketest:smoketest").removeprefix(get_script_prefix().rstrip("/"))
-    return public_url.rstrip("/") + path
+    try:
+        path = reverse("smoketest:smoketest")
+    except NoReverseMatch:  # the command alone runs the tests, or a view of 1.x does
+        return ""
+    return public_url.rstrip("/") + path.removeprefix(get_script_prefix().rstrip("/"))
 
 
 def collector() -> SmokeTestCollector:

@@ -7,6 +7,7 @@ request to HTTPS, or that need a log-in for all pages. It is the first of ``MIDD
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -27,22 +28,24 @@ def SmokeTestMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - as Dj
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponseBase:
-            if response := await sync_to_async(_answer)(request):
-                return response
+            # Resolved here, as Django does: a thread for it would cost every request of the site.
+            if endpoint := _endpoint(request):
+                return await sync_to_async(endpoint)()
             passed_on: Awaitable[HttpResponseBase] = get_response(request)
             return await passed_on
 
         return async_middleware
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = _answer(request) or get_response(request)
+        endpoint = _endpoint(request)
+        response: HttpResponseBase = endpoint() if endpoint else get_response(request)
         return response
 
     return middleware
 
 
-def _answer(request: HttpRequest) -> HttpResponseBase | None:
-    """What the endpoint at the request's path answers, if one is there."""
+def _endpoint(request: HttpRequest) -> Callable[[], HttpResponseBase] | None:
+    """What answers the request, if an endpoint is at its path."""
     # As LocaleMiddleware, which comes later, would say, for URLs inside `i18n_patterns`.
     language = get_language_from_path(request.path_info) or settings.LANGUAGE_CODE
     try:
@@ -53,5 +56,4 @@ def _answer(request: HttpRequest) -> HttpResponseBase | None:
     if match.app_names[-1:] != [app_name]:
         return None
     request.resolver_match = match
-    response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-    return response
+    return partial(match.func, request, *match.args, **match.kwargs)

@@ -34,7 +34,10 @@ class TestView(EndpointView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run the test, and lead back to its page."""
-        return run_form(request, lambda _: pages.back_to_test(kwargs["test_id"]))
+        test_id: str = kwargs["test_id"]
+        return run_form(
+            request, lambda _: pages.query_of_test(test_id), lambda _: pages.back_to_test(test_id)
+        )
 
 
 class AssetView(EndpointView):

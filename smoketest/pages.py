@@ -232,6 +232,13 @@ def query_of_form(request: HttpRequest) -> Query:
     )
 
 
+def query_of_test(test_id: str) -> Query:
+    """What the button of a test's own page asks for."""
+    return Query(
+        selection=Selection(names=(test_id,)), freshness=Freshness(no_cache=True), format="html"
+    )
+
+
 def back_to(query: Query) -> HttpResponseRedirect:
     """To the page of what was run."""
     selection = query.selection

@@ -40,7 +40,7 @@ class Query:
 
     selection: Selection
     freshness: Freshness
-    failfast: bool
+    failfast: bool = False
     #: A key of `FORMATS`.
     format: str
     #: Which of the results the page shows.

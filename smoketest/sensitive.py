@@ -48,6 +48,8 @@ def _strings(
     value: Any, hidden: re.Pattern[str], is_secret: bool, seen: frozenset[int]
 ) -> Iterator[str]:
     """The secrets in a value; passwords in addresses are some wherever they stand."""
+    if isinstance(value, (bytes, bytearray)):
+        value = value.decode(errors="replace")
     if isinstance(value, str):
         yield from map(unquote, _CREDENTIALS.findall(value))
         if is_secret:

@@ -114,7 +114,9 @@ class IndexView(EndpointView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run what a button of the page names, and lead back to it."""
-        return run_form(request, pages.back_to)
+        if not pages.can_be_shown():
+            return self.http_method_not_allowed(request)
+        return run_form(request, pages.query_of_form, pages.back_to)
 
     def answer_outsider(self, request: HttpRequest) -> HttpResponse:
         """The bare status where the site tells it, of a run that somebody else asked for."""
@@ -234,11 +236,15 @@ def _encoding_for(accept: str) -> metrics.Encoding:
     return metrics.TEXT
 
 
-def run_form(request: HttpRequest, lead_back: Callable[[Query], HttpResponse]) -> HttpResponse:
-    """Run what the form of a page names; the browser is then led to a page that shows it."""
+def run_form(
+    request: HttpRequest,
+    query_of: Callable[[HttpRequest], Query],
+    lead_back: Callable[[Query], HttpResponse],
+) -> HttpResponse:
+    """Run what the form of a page asks for; the browser is then led to a page that shows it."""
     if pages.is_forged(request):
         return problem(403, FORGED, "html")
-    query = pages.query_of_form(request)
+    query = query_of(request)
     try:
         _ask(query, nobody)
     except NO_ANSWER as error:
@@ -296,7 +302,9 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
 
 
 def problem(status: int, message: str, format_name: str) -> HttpResponse:
-    """Why there is no report, in a format."""
+    """Why there is no report, in a format; as text where a page has no address."""
+    if format_name == "html" and not pages.can_be_shown():
+        format_name = "text"
     if format_name == "json":
         content = json.dumps({"error": message})
     elif format_name == "ndjson":

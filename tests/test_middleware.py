@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from django.conf.urls.i18n import i18n_patterns
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, override_settings
-from django.urls import clear_script_prefix, include, path
+from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.urls import ResolverMatch, clear_script_prefix, include, path, resolve
 from django.utils import translation
 
+from smoketest.middleware import SmokeTestMiddleware
 from tests.conftest import Apps
 
 FIRST = "smoketest.middleware.SmokeTestMiddleware"
@@ -225,6 +227,31 @@ def test_methods(site: Callable[..., None]) -> None:
     client = Client()
     assert client.head("/smoketest/metrics").status_code == 200
     assert client.put("/smoketest/").status_code == 405
+
+
+def test_other_paths__cost_an_event_loop_no_thread(
+    site: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hop to another thread would cost each request of the site."""
+    site(path("smoketest/", SMOKETEST), *OTHERS)
+    resolvers: list[int] = []
+
+    def resolve_and_note(path_info: str) -> ResolverMatch:
+        resolvers.append(threading.get_ident())
+        return resolve(path_info)
+
+    async def get_response(request: HttpRequest) -> HttpResponse:
+        return page(request)
+
+    async def answer(path_info: str) -> HttpResponse:
+        request = RequestFactory().get(path_info)
+        response: HttpResponse = await SmokeTestMiddleware(get_response)(request)
+        return response
+
+    monkeypatch.setattr("smoketest.middleware.resolve", resolve_and_note)
+    assert asyncio.run(answer("/other")).content == b"page /other"
+    assert resolvers == [threading.get_ident()]
+    assert asyncio.run(answer("/smoketest/")).content.startswith(b"PASS")
 
 
 def test_query(site: Callable[..., None], get: Get) -> None:

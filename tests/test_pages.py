@@ -307,9 +307,14 @@ urlpatterns = [path("own/", SubclassedView.as_view())]
 
 def test_view_without_our_urls(site: Site) -> None:
     """A view that stands alone has no page to link to: it answers with text."""
-    response = site(PASSES, ROOT_URLCONF=__name__).get("/own/", headers=BROWSER)
+    client = site(PASSES, ROOT_URLCONF=__name__, SMOKETEST_PUBLIC_URL="https://shop.example")
+    response = client.get("/own/", headers=BROWSER)
     assert response.status_code == 200
     assert response.text.startswith("PASS\n")
+    response = client.get("/own/?foo=1", headers=BROWSER)
+    assert response.status_code == 400
+    assert response.text.startswith("There is no parameter 'foo'")
+    assert client.post("/own/", headers=BROWSER).status_code == 405
 
 
 # -- the headers ----------------------------------------------------------------------------------
@@ -458,6 +463,16 @@ def test_details__button(site: Site) -> None:
     form = {"csrfmiddlewaretoken": token_of(client), "test": "app0.smoke.T.test_bad"}
     response = client.post(url, form, headers=BROWSER)
     assert (response.status_code, response.headers["Location"]) == (303, url)
+    assert list(assembly.state().store.latest_results()) == ["app0.smoke.T.test_bad"]
+
+
+def test_details__button_means_this_test(site: Site) -> None:
+    """Whatever else the form says, and if there is no such test, none runs."""
+    client = site(MIXED)
+    client.post("/smoketest/test/app0.smoke.T.test_bad/", {"test": "app0"})
+    client.post("/smoketest/test/app0.smoke.T.test_bad/")
+    assert list(assembly.state().store.latest_results()) == ["app0.smoke.T.test_bad"]
+    assert client.post("/smoketest/test/unknown/").status_code == 404
     assert list(assembly.state().store.latest_results()) == ["app0.smoke.T.test_bad"]
 
 

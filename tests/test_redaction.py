@@ -97,6 +97,7 @@ SETTINGS = {
     "SMOKETEST_TOKENS": ["smoke-token-0123456789"],
     "AUTHENTICATION_BACKENDS": ["ledger.Backend"],
     "SOME_PASSWORD": None,
+    "FERNET_KEYS": [b"fernet-secret"],
     "API_TIMEOUT": 5,
 }
 
@@ -113,6 +114,7 @@ def test_site__secrets_are_those_that_django_hides(monkeypatch: pytest.MonkeyPat
     assert found >= {
         *("the-secret-key", "an-old-key", "mail-secret", "pay-secret", "deep", "rab/bit"),
         *("smoke-token-0123456789", "from-the-environment", "queue-secret", "in-a-loop"),
+        "fernet-secret",
     }
     assert found.isdisjoint({"https://pay", "ledger.Backend", "basic", "shop", "user", ""})
 

@@ -198,6 +198,7 @@ class ResultsStore(ABC):
             try:
                 yield database
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # SQLite itself rolls back where the disk is full
+                    database.execute("ROLLBACK")
                 raise
             database.execute("COMMIT")

@@ -85,8 +85,13 @@ def _record_result(database: sqlite3.Connection, run: int | None, result: Result
 def _forget_removed(database: sqlite3.Connection, report: Report) -> None:
     """Forget the tests that the site no longer has.
 
-    Those of a module that cannot be imported are not removed, only out of sight.
+    Those of a module that cannot be imported are not removed, only out of sight, and behind an
+    import that hangs are all others.
     """
+    if any(
+        r.declaration.is_collection_error and r.outcome is Outcome.TIMED_OUT for r in report.results
+    ):
+        return
     present = {result.id for result in report.results}
     broken = [r.id for r in report.results if r.declaration.is_collection_error]
     for (test,) in database.execute("SELECT test FROM tests").fetchall():

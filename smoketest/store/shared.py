@@ -87,7 +87,10 @@ class SharedStore(ResultsStore):
             except sqlite3.DatabaseError as error:
                 if _is_corrupt(error):
                     self._set_aside(error)
-                raise StoreError(f"{self._path} cannot be used: {error}") from error
+                raise
+        except sqlite3.DatabaseError as error:
+            msg = f"{self._path} cannot be used: {error}"
+            raise StoreError(msg) from error
         except (OSError, StateError) as error:
             raise StoreError(str(error)) from error
 

@@ -11,7 +11,8 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import sleep, time
@@ -275,6 +276,17 @@ def test_record__removed_test(store: ResultsStore) -> None:
     record(store, of(A), of(B, FAILED))
     assert known(store)[B].consecutive_failures == 1
     assert known(store)[B].totals == {FAILED: 1}
+
+
+def test_record__import_that_hangs(store: ResultsStore) -> None:
+    """Nothing else is found then, and nothing is forgotten: alerts that fire must not resolve."""
+    record(store, of(A, FAILED), of(C))
+    before = known(store)
+    error = replace(make_collection_error("blog.smoke"), outcome=TIMED_OUT)
+    record(store, error)
+    after = known(store)
+    assert set(after) == {A, C, "blog.smoke"}
+    assert (after[A], after[C]) == (before[A], before[C])
 
 
 def test_record__collection_error(store: ResultsStore) -> None:
@@ -740,6 +752,39 @@ def test_shared_store__folder_is_gone(shared: SharedStore, tmp_path: Path) -> No
     tmp_path.rmdir()
     with pytest.raises(StoreError, match="Set SMOKETEST_STATE_DIR"):
         record(shared, of(A))
+
+
+def test_shared_store__disk_is_full(folder: StateFolder) -> None:
+    """It is said, and nothing of the run is there."""
+
+    class FullStore(SharedStore):
+        @contextmanager
+        def connect(self) -> Iterator[sqlite3.Connection]:
+            with super().connect() as database:
+                database.execute("PRAGMA max_page_count = 1")  # no more than there are
+                yield database
+
+    store = FullStore(folder)
+    assert store.snapshot().tests == ()
+    many = [of(f"a.A.test_{number}") for number in range(200)]
+    with pytest.raises(StoreError, match="database or disk is full"):
+        record(store, *many)
+    assert store.snapshot().tests == ()
+
+
+def test_shared_store__corrupt_while_the_disk_is_full(
+    shared: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new store can be made in its place, which is no other error than that."""
+
+    def is_full(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    record(shared, of(A))
+    Path(shared.location).write_bytes(b"no database" * 1000)
+    monkeypatch.setattr("smoketest.store.shared.make_schema", is_full)
+    with pytest.raises(StoreError, match="database or disk is full"):
+        shared.snapshot()
 
 
 def test_shared_store__busy(shared: SharedStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,4 +3,4 @@
 from smoketest.case import SmokeTest, options, tag
 
 __all__ = ["SmokeTest", "options", "tag"]
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0"

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Collection
 from enum import StrEnum
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 #: So that a browser asks; its user may be anything, the password is a token (RFC 7617, RFC 6750).
 #: Chromium offers no log-in at all where one of the challenges has no realm.
@@ -42,15 +42,6 @@ def role_of(request: HttpRequest, tokens: Collection[str]) -> Role:
     if _is_staff(request):
         return Role.INSIDER
     return Role.OUTSIDER if tokens else Role.VISITOR
-
-
-def challenge() -> HttpResponse:
-    """401, with the ways in."""
-    response = HttpResponse(
-        f"{UNAUTHORIZED}\n", status=401, content_type="text/plain; charset=utf-8"
-    )
-    response["WWW-Authenticate"] = CHALLENGE
-    return response
 
 
 def _presented_token(request: HttpRequest) -> str | None:

@@ -18,7 +18,7 @@ from smoketest.coordinator import Coordinator
 from smoketest.exposition import Exposition, renderer
 from smoketest.locks import HostLock, Lock, ProcessLock
 from smoketest.metrics import Context, SmokeTestCollector
-from smoketest.runner import RunOptions
+from smoketest.run_options import RunOptions
 from smoketest.sensitive import secrets_of_site
 from smoketest.state import StateError, StateFolder, open_state_folder
 from smoketest.store import (

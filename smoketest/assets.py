@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 #: Remembers what was written, to know later what somebody has changed.
 MANIFEST = ".smoketest-assets.json"
@@ -64,20 +65,31 @@ def collect(site: Site, *, operator: bool) -> dict[str, str]:
     return files
 
 
-def write(files: Mapping[str, str], folder: Path, *, force: bool) -> list[Path]:
-    """Write what is new since the last time, and return those paths.
+class Written(NamedTuple):
+    """What became of the files."""
+
+    new: list[Path]
+    #: Those that somebody has changed, and that are not new: they were left alone.
+    kept: list[Path]
+
+
+def write(files: Mapping[str, str], folder: Path, *, force: bool) -> Written:
+    """Write what is new since the last time.
 
     Raises `ChangedFilesError` for files that are new here and were changed there, unless forced;
     and `OSError` or `ValueError` where the folder cannot be used.
     """
     manifest = folder / MANIFEST
     written: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
-    changed, pending = [], {}
+    changed, kept, pending = [], [], {}
     for name, content in files.items():
         path, digest = folder / name, _digest(content.encode())
         present = _digest(path.read_bytes()) if path.exists() else None
         is_edited = present is not None and present != written.get(name)
-        if present == digest or (is_edited and written.get(name) == digest and not force):
+        if present == digest:
+            continue
+        if is_edited and written.get(name) == digest and not force:
+            kept.append(path)
             continue
         if is_edited:
             changed.append(path)
@@ -90,7 +102,7 @@ def write(files: Mapping[str, str], folder: Path, *, force: bool) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written |= {name: _digest(content.encode()) for name, content in files.items()}
     manifest.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
-    return list(pending)
+    return Written(list(pending), kept)
 
 
 def _source() -> Path:

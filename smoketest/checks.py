@@ -31,7 +31,7 @@ TAG = "smoketest"
 
 @register(TAG)
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Each setting has a value that it may have (E001 to E013), and a meaning (W001)."""
+    """Each setting has a value that it may have (its `check_id`), and a meaning (W001)."""
     messages: list[CheckMessage] = []
     names: list[str] = []
     for group in _groups():

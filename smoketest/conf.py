@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from smoketest.setting import PREFIX, Setting, Settings, boolean, is_number, seconds
+from smoketest.setting import PREFIX, Setting, Settings, boolean, is_number, is_strings, seconds
 
 #: Characters. `secrets.token_urlsafe()` makes some of 43.
 SHORTEST_TOKEN = 16
@@ -26,10 +26,7 @@ class Conf(Settings):
         "smoketest.E001",
         (),
         "a list, tuple or set of app names or labels",
-        lambda value: (
-            isinstance(value, (list, tuple, set, frozenset))
-            and all(isinstance(name, str) for name in value)
-        ),
+        is_strings,
     )
     #: How long a test may take that declares nothing else.
     timeout = seconds("smoketest.E002", 10.0)

@@ -13,20 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic, time
 
-from smoketest import runner
+from smoketest import finding, runner
 from smoketest.discovery import Suite
 from smoketest.events import Event, Finished, Listener, Waiting, nobody
 from smoketest.locks import Lock
 from smoketest.moments import utc
 from smoketest.redaction import Redactor
 from smoketest.results import Report, Result
-from smoketest.runner import AbandonedTests, RunInterrupted, RunOptions
+from smoketest.run_options import RunOptions
+from smoketest.runner import AbandonedTests, RunInterrupted
 from smoketest.selection import Selection
 from smoketest.signals import run_finished
 from smoketest.store import Pause, ResultsStore, Status, StoreError
 from smoketest.suggestions import Unknown, find_unknown
 
 logger = logging.getLogger("smoketest")
+#: Tells of each test that did not pass; whoever shows the report itself need not hear it.
+problem_logger = logging.getLogger("smoketest.problems")
 
 #: Seconds for which a run may outlast its deadline before those who wait for it give up.
 GRACE = 5.0
@@ -101,7 +104,7 @@ class Coordinator:
     #: Unix time at which this process had loaded the code of the site. No result from before
     #: says anything of that code.
     code_loaded_at: float
-    #: What no result may show, asked for at the beginning of each run.
+    #: What nobody may be shown, asked for at the beginning of each run.
     secrets: Callable[[], Collection[str]] = tuple
 
     def answer(
@@ -184,12 +187,12 @@ class Coordinator:
             return Answer(report=report, age=0.0)
 
     def find(self, selection: Selection) -> Suite:
-        """The selected tests. Raises `NothingSelectedError` as `run` does."""
+        """The selected tests, without secrets. Raises `NothingSelectedError` as `run` does."""
         suite = self._find(selection)
         # What is missing may be in a module that cannot be imported, of which the run tells.
         if not suite.collection_errors and (unknown := self._unknown(selection)):
             raise NothingSelectedError(unknown)
-        return suite
+        return Redactor(self.secrets()).suite(suite)
 
     def is_due(self, interval: float) -> bool:
         """Whether a full run should begin by itself that is expected every `interval` seconds."""
@@ -199,7 +202,7 @@ class Coordinator:
         """Run all tests, unless that is not due or another process does so."""
         with self.run_lock.held() as is_ours:
             if is_ours and self.is_due(interval):
-                suite = runner.find(EVERYTHING, self.options)
+                suite = finding.find(EVERYTHING, self.options)
                 # What cannot be noted would be due again at the next scrape, and at each after it.
                 if not suite.is_empty and self._begin():
                     self._run(suite, EVERYTHING, carried=self._left_alone(suite), failfast=False)
@@ -243,7 +246,7 @@ class Coordinator:
         return status.pause if status else None
 
     def _find(self, selection: Selection) -> Suite:
-        suite = runner.find(selection, self.options)
+        suite = finding.find(selection, self.options)
         if suite.is_empty:
             raise NothingSelectedError(self._unknown(selection))
         return suite
@@ -251,7 +254,7 @@ class Coordinator:
     def _unknown(self, selection: Selection) -> list[Unknown]:
         if not (selection.names or selection.tags):
             return []
-        return find_unknown(selection, runner.find(EVERYTHING, self.options).declarations)
+        return find_unknown(selection, finding.find(EVERYTHING, self.options).declarations)
 
     def _stored(
         self, selection: Selection, failfast: bool, *, of_any_code: bool = False
@@ -325,7 +328,7 @@ class Coordinator:
         for result in report.problems:
             if not result.carried:
                 # A warning, so that handlers that mail the admins on errors leave it alone.
-                logger.warning("%s %s: %s", result.id, result.outcome, result.message)
+                problem_logger.warning("%s %s: %s", result.id, result.outcome, result.message)
         run_finished.send_robust(sender=Coordinator, report=report)
         return report
 

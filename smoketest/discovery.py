@@ -98,6 +98,7 @@ def collection_error(
         slow_after=duration,
         is_collection_error=True,
     )
+    failure = {**failure, "message": f"cannot be imported: {failure['message']}"}
     return Result(
         declaration=declaration,
         outcome=outcome,
@@ -159,7 +160,7 @@ class _Discovery:
                 continue
             if value.__module__ != module.__name__ or value in classes:
                 continue
-            class_id = _class_id(value, name)
+            class_id = _class_id(value, module, name)
             if declarations := self._declarations_of(value, class_id, app_label):
                 classes[value] = SmokeClass(
                     id=class_id, case=value, module=module, declarations=declarations
@@ -201,10 +202,13 @@ class _Discovery:
         )
 
 
-def _class_id(case: type[SmokeTest], name_in_module: str) -> str:
-    """``module.Class``; a class that a function made goes by its name in the module."""
-    is_local = "<locals>" in case.__qualname__
-    return f"{case.__module__}.{name_in_module if is_local else case.__qualname__}"
+def _class_id(case: type[SmokeTest], module: ModuleType, name_in_module: str) -> str:
+    """``module.Class``; a class that is not where its own name says goes by its name in the module.
+
+    A function may have made it, or `type`: several such classes may share their own name.
+    """
+    is_at_home = vars(module).get(case.__qualname__) is case
+    return f"{case.__module__}.{case.__qualname__ if is_at_home else name_in_module}"
 
 
 def _first_paragraph(docstring: str) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from time import time
@@ -241,13 +242,10 @@ def query_of_test(test_id: str) -> Query:
 
 def back_to(query: Query) -> HttpResponseRedirect:
     """To the page of what was run."""
-    selection = query.selection
-    fields = [
-        *(("test", name) for name in names_within(selection.names, LONGEST_QUERY)),
-        *(("tag", tag) for tag in selection.tags),
-        *(("exclude_tag", tag) for tag in selection.excluded_tags),
-        *([("failfast", "1")] if query.failfast else []),
-    ]
+    selection = replace(
+        query.selection, names=tuple(names_within(query.selection.names, LONGEST_QUERY))
+    )
+    fields = [*selection.parameters(), *([("failfast", "1")] if query.failfast else [])]
     return _see_other(_links().index + (f"?{urlencode(fields)}" if fields else ""))
 
 

@@ -1,16 +1,18 @@
-"""What a request to ``GET /smoketest/`` asks for: parsed once, or refused with what is allowed."""
+"""What a request asks for: parsed once, or refused with what is allowed."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.http import HttpRequest, QueryDict
 from django.http.request import MediaType
 
 from smoketest.coordinator import Freshness
 from smoketest.formats.html import EVERY_TEST, OUTCOMES, Filter
+from smoketest.metrics import OPEN_METRICS, TEXT, Encoding
 from smoketest.selection import Selection
 
 #: Formats by their name in ``?format=``, with their media types, the one to fall back on first.
@@ -82,12 +84,38 @@ def preferred_format(request: HttpRequest) -> str:
     return next((name for name, media in FORMATS.items() if media == preferred), "text")
 
 
+def format_of_refusal(request: HttpRequest) -> str:
+    """The format of an answer to a request that is not understood, or not to be."""
+    wanted = request.GET.get("format", "")
+    return wanted if wanted in FORMATS else preferred_format(request)
+
+
 def accepted_types(request: HttpRequest) -> list[MediaType]:
     """What ``Accept`` accepts, best first; nothing if it cannot be understood."""
     try:
         return request.accepted_types
     except (LookupError, ValueError):
         return []
+
+
+def preferred_encoding(request: HttpRequest) -> Encoding:
+    """The exposition format that ``Accept`` prefers: OpenMetrics 1.0, else text 0.0.4."""
+    return _encoding_for(request.META.get("HTTP_ACCEPT", ""))
+
+
+@lru_cache(maxsize=64)
+def _encoding_for(accept: str) -> Encoding:
+    """Remembered, as every scrape says the same, and at length."""
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT"] = accept
+    for accepted in accepted_types(request):
+        version = accepted.params.get("version", "")
+        match (accepted.main_type, accepted.sub_type):
+            case ("application", "openmetrics-text") if version in {"", "1.0.0"}:
+                return OPEN_METRICS
+            case ("text", "plain") if version in {"", "0.0.4"}:
+                return TEXT
+    return TEXT
 
 
 def accepts_gzip(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Takes the site's secrets out of results, before anybody sees, logs or stores them."""
+"""Takes the site's secrets out of what tests declare and say, before anybody sees that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
-from smoketest.results import Report, Result
+from smoketest.discovery import Suite
+from smoketest.results import Declaration, Report, Result
 
 MASK = "********"
 
@@ -38,22 +39,32 @@ class Redactor:
             pieces[index + 1] = self._without_end(pieces[index + 1])
         return "".join(pieces)
 
+    def suite(self, suite: Suite) -> Suite:
+        classes = (
+            replace(found, declarations=tuple(map(self._declaration, found.declarations)))
+            for found in suite.classes
+        )
+        errors = map(self.result, suite.collection_errors)
+        return replace(suite, classes=tuple(classes), collection_errors=tuple(errors))
+
     def report(self, report: Report) -> Report:
         return replace(report, results=tuple(map(self.result, report.results)))
 
     def result(self, result: Result) -> Result:
-        declared = result.declaration
         return replace(
             result,
             message=self(result.message),
             exception=self(result.exception),
             traceback=self(result.traceback),
-            declaration=replace(
-                declared,
-                description=self(declared.description),
-                maintainer=self(declared.maintainer),
-                runbook_url=self(declared.runbook_url),
-            ),
+            declaration=self._declaration(result.declaration),
+        )
+
+    def _declaration(self, declared: Declaration) -> Declaration:
+        return replace(
+            declared,
+            description=self(declared.description),
+            maintainer=self(declared.maintainer),
+            runbook_url=self(declared.runbook_url),
         )
 
     def _without_beginning(self, text: str) -> str:

@@ -62,7 +62,8 @@ class RemoteSite:
         ends_at = time.monotonic() + timeout
         while True:
             try:
-                return self._ask(selection, failfast, ends_at - time.monotonic())
+                left = max(0.001, ends_at - time.monotonic())  # a socket takes no less
+                return self._ask(selection, failfast, left)
             except _BusyError as busy:
                 if busy.retry_after > timeout:  # such as the end of a pause
                     raise
@@ -182,12 +183,7 @@ def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
 
 
 def _address(url: str, selection: Selection, failfast: bool) -> str:
-    query = [
-        *(("test", name) for name in selection.names),
-        *(("tag", tag) for tag in selection.tags),
-        *(("exclude_tag", tag) for tag in selection.excluded_tags),
-        *([("failfast", "1")] if failfast else []),
-    ]
+    query = [*selection.parameters(), *([("failfast", "1")] if failfast else [])]
     return f"{url}?{urlencode(query)}" if query else url
 
 

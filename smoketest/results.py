@@ -88,6 +88,11 @@ class Declaration:
     #: Whether this stands for a smoke module that could not be imported.
     is_collection_error: bool = False
 
+    @property
+    def is_fixture(self) -> bool:
+        """Whether this stands for what failed after the tests of a class or a module."""
+        return self.id.endswith((".tearDownClass", ".tearDownModule"))
+
     def is_selected_by(self, selection: Selection) -> bool:
         """A module that cannot be imported passes every filter: it may hold the test asked for."""
         return self.is_collection_error or selection.matches(self.id, self.tags)
@@ -189,10 +194,6 @@ class Report:
 
     def count(self, *outcomes: Outcome) -> int:
         return len(self.with_outcome(*outcomes))
-
-    def covers(self, selection: Selection) -> bool:
-        """Whether this run was asked for all that the selection asks for."""
-        return self.selection.is_everything or self.selection == selection
 
     def narrowed_to(self, selection: Selection) -> Self:
         """This report, of the selected tests alone."""

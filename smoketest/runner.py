@@ -12,43 +12,24 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from time import monotonic, time  # bound here: a test may patch the module
 from typing import Protocol
 
-from django.core.cache import caches
-
-from smoketest.discovery import SmokeClass, Suite, collection_error, discover
+from smoketest.discovery import SmokeClass, Suite
 from smoketest.events import Finished, Listener, Running, Started, nobody
 from smoketest.execution import Batch, Execution, Step, Watch, make_batches
 from smoketest.failures import describe, describe_thread, say
-from smoketest.isolation import IsolationError, ThreadIsolation, Waiting, is_isolated
+from smoketest.isolation import ThreadIsolation
 from smoketest.moments import utc
 from smoketest.results import Cut, Declaration, Outcome, Report, Result
+from smoketest.run_options import RunOptions
 from smoketest.selection import Selection
-from smoketest.switching import frequent_turns
+from smoketest.threads import isolated_thread
 
 #: Seconds to wait, after the run, for threads that close their connections.
 CLOSE_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How to run; times are in seconds."""
-
-    #: Names or labels of apps to leave out.
-    skip_apps: Collection[str]
-    #: For tests that declare none: how long they may take, and when they count as slow.
-    timeout: float
-    slow_after: float
-    #: Deadline of the whole run.
-    run_timeout: float
-    #: Longest wait for a row or table lock.
-    lock_timeout: float
-    #: Threads; 0 runs in the calling thread, without time-outs.
-    workers: int
-    release: str = ""
 
 
 class AbandonedTests(Protocol):
@@ -67,94 +48,6 @@ class RunInterrupted(KeyboardInterrupt):
     def __init__(self, report: Report) -> None:
         super().__init__()
         self.report = report
-
-
-def find(selection: Selection, options: RunOptions) -> Suite:
-    """Discover the selected tests where every use of a database is refused.
-
-    A smoke module whose import does not end within the time of a run is a collection error, and
-    all that is found; nothing is imported again while that import goes on.
-    """
-    if is_isolated():
-        msg = (
-            "A smoke test may not run the smoke tests, which would wait for itself: leave their URL"
-            " and their command out of it."
-        )
-        raise IsolationError(msg)
-    if not options.workers:
-        with ThreadIsolation():
-            return _discover(selection, options, _nothing)
-    with _discovery_lock:
-        hung = next((discovery for discovery in _discoveries if discovery.has_hung), None)
-        discovery = hung or _Discovery(selection, options)
-        if hung is None:
-            _discoveries.add(discovery)
-    if hung is None:
-        discovery.start()
-        discovery.join(options.run_timeout)
-    return discovery.result(options.run_timeout)
-
-
-class _Discovery(threading.Thread):
-    """Imports smoke modules; it may never end."""
-
-    def __init__(self, selection: Selection, options: RunOptions) -> None:
-        super().__init__(name="smoketest-discovery", daemon=True)
-        self._selection = selection
-        self._options = options
-        self._importing = ("", "")
-        self._began_at = time()
-        self._began = monotonic()
-        self._found: Suite | None = None
-        self._error: BaseException | None = None
-        self.has_hung = False
-
-    def run(self) -> None:
-        try:
-            with _test_thread():
-                self._found = _discover(self._selection, self._options, self._note)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            self._error = error
-        finally:
-            with _discovery_lock:
-                _discoveries.discard(self)
-
-    def result(self, timeout: float) -> Suite:
-        """What was found; raises what went wrong, other than an import."""
-        with _discovery_lock:
-            self.has_hung = self in _discoveries
-        if self._error is not None:
-            raise self._error
-        if self._found is not None:
-            return self._found
-        error = collection_error(
-            *self._importing,
-            outcome=Outcome.TIMED_OUT,
-            failure=describe_thread(f"its import did not end within {timeout:g} s", self.ident),
-            started_at=self._began_at,
-            duration=monotonic() - self._began,
-        )
-        return Suite(collection_errors=(error,))
-
-    def _note(self, importing: tuple[str, str]) -> None:
-        self._importing = importing
-
-
-_discovery_lock = threading.Lock()
-#: Those that go on; one that has hung stands in for all others.
-_discoveries: set[_Discovery] = set()
-
-
-def _discover(
-    selection: Selection, options: RunOptions, importing: Callable[[tuple[str, str]], None]
-) -> Suite:
-    return discover(
-        selection,
-        skip_apps=options.skip_apps,
-        timeout=options.timeout,
-        slow_after=options.slow_after,
-        importing=importing,
-    )
 
 
 def run(
@@ -243,7 +136,7 @@ class _Progress:
             self.changed.notify_all()
 
     def begin(self, step: Step) -> None:
-        if not step.hook:
+        if not (step.hook or step.declarations[0].is_fixture):
             self._listener(Running(step.declarations[0].id))
 
     def record(self, result: Result) -> None:
@@ -315,7 +208,7 @@ class _Worker(threading.Thread):
         try:
             # Before anything may fail: a batch that nobody has taken would be waited for.
             has_batch = self._take_batch()
-            with _test_thread(self._waiting) as self._isolation:
+            with isolated_thread(self._waiting) as self._isolation:
                 self._execution = self._progress.execution(self._isolation, self)
                 while has_batch:
                     self._execution.run(self.batch)
@@ -532,17 +425,6 @@ def _run_inline(batches: list[Batch], progress: _Progress) -> None:
         for batch in batches:
             if not watch.is_cut:
                 execution.run(batch)
-
-
-@contextmanager
-def _test_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]:
-    """Around all that a thread of tests does; leaves no connection open."""
-    with frequent_turns(), ThreadIsolation(waiting) as isolation:
-        try:
-            yield isolation
-        finally:
-            with suppress(Exception):
-                caches.close_all()
 
 
 def _still_running(declaration: Declaration, since: float) -> Result:

@@ -30,6 +30,18 @@ class Selection:
             return False
         return not any(tag in tags for tag in self.excluded_tags)
 
+    def covers(self, other: Selection) -> bool:
+        """Whether it surely selects all that the other does."""
+        return self.is_everything or self == other
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """As the endpoint takes them in a query."""
+        return [
+            *(("test", name) for name in self.names),
+            *(("tag", tag) for tag in self.tags),
+            *(("exclude_tag", tag) for tag in self.excluded_tags),
+        ]
+
     def __str__(self) -> str:
         """How a message names the selection: ``test polls.smoke, tag db, without tag slow``."""
         parts = [

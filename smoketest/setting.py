@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Generic, Self, TypeGuard, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -77,6 +77,12 @@ def is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return math.isfinite(value)
+
+
+def is_strings(value: object) -> TypeGuard[Collection[str]]:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(member, str) for member in value
+    )
 
 
 def seconds(check_id: str, default: float) -> Setting[float]:

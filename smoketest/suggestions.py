@@ -9,6 +9,11 @@ from typing import NamedTuple
 from smoketest.results import Declaration
 from smoketest.selection import Selection, is_dotted_prefix
 
+NO_TESTS = (
+    "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
+    " a subclass of smoketest.SmokeTest with a method whose name begins with test_."
+)
+
 #: Names that one message suggests at most.
 LIMIT = 3
 

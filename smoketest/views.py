@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from time import time
 from typing import Any, TypeVar
@@ -14,14 +15,15 @@ from typing import Any, TypeVar
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import patch_vary_headers
 from django.views.generic import View
 
-from smoketest import assembly, background, metrics, pages
-from smoketest.access import Role, challenge, role_of
+from smoketest import assembly, background, pages
+from smoketest.access import CHALLENGE, UNAUTHORIZED, Role, role_of
 from smoketest.conf import conf
 from smoketest.coordinator import (
     RETRY_AFTER,
@@ -42,23 +44,24 @@ from smoketest.query import (
     FORMATS,
     InvalidQueryError,
     Query,
-    accepted_types,
     accepts_gzip,
+    format_of_refusal,
     parse_query,
-    preferred_format,
+    preferred_encoding,
 )
 from smoketest.selection import Selection
 from smoketest.state import StateError
-from smoketest.suggestions import Unknown
+from smoketest.suggestions import NO_TESTS, Unknown
 from smoketest.watching import watch
 
 R = TypeVar("R", bound=HttpResponseBase)
 
-NO_TESTS = (
-    "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
-    " a subclass of smoketest.SmokeTest with a method whose name begins with test_."
-)
+logger = logging.getLogger("smoketest")
 
+MISCONFIGURED = (
+    "A setting of the smoke tests is wrong, so nothing was run. On the server, manage.py check says"
+    " which one, and what is allowed; so does the log."
+)
 
 FORGED = (
     "Nothing was run: the form was not sent from a page of this site, or that page is too old. Load"
@@ -81,14 +84,20 @@ class EndpointView(View):
         return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        self.role = role_of(request, conf.tokens)
-        if self.role is Role.OUTSIDER:
-            return self.answer_outsider(request)
-        return super().dispatch(request, *args, **kwargs)
+        try:
+            self.role = role_of(request, conf.tokens)
+            if self.role is Role.OUTSIDER:
+                return self.answer_outsider(request)
+            return super().dispatch(request, *args, **kwargs)
+        except ImproperlyConfigured as error:
+            logger.error("%s Nothing was run.", error)  # noqa: TRY400 - the message says it all
+            return _refusal(request, 503, MISCONFIGURED)
 
     def answer_outsider(self, request: HttpRequest) -> HttpResponse:
         """On every path the same."""
-        return _uncached(challenge())
+        response = _refusal(request, 401, UNAUTHORIZED)
+        response["WWW-Authenticate"] = CHALLENGE
+        return response
 
     @property
     def sees_tracebacks(self) -> bool:
@@ -104,7 +113,7 @@ class IndexView(EndpointView):
         try:
             query = parse_query(request)
         except InvalidQueryError as error:
-            return problem(400, str(error), preferred_format(request))
+            return problem(400, str(error), format_of_refusal(request))
         if query.format == "html" and not pages.can_be_shown():
             query = replace(query, format="text")
         if query.format == "html" and pages.comes_at_once(request, query):
@@ -125,7 +134,7 @@ class IndexView(EndpointView):
         freshness = Freshness(max_age=_public_age(), only_if_cached=True)
         try:
             answer = assembly.coordinator().answer(Selection(), freshness)
-        except (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError):
+        except NO_ANSWER:
             return _unavailable("There is no recent result.", RETRY_AFTER, "text")
         status = 200 if answer.report.passed else 500
         return _aged(_response(status, f"{answer.report.status}\n", "text"), answer)
@@ -216,26 +225,6 @@ def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpRe
     return _aged(_response(200 if answer.report.passed else 500, content, format_name), answer)
 
 
-def preferred_encoding(request: HttpRequest) -> metrics.Encoding:
-    """The exposition format that ``Accept`` prefers: OpenMetrics 1.0, else text 0.0.4."""
-    return _encoding_for(request.META.get("HTTP_ACCEPT", ""))
-
-
-@lru_cache(maxsize=64)
-def _encoding_for(accept: str) -> metrics.Encoding:
-    """Remembered, as every scrape says the same, and at length."""
-    request = HttpRequest()
-    request.META["HTTP_ACCEPT"] = accept
-    for accepted in accepted_types(request):
-        version = accepted.params.get("version", "")
-        match (accepted.main_type, accepted.sub_type):
-            case ("application", "openmetrics-text") if version in {"", "1.0.0"}:
-                return metrics.OPEN_METRICS
-            case ("text", "plain") if version in {"", "0.0.4"}:
-                return metrics.TEXT
-    return metrics.TEXT
-
-
 def run_form(
     request: HttpRequest,
     query_of: Callable[[HttpRequest], Query],
@@ -299,6 +288,12 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
         ),
     ]
     return " ".join(sentences)
+
+
+def _refusal(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    """In a format that needs nothing else of the site, such as a page's style."""
+    format_name = format_of_refusal(request)
+    return problem(status, message, "text" if format_name == "html" else format_name)
 
 
 def problem(status: int, message: str, format_name: str) -> HttpResponse:

@@ -8,6 +8,8 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 
+from django.db import connections
+
 from smoketest.coordinator import Answer
 from smoketest.events import Event, Listener
 
@@ -26,6 +28,8 @@ def watch(ask: Ask) -> Iterator[Event | Answer]:
             heard.put(ask(heard.put))
         except BaseException as error:  # noqa: BLE001 - raised again by whoever watches
             heard.put(error)
+        finally:
+            connections.close_all()  # receivers of the signal may have opened some
 
     # In the context of whoever asks: a smoke test may not run the smoke tests this way either.
     target = partial(copy_context().run, run)

@@ -14,8 +14,10 @@ import pytest
 from django.test import Client, override_settings
 
 from smoketest.abandoned import LocallyAbandoned
+from smoketest.finding import find
 from smoketest.results import Report, Result
-from smoketest.runner import RunOptions, find, run
+from smoketest.run_options import RunOptions
+from smoketest.runner import run
 from smoketest.selection import Selection
 
 EVERYTHING = Selection()

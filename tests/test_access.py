@@ -171,11 +171,17 @@ def test_rotation__token_that_was_taken_away(site: Site) -> None:
         assert_challenged(insider().get("/smoketest/"))
 
 
-def test_tokens__wrong_setting_shuts_the_door(site: Site) -> None:
-    """A token that may not be one opens nothing."""
+def test_tokens__wrong_setting_shuts_the_door(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """A token that may not be one opens nothing; the answer and the log say what to do."""
     client = site(PASSES, SMOKETEST_TOKENS="short")
-    assert client.get("/smoketest/").status_code == 500
-    assert insider("short").get("/smoketest/metrics").status_code == 500
+    response = client.get("/smoketest/", headers={"Accept": "text/html"})
+    assert response.status_code == 503
+    assert "manage.py check says which one" in response.text
+    assert "SMOKETEST_TOKENS is" in caplog.text
+    assert "short" not in response.text + caplog.text
+    response = insider("short").get("/smoketest/metrics?format=json")
+    assert response.status_code == 503
+    assert list(response.json()) == ["error"]
 
 
 @pytest.mark.parametrize(("smoke", "status"), [(PASSES, 200), (FAILS, 500)])

@@ -17,7 +17,7 @@ from django.test import override_settings
 from smoketest.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.assembly import coordinator, run_options, site_identity, state, state_folder
 from smoketest.locks import HostLock, ProcessLock
-from smoketest.runner import RunOptions
+from smoketest.run_options import RunOptions
 from smoketest.setting import InvalidSettingError
 from smoketest.store import FILE_NAME, MemoryStore, SharedStore
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from smoketest import runner
+from smoketest import finding
 from smoketest.abandoned import AbandonedOnHost
 from smoketest.coordinator import (
     Answer,
@@ -279,8 +279,10 @@ def test_answer__from_the_store_looks_for_no_tests(
     coordinator = make(folder, max_age=0.0, waiting_locks=())
     stored = coordinator.answer(EVERYTHING, DEFAULT).report
     found: list[Selection] = []
-    find = runner.find
-    monkeypatch.setattr("smoketest.runner.find", lambda *args: found.append(args[0]) or find(*args))
+    find = finding.find
+    monkeypatch.setattr(
+        "smoketest.finding.find", lambda *args: found.append(args[0]) or find(*args)
+    )
     with HostLock(folder, "run").held():
         assert coordinator.answer(EVERYTHING, DEFAULT).report == stored
         assert found == []
@@ -429,5 +431,7 @@ def test_run__tells_the_rest_of_the_site(
     finally:
         run_finished.disconnect(receive)
     assert received == [report]
-    messages = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "smoketest"]
+    messages = [
+        (r.levelname, r.getMessage()) for r in caplog.records if r.name == "smoketest.problems"
+    ]
     assert messages == [("WARNING", "app0.smoke.T.test_bad failed: the shop is shut")]

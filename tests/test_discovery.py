@@ -10,8 +10,9 @@ import pytest
 
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.discovery import Suite
+from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import find, run
+from smoketest.runner import run
 from smoketest.selection import Selection
 from tests.conftest import EVERYTHING, IMPORTS, Apps, RunSmoke, options, outcomes, result_of
 
@@ -199,6 +200,26 @@ def test_classes__made_by_a_function_are_told_apart(apps: Apps) -> None:
     assert len(set(ids(suite))) == 2
     report = run_suite(suite)
     assert sorted(result.outcome for result in report.results) == ["failed", "passed"]
+
+
+def test_classes__made_by_type_are_told_apart(apps: Apps) -> None:
+    """By their names in the module; the one that is where its own name says keeps that."""
+    apps.add("""
+        for name in ("Mail", "Orders"):
+            globals()[name] = type("QueueTest", (SmokeTest,), {
+                "__module__": __name__, "test_it": lambda self: None
+            })
+
+        class QueueTest(Mail):
+            pass
+    """)
+    suite = discover(apps)
+    expected = [f"app0.smoke.{name}.test_it" for name in ("Mail", "Orders", "QueueTest")]
+    assert ids(suite) == expected
+    report = run_suite(suite)
+    assert [(result.id, result.outcome) for result in report.results] == [
+        (test_id, "passed") for test_id in expected
+    ]
 
 
 # Modules that cannot be imported

@@ -262,14 +262,25 @@ def test_query(site: Callable[..., None], get: Get) -> None:
     assert get("/smoketest/?tag=nobody").status_code == 404
 
 
-def test_fault_of_an_endpoint(site: Callable[..., None], get: Get) -> None:
+def test_fault_of_an_endpoint(
+    site: Callable[..., None], get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception is an error page of Django, not a connection that breaks."""
-    site(path("smoketest/", SMOKETEST), SMOKETEST_MAX_AGE="soon")
+    site(path("smoketest/", SMOKETEST))
+    monkeypatch.setattr("smoketest.views.parse_query", fail)
     answer = get("/smoketest/")
     assert answer.status_code == 500
     assert "Server Error (500)" in answer.text
     with override_settings(DEBUG=True):
-        assert "SMOKETEST_MAX_AGE is &#x27;soon&#x27;" in get("/smoketest/").text
+        assert "the page is at fault" in get("/smoketest/").text
+
+
+def test_wrong_setting(site: Callable[..., None], get: Get) -> None:
+    """The answer says where to look."""
+    site(path("smoketest/", SMOKETEST), SMOKETEST_MAX_AGE="soon")
+    answer = get("/smoketest/")
+    assert answer.status_code == 503
+    assert "manage.py check" in answer.text
 
 
 def test_fault_of_a_page(site: Callable[..., None], get: Get) -> None:

@@ -320,6 +320,12 @@ def test_never(peer: Peer) -> None:
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_never__time_is_over(peer: Peer, timeout: float) -> None:
+    """As at the end of a deadline, or of a wait for a site that was busy."""
+    no_answer(lambda: peer.ask(Reply(after=0.5), timeout=timeout), is_timeout=True)
+
+
 @pytest.mark.parametrize("status", [200, 500])
 def test_never__ends(peer: Peer, status: int) -> None:
     """Nor is one waited for that answers a byte at a time."""

@@ -200,21 +200,6 @@ def test_report__count() -> None:
     assert report.count(Outcome.SKIPPED) == 0
 
 
-@pytest.mark.parametrize(
-    ("ran", "asked", "covers"),
-    [
-        (Selection(), Selection(), True),
-        (Selection(), Selection(tags=("db",)), True),
-        (Selection(tags=("db",)), Selection(tags=("db",)), True),
-        (Selection(tags=("db",)), Selection(), False),
-        (Selection(tags=("db",)), Selection(names=("polls",)), False),
-    ],
-)
-def test_report__covers(ran: Selection, asked: Selection, covers: bool) -> None:
-    """A run covers what it was asked for; a run of everything covers any selection."""
-    assert make_report(selection=ran).covers(asked) is covers
-
-
 def test_narrowed_to__selection() -> None:
     """A report of everything answers for a part; broken modules are in every part."""
     vote = make_result()

@@ -16,8 +16,9 @@ from django.db import connections
 from django.test import override_settings
 
 from smoketest.abandoned import LocallyAbandoned
+from smoketest.finding import find
 from smoketest.results import Cut, Outcome, Report, Result
-from smoketest.runner import find, run
+from smoketest.runner import run
 from tests.conftest import EVERYTHING, Apps, RunSmoke, options, outcomes, result_of
 from tests.ledger.models import Account
 
@@ -466,7 +467,7 @@ def test_import__that_hangs_is_a_collection_error(apps: Apps, site: Site, submod
     (result,) = report.results
     assert result.id == ("app0.smoke.deep" if submodule else "app0.smoke")
     assert (result.outcome, result.is_critical) == ("timed_out", True)
-    assert result.message == "its import did not end within 0.2 s"
+    assert result.message == "cannot be imported: it takes more than 0.2 s"
     assert "smoke" in result.traceback
     assert result.declaration.is_collection_error
     release_all()

@@ -99,3 +99,18 @@ def test_names_and_tags__both() -> None:
 def test_str__words(selection: Selection, expected: str) -> None:
     """A message can name the selection."""
     assert str(selection) == expected
+
+
+@pytest.mark.parametrize(
+    ("ran", "asked", "covers"),
+    [
+        (Selection(), Selection(), True),
+        (Selection(), Selection(tags=("db",)), True),
+        (Selection(tags=("db",)), Selection(tags=("db",)), True),
+        (Selection(tags=("db",)), Selection(), False),
+        (Selection(tags=("db",)), Selection(names=("polls",)), False),
+    ],
+)
+def test_covers(ran: Selection, asked: Selection, covers: bool) -> None:
+    """A run covers what it was asked for; a run of everything covers any selection."""
+    assert ran.covers(asked) is covers

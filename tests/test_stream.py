@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import AsyncClient, Client
 
 from smoketest.locks import HostLock
+from smoketest.signals import run_finished
 from smoketest.state import StateFolder
 from tests.conftest import Site
+from tests.servers.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -109,6 +112,24 @@ def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
     assert len(events(client)) == 1
 
 
+def test_run__leaves_no_connection_open(site: Site) -> None:
+    """What a receiver of the signal opened is closed: no request's end does so on that thread."""
+    opened: list[Any] = []
+
+    def receive(**_: object) -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        opened.append(connections["default"])
+
+    run_finished.connect(receive)
+    try:
+        events(site(MIXED))
+    finally:
+        run_finished.disconnect(receive)
+    (connection,) = opened
+    wait_for(lambda: connection.connection is None, within=5, what="the end of the thread")
+
+
 def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
     """Who comes second is told so, then gets the report."""
     client = site(MIXED)
@@ -154,11 +175,25 @@ def test_secrets__are_masked_on_the_way_too(site: Site) -> None:
     assert "the-hidden-one" not in content
 
 
+def test_fixtures__are_no_tests_that_run(site: Site) -> None:
+    """What would end only if it failed is not said to run."""
+    client = site("""
+class A(SmokeTest):
+    @classmethod
+    def setUpClass(cls): pass
+    def test_1(self): pass
+
+def tearDownModule(): pass
+""")
+    running = [event["id"] for event in events(client) if event["event"] == "running"]
+    assert running == ["app0.smoke.A.test_1"]
+
+
 def test_import_error__is_an_event(site: Site) -> None:
     """A module that cannot be imported is among the tests, and has its result at once."""
     start, error, report = events(site("raise RuntimeError('broken')"))
     assert start["ids"] == ["app0.smoke"]
-    assert error["result"]["message"] == "broken"
+    assert error["result"]["message"] == "cannot be imported: broken"
     assert report["report"]["status"] == "FAIL"
 
 

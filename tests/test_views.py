@@ -95,7 +95,7 @@ def test_index__fail_is_no_error_of_the_site(site: Site, caplog: pytest.LogCaptu
     client = site(FAILS)
     assert client.get("/smoketest/").status_code == 500
     assert client.get("/smoketest/?only_if_cached=1&tag=x").status_code == 504
-    assert {record.name for record in caplog.records} == {"smoketest"}
+    assert {record.name for record in caplog.records} == {"smoketest.problems"}
 
 
 @pytest.mark.parametrize(

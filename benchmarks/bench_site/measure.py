@@ -54,10 +54,11 @@ def by_runner() -> Callable[[], None]:
     from smoketest import runner  # noqa: PLC0415 - other peers have no such modules
     from smoketest.abandoned import LocallyAbandoned  # noqa: PLC0415
     from smoketest.assembly import run_options  # noqa: PLC0415
+    from smoketest.finding import find  # noqa: PLC0415
     from smoketest.selection import Selection  # noqa: PLC0415
 
     options, selection, abandoned = run_options(), Selection(), LocallyAbandoned()
-    suite = runner.find(selection, options)
+    suite = find(selection, options)
 
     def once() -> None:
         report = runner.run(suite, selection, options, abandoned=abandoned, carried={})

@@ -29,7 +29,7 @@ from smoketest.remote import NothingMatchesError, RefusedError, RemoteSite
 from smoketest.selection import Selection, is_dotted_prefix
 from smoketest.state import StateError
 from smoketest.store import Pause, StoreError
-from smoketest.views import NO_TESTS
+from smoketest.suggestions import NO_TESTS
 
 #: Asks for a run that takes so many seconds at most; ``math.inf`` leaves that to the options.
 #: Raises `CommandError`, or `smoketest.gate.NoAnswerError` where asking again may help.
@@ -134,7 +134,7 @@ def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
         message = NO_TESTS
     else:
         message = " ".join(map(str, error.unknown)) or f"No smoke test matches {selection}."
-        message += " manage.py smoketest --list names them all."
+        message += " manage.py smoketest --list names all tests."
     return CommandError(message, returncode=Exit.NOTHING)
 
 

@@ -29,7 +29,7 @@ def count(report: Report) -> Counts:
     timed_out = report.count(Outcome.TIMED_OUT)
     errored = report.count(Outcome.ERRORED) + timed_out
     return Counts(
-        classes=len({r.class_id for r in report.results if not r.declaration.is_collection_error}),
+        classes=len({r.class_id for r in report.results if _is_of_a_class(r)}),
         run=passed + failed + errored,
         passed=passed,
         failed=failed,
@@ -40,14 +40,19 @@ def count(report: Report) -> Counts:
     )
 
 
-def failed_lines(report: Report) -> list[str]:
-    return [_line(result, "failed") for result in report.with_outcome(Outcome.FAILED)]
+def _is_of_a_class(result: Result) -> bool:
+    return not (result.declaration.is_collection_error or result.declaration.is_fixture)
 
 
-def errored_lines(report: Report) -> list[str]:
-    """One line for each test that raised or ran out of time."""
+def failed_lines(report: Report, *, mark: str = "") -> list[str]:
+    """The `mark` is that of warnings."""
+    return [_line(result, "failed", mark) for result in report.with_outcome(Outcome.FAILED)]
+
+
+def errored_lines(report: Report, *, mark: str = "") -> list[str]:
+    """One line for each test that raised or ran out of time; the `mark` is that of warnings."""
     errored = report.with_outcome(Outcome.ERRORED, Outcome.TIMED_OUT)
-    return [_line(result, "errored") for result in errored]
+    return [_line(result, "errored", mark) for result in errored]
 
 
 def warning_lines(report: Report) -> list[str]:
@@ -58,5 +63,5 @@ def warning_lines(report: Report) -> list[str]:
     ]
 
 
-def _line(result: Result, verb: str) -> str:
-    return f"{result.id} {verb}: {result.message}"
+def _line(result: Result, verb: str, mark: str = "") -> str:
+    return f"{result.id} {verb}: {'' if result.is_critical else mark}{result.message}"

@@ -149,8 +149,7 @@ def render_overview(overview: Overview, frame: Frame) -> str:
             "report": report,
             "selection": None if selection.is_everything else str(selection),
             "hidden": [
-                *(("test", name) for name in selection.names),
-                *(("exclude_tag", tag) for tag in selection.excluded_tags),
+                *replace(selection, tags=()).parameters(),
                 *([("failfast", "1")] if overview.failfast else []),
             ],
             "selected_tags": selection.tags,

@@ -7,6 +7,9 @@ from smoketest.moments import utc
 from smoketest.results import Report
 from smoketest.store import Pause
 
+#: Before the message of a test that does not make the run fail.
+WARNING_MARK = "[warning] "
+
 
 def render(report: Report, *, pause: Pause | None = None) -> str:
     counts = count(report)
@@ -29,6 +32,7 @@ def render(report: Report, *, pause: Pause | None = None) -> str:
     lines.append(f"time: {report.duration * 1000:f}ms")
     paragraphs = (
         "\n".join(lines),
-        *map("\n\n".join, (failed_lines(report), errored_lines(report))),
+        "\n\n".join(failed_lines(report, mark=WARNING_MARK)),
+        "\n\n".join(errored_lines(report, mark=WARNING_MARK)),
     )
     return "\n\n".join(paragraphs)

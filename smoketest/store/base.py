@@ -128,8 +128,7 @@ class ResultsStore(ABC):
                 "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
             ).fetchall()
             for run, stored_selection, cut in rows:
-                stored = read_selection(stored_selection)
-                if not (stored.is_everything or stored == selection):
+                if not read_selection(stored_selection).covers(selection):
                     continue
                 if cut == Cut.INTERRUPT or (cut == Cut.FAIL_FAST and not failfast):
                     continue

@@ -29,7 +29,7 @@ def record(database: sqlite3.Connection, report: Report) -> None:
             json.dumps(asdict(report.selection)),
             report.cut,
             sum(result.declaration.is_collection_error for result in report.results),
-            json.dumps(Counter(result.outcome for result in report.results)),
+            json.dumps(Counter(r.outcome for r in report.results if not r.declaration.is_fixture)),
             json.dumps(report.to_dict()),
         ],
     ).lastrowid

@@ -50,6 +50,13 @@ def test_failed(site: Site) -> None:
     assert site.run()[0] == Exit.FAILED == 1
 
 
+def test_failed__is_told_once_as_it_happens_and_in_the_report(site: Site) -> None:
+    """A site without LOGGING does not hear it from the logger as well."""
+    site.smoke(FAILS.replace("'x'", "'the shop is shut'"))
+    _, stdout, stderr = site.run()
+    assert (stdout.count("the shop is shut"), stderr.count("the shop is shut")) == (1, 1)
+
+
 def test_failed__warning(site: Site) -> None:
     """A warning is no reason to stop a deployment."""
     site.smoke(FAILS.replace("def", "severity = 'warning'\n    def"))
@@ -75,7 +82,7 @@ def test_failed__module_cannot_be_imported(site: Site) -> None:
     site.smoke("\nimport nonsense")
     code, stdout, stderr = site.run("shop.smoke.T.test_it", "--tag", "db")
     assert code == 1
-    assert "shop.smoke errored: No module named 'nonsense'" in stdout
+    assert "shop.smoke errored: cannot be imported: No module named 'nonsense'" in stdout
     assert "Traceback" not in stderr
 
 
@@ -112,7 +119,7 @@ def test_nothing__unknown_name(site: Site) -> None:
     code, stdout, stderr = site.run("shop.smoke.T", "shop.smoke.S.test_it")
     assert (code, stdout) == (3, "")
     assert "No smoke test is named shop.smoke.S.test_it. Did you mean shop.smoke.T" in stderr
-    assert "--list names them all" in stderr
+    assert "--list names all tests" in stderr
 
 
 def test_timed_out__run(site: Site) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from django.test import override_settings
 
 from smoketest import assembly
+from smoketest.redaction import MASK
 from tests.command.site import Run, counting
 from tests.conftest import Apps
 
@@ -114,6 +115,26 @@ def test_module_cannot_be_imported(run: Run, apps: Apps) -> None:
         assert code == 1
         assert stdout.startswith("app1.smoke.T.test_one\n")
         assert stderr == "app0.smoke cannot be imported: no such luck\n"
+
+
+def test_secrets(run: Run, apps: Apps) -> None:
+    """They are masked as in a report, in what an author declared and in what an import said."""
+    apps.add("""
+    from django.conf import settings
+    class T(SmokeTest):
+        runbook_url = "https://user:the-password@wiki.example/"
+        maintainer = settings.SHOP_API_KEY
+        def test_one(self):
+            "With the-hidden-one."
+    """)
+    apps.add("from django.conf import settings\nraise RuntimeError(settings.SHOP_API_KEY)")
+    for kind in ("text", "json"):
+        code, stdout, stderr = run("--list", "--format", kind, SHOP_API_KEY="the-hidden-one")
+        assert code == 1
+        assert "app0.smoke.T.test_one" in stdout
+        assert stderr == f"app1.smoke cannot be imported: {MASK}\n"
+        assert "the-hidden-one" not in stdout
+        assert "the-password" not in stdout
 
 
 def test_output(run: Run, tmp_path: Path) -> None:

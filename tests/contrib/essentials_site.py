@@ -42,11 +42,12 @@ import django
 django.setup()
 warnings.simplefilter("error")
 from smoketest import runner
+from smoketest.finding import find
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.assembly import run_options
 from smoketest.selection import Selection
 selection = Selection(names=tuple(sys.argv[1:]))
-suite = runner.find(selection, run_options())
+suite = find(selection, run_options())
 report = runner.run(
     suite, selection, run_options(), abandoned=LocallyAbandoned(), carried={}, failfast=False
 )

@@ -19,8 +19,9 @@ from django.test import override_settings
 
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.discovery import Suite
+from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import find, run
+from smoketest.runner import run
 from tests.conftest import EVERYTHING, Apps, options
 from tests.servers.services import missing
 

@@ -17,8 +17,9 @@ import pytest
 from django.test import override_settings
 
 from smoketest.abandoned import LocallyAbandoned
+from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import find, run
+from smoketest.runner import run
 from tests.conftest import EVERYTHING, options, outcomes, result_of
 from tests.servers.celery import Beat, Worker
 from tests.servers.processes import free_port, wait_for

@@ -25,8 +25,9 @@ from django.test import override_settings
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.essentials import disks, inventory, memory, static_files, storages
 from smoketest.contrib.essentials.conf import PARTS, EssentialsConf
+from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import find, run
+from smoketest.runner import run
 from smoketest.selection import Selection
 from tests.conftest import options
 from tests.contrib.essentials_site import PREFIX, Run, Site
@@ -74,6 +75,11 @@ _early: list[Any] = []
 class ForgetfulStorage(FileSystemStorage):
     def _open(self, name: str, mode: str = "rb") -> Any:
         return ContentFile(b"")
+
+
+class RenamingForgetfulStorage(ForgetfulStorage):
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        return f"{name}.kept"
 
 
 class HoardingStorage(FileSystemStorage):
@@ -496,9 +502,12 @@ class TestStorages:
         assert outcome == "failed"
         assert message.startswith("The storage 'default' does not work: ")
 
-    def test_that_gives_back_something_else(self, essentials: Essentials, tmp_path: Path) -> None:
-        """It is a failure, and the file is deleted all the same."""
-        backend = {"BACKEND": f"{__name__}.ForgetfulStorage"}
+    @pytest.mark.parametrize("storage", ["ForgetfulStorage", "RenamingForgetfulStorage"])
+    def test_that_gives_back_something_else(
+        self, essentials: Essentials, tmp_path: Path, storage: str
+    ) -> None:
+        """It is a failure, and the file is deleted all the same, whatever its name has become."""
+        backend = {"BACKEND": f"{__name__}.{storage}"}
         outcome, message = only(
             essentials("storages", MEDIA_ROOT=tmp_path / "media", STORAGES={"default": backend})
         )

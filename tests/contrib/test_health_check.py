@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from django.core.checks import run_checks
 from django.test import override_settings
 from django.urls import clear_url_caches
 
+from smoketest import assembly
 from smoketest.abandoned import LocallyAbandoned
+from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import find, run
+from smoketest.runner import run
 from smoketest.selection import Selection
 from tests.conftest import EVERYTHING, Apps, options, result_of
 from tests.ledger.models import Account
@@ -50,6 +53,15 @@ class Fine(Base):
 class Full(Base):
     def {run}(self):
         raise ServiceWarning("93 % disk usage")
+
+answers = []
+
+class Changing(Base):
+    timeout = None
+    def {run}(self):
+        if answers:
+            raise ServiceWarning(answers.pop())
+        time.sleep(1)
 
 class Broken(Base):
     def {run}(self):
@@ -241,7 +253,7 @@ def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_own_checks_of_the_library(apps: Apps) -> None:
+def test_own_checks_of_the_library(apps: Apps, tmp_path: Path) -> None:
     """Those for Django's services pass, and see the site as its smoke tests do."""
     checks = [
         ("health_check.Database", {"alias": "default"}),
@@ -249,7 +261,7 @@ def test_own_checks_of_the_library(apps: Apps) -> None:
         "health_check.Cache",
         "health_check.Storage",
     ]
-    with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
+    with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks, MEDIA_ROOT=tmp_path):
         report = run_all()
     assert shown(report) == {
         "DatabaseDefaultHealthCheck.test_check": "passed",
@@ -363,6 +375,27 @@ def test_warning__alone(apps: Apps) -> None:
         "CustomHealthCheck.test_warning": "passed",
         "BrokenHealthCheck.test_warning": "skipped",
     }
+
+
+@pytest.mark.usefixtures("any_release")
+@pytest.mark.parametrize("hangs", [False, True])
+def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: bool) -> None:
+    """It runs the check itself, whatever an earlier run of `test_check` alone came to."""
+    name = f"{APP}.smoke.ChangingHealthCheck"
+    with site(
+        apps,
+        SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Changing"],
+        SMOKETEST_STATE_DIR=tmp_path,
+        SMOKETEST_TIMEOUT=0.2,
+    ):
+        answers = import_module("app0.health").answers
+        coordinator = assembly.coordinator()
+        answers += [] if hangs else ["the first answer"]
+        first = coordinator.run(Selection(names=(f"{name}.test_check",)), wait=1).report
+        answers += ["the second answer"]
+        second = coordinator.run(Selection(names=(f"{name}.test_warning",)), wait=1).report
+    assert shown(first) == {"ChangingHealthCheck.test_check": "timed_out" if hangs else "passed"}
+    assert "the second answer" in result_of(second, "test_warning").message
 
 
 @pytest.mark.usefixtures("any_release")

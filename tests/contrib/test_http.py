@@ -25,8 +25,9 @@ from django.urls import path
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.http.entries import InvalidEntryError, parse, shown
 from smoketest.contrib.http.fetching import MAX_BODY
+from smoketest.finding import find
 from smoketest.results import Report, Result
-from smoketest.runner import find, run
+from smoketest.runner import run
 from tests.conftest import EVERYTHING, options
 from tests.ledger.models import Account
 from tests.servers.processes import free_port
@@ -319,30 +320,27 @@ def silent(_: socket.socket) -> None:
     time.sleep(10)
 
 
-def dripping(connection: socket.socket) -> None:
+def dripping(head: bytes) -> Callable[[socket.socket], None]:
     """A byte now and then, so that no single wait is long."""
-    request_of(connection)
-    connection.sendall(b"HTTP/1.1 200 OK\r\n")
-    for _ in range(200):
-        connection.sendall(b"X")
-        time.sleep(0.05)
 
+    def answer(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(head)
+        for _ in range(200):
+            connection.sendall(b"X")
+            time.sleep(0.05)
 
-def dripping_body(connection: socket.socket) -> None:
-    request_of(connection)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(200):
-        connection.sendall(b"X")
-        time.sleep(0.05)
+    return answer
 
 
 @pytest.mark.parametrize(
     ("answer", "step"),
     [
         (silent, "waiting for the answer"),
-        (dripping, "waiting for the answer"),
-        (dripping_body, "reading the answer"),
+        (dripping(b"HTTP/1.1 200 OK\r\n"), "waiting for the answer"),
+        (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), "reading the answer"),
     ],
+    ids=["silent", "head", "body"],
 )
 def test_server_that_never_ends(run_http: RunHttp, answer: Any, step: str) -> None:
     """The test itself says so, before it is over its time."""

@@ -16,7 +16,8 @@ from django.test import override_settings
 from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.redis.client import UnsupportedError, connect, place
 from smoketest.contrib.redis.configured import Configured, find_servers
-from smoketest.runner import find, run
+from smoketest.finding import find
+from smoketest.runner import run
 from tests.conftest import EVERYTHING, options
 from tests.servers.services import missing
 

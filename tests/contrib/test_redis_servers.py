@@ -12,8 +12,9 @@ import pytest
 from django.test import override_settings
 
 from smoketest.abandoned import LocallyAbandoned
+from smoketest.finding import find
 from smoketest.results import Report, Result
-from smoketest.runner import find, run
+from smoketest.runner import run
 from smoketest.selection import Selection
 from tests.conftest import EVERYTHING, options, outcomes, result_of
 from tests.servers.processes import free_port, wait_for

@@ -73,6 +73,7 @@ def test_files__are_those_that_the_servers_are_started_with(folder: Path) -> Non
     for command in (PROMETHEUS, ALERTMANAGER):
         file = shlex.split(command)[1].removeprefix("--config.file=")
         assert (folder / file).is_file()
+        assert ".path=" in command, "Debian's own folder belongs to another user"
 
 
 def test_routes(folder: Path) -> None:

@@ -121,7 +121,7 @@ tests errored: 0
 warnings: 1
 time: 500.000000ms
 
-polls.smoke.PollsTest.test_vote failed: disk is nearly full
+polls.smoke.PollsTest.test_vote failed: [warning] disk is nearly full
 
 """
 
@@ -223,6 +223,16 @@ def test_render__time() -> None:
     assert "\ntime: 12.345679ms\n" in render(make_report(duration=0.012_345_678_9))
 
 
+def test_render__fixtures_are_no_class() -> None:
+    """Nor what failed after the tests of a module."""
+    report = make_report(
+        make_result(declaration=make_declaration("a.smoke.SiteTest.test_up")),
+        make_result(Outcome.FAILED, make_declaration("a.smoke.SiteTest.tearDownClass")),
+        make_result(Outcome.FAILED, make_declaration("a.smoke.tearDownModule")),
+    )
+    assert "\ntest classes: 1\n" in render(report)
+
+
 def test_render__classes_of_one_name() -> None:
     """Classes of the same name in two modules are two."""
     report = make_report(
@@ -249,4 +259,5 @@ def test_render__any_report(report: Report) -> None:
     assert number["tests run"] + others == len(report.results)
     for result in report.problems:
         verb = "failed" if result.outcome is Outcome.FAILED else "errored"
-        assert f"{result.id} {verb}: {result.message}" in text
+        mark = "" if result.is_critical else "[warning] "
+        assert f"{result.id} {verb}: {mark}{result.message}" in text

@@ -128,7 +128,9 @@ def test_changed__file_is_kept_while_there_is_nothing_new_for_it(tmp_path: Path)
     rules = tmp_path / "prometheus/rules/smoketest.yml"
     rules.unlink()
     told = write(tmp_path)
-    assert told == f"wrote {rules}\n7 files were there as they are.\n"
+    assert told == (
+        f"wrote {rules}\nkept {token}, which you have changed\n6 files were there as they are.\n"
+    )
     assert token.read_text() == "secret"
 
 

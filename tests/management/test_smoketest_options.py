@@ -233,6 +233,16 @@ def test_pause__of_a_failing_site(run: Run) -> None:
     assert stdout.startswith("FAIL\n")
 
 
+def test_pause__of_a_run_without_time(run: Run) -> None:
+    """It is the pause that ends the command, not the time that was over when it ran."""
+    late = PASSES.replace("pass", "time.sleep(0.5)")
+    assert run("--run-timeout", "0.1s", smoke=late)[0] == 4
+    run("--pause", "30m", "--reason", "x")
+    code, _, stderr = run()
+    assert code == 1
+    assert "Nothing was run" in stderr
+
+
 def test_pause__without_results(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     """Nothing runs, and the message says how to end the pause."""
     run("--pause", "30m", "--reason", "moving", smoke=counting(tmp_path))
@@ -450,6 +460,24 @@ def test_loop__another_run_goes_on(site: Site) -> None:
         process = site.start("--every", "0.2s")
         process.wait_for("Another run did not end within")
     process.wait_for(ROUND)
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_loop__receiver_loses_its_connection(site: Site) -> None:
+    """It has another in the next round, as in the next request of a site."""
+    receiver = """
+from django.dispatch import receiver
+from smoketest.signals import run_finished
+
+@receiver(run_finished)
+def receive(**_):
+    connection.cursor().execute("SELECT 1")
+    print("received", flush=True)
+    connection.connection.close()
+"""
+    site.smoke(PASSES + receiver)
+    process = site.start("--every", "0.1s")
+    process.wait_for("received", count=2)
     assert process.end(signal.SIGTERM) == 0
 
 

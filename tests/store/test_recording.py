@@ -265,6 +265,18 @@ def test_record__carried_result(store: ResultsStore) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fixture", ["polls.smoke.PollsTest.tearDownClass", "polls.smoke.tearDownModule"]
+)
+def test_record__fixture_that_failed(store: ResultsStore, fixture: str) -> None:
+    """It has a result like a test, and fails the run; it is none of the tests that were found."""
+    record(store, of(A), of(fixture, ERRORED))
+    assert set(known(store)) == {A, fixture}
+    summary = store.snapshot().last_full_run
+    assert summary is not None
+    assert (summary.outcomes, summary.passed) == ({PASSED: 1}, False)
+
+
 def test_record__removed_test(store: ResultsStore) -> None:
     """A test that the site no longer has is forgotten with its totals by the next full run."""
     record(store, of(A), of(B, FAILED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from smoketest.setting import Setting, Settings, is_number, seconds
+from smoketest.setting import Setting, Settings, is_number, is_strings, seconds
 
 #: What can be left out, in the order of the documentation. Those that the site may have several
 #: of can be left out one by one: ``"caches.sessions"``.
@@ -24,18 +24,11 @@ PARTS = (
     "dns",
 )
 
-MIB = 1024**2
 GIB = 1024**3
 
 
-def _strings(value: object) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset)) and all(
-        isinstance(name, str) for name in value
-    )
-
-
 def _are_parts(value: object) -> bool:
-    return _strings(value) and all(name.partition(".")[0] in PARTS for name in value)  # type: ignore[attr-defined]
+    return is_strings(value) and all(name.partition(".")[0] in PARTS for name in value)
 
 
 def _is_folder(value: object) -> bool:
@@ -46,7 +39,7 @@ def _is_folder(value: object) -> bool:
 
 
 def _are_hosts(value: object) -> bool:
-    return _strings(value) and not any(set(host) & set("/:@ ") or not host for host in value)  # type: ignore[attr-defined]
+    return is_strings(value) and not any(set(host) & set("/:@ ") or not host for host in value)
 
 
 def _share(check_id: str, default: float) -> Setting[float]:
@@ -80,7 +73,7 @@ class EssentialsConf(Settings, prefix="SMOKETEST_ESSENTIALS_"):
     )
     #: Databases that are not written to, besides those whose TEST names a MIRROR.
     read_only_databases: Setting[Collection[str]] = Setting(
-        "smoketest.E102", (), "a list, tuple or set of database aliases", _strings
+        "smoketest.E102", (), "a list, tuple or set of database aliases", is_strings
     )
     #: Folder of each storage in which a file is written and deleted; empty: at its top.
     storage_folder: Setting[str] = Setting(

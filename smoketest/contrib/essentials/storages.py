@@ -38,8 +38,9 @@ class StorageTest(SmokeTest):
                 self.skipTest(f"{where} has no folder: MEDIA_ROOT is not set.")
             name = posixpath.join(conf.storage_folder, f"smoketest-{secrets.token_hex(16)}.txt")
             content = secrets.token_hex(16).encode()
-            with _nothing_left(storage, name):
+            with _nothing_left(storage, name) as names:
                 saved = _save(storage, name, content)
+                names.append(saved)
                 self.assertEqual(
                     _read(storage, saved),
                     content,
@@ -65,14 +66,19 @@ def _read(storage: Storage, name: str) -> bytes:
 
 
 @contextmanager
-def _nothing_left(storage: Storage, name: str) -> Iterator[None]:
-    """Delete the file if the test fails half way, and the folders that were made for it."""
+def _nothing_left(storage: Storage, name: str) -> Iterator[list[str]]:
+    """Delete the file if the test fails half way, and the folders that were made for it.
+
+    Gives the names that the file may have; a storage may choose another than it was given.
+    """
+    names = [name]
     missing = _missing_folders(storage, name)
     try:
-        yield
+        yield names
     except BaseException:
-        with suppress(Exception):  # what went wrong first is what to tell
-            storage.delete(name)
+        for one in names:
+            with suppress(Exception):  # what went wrong first is what to tell
+                storage.delete(one)
         raise
     finally:
         for folder in missing:

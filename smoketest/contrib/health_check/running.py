@@ -13,10 +13,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync
+from django.dispatch import receiver
 from health_check import exceptions
 
 from smoketest.case import SmokeTest, options
 from smoketest.contrib.health_check.found import Check
+from smoketest.signals import run_finished
 
 #: The base of all that a check raises on purpose; its name is not the same in all releases.
 _Problem: type[Exception] = exceptions.ServiceWarning.__base__
@@ -25,10 +27,22 @@ _Problem: type[Exception] = exceptions.ServiceWarning.__base__
 class HealthCheck(SmokeTest):
     """One check; its subclasses have tests that are made of what the site has."""
 
-    #: Whether `test_check` has run; `test_warning` runs right after it, unless it stands alone.
-    _has_run: ClassVar[bool] = False
-    #: The warnings that it found; None if it did not get that far.
+    #: Whether the check was asked in this run.
+    _was_asked: ClassVar[bool] = False
+    #: The warnings that it gave; None if it did not get that far.
     _warnings: ClassVar[str | None] = None
+
+    @classmethod
+    def _begin(cls) -> None:
+        """Note that the check is asked now."""
+        cls._was_asked, cls._warnings = True, None
+
+
+@receiver(run_finished)
+def _forget(**_: object) -> None:
+    """No later run tells what this one has found, also where a test of it still hangs."""
+    for case in HealthCheck.__subclasses__():
+        case._was_asked = False
 
 
 def make_tests(check: Check, *, warnings_as_errors: bool) -> dict[str, Any]:
@@ -52,7 +66,7 @@ def make_tests(check: Check, *, warnings_as_errors: bool) -> dict[str, Any]:
 
 def _sync_test(find: Callable[[], Any], splits_warnings: bool) -> Callable[[HealthCheck], None]:
     def test_check(self: HealthCheck) -> None:
-        type(self)._has_run, type(self)._warnings = True, None
+        self._begin()
         _judge(self, find(), splits_warnings)
 
     return test_check
@@ -62,7 +76,7 @@ def _async_test(
     find: Callable[[], Any], splits_warnings: bool
 ) -> Callable[[HealthCheck], Awaitable[None]]:
     async def test_check(self: HealthCheck) -> None:
-        type(self)._has_run, type(self)._warnings = True, None
+        self._begin()
         _judge(self, await find(), splits_warnings)
 
     return test_check
@@ -108,16 +122,16 @@ def _warning_test(find: Callable[[], list[Exception]]) -> Callable[[HealthCheck]
     def test_warning(self: HealthCheck) -> None:
         """The check of django-health-check gives no warning: its service is in good order.
 
-        It tells what `test_check` found right before, and runs the check only if it stands alone.
+        It tells what `test_check` found in the same run, and runs the check only where that one
+        was left out.
         """
-        if not self._has_run:
+        if not self._was_asked:
+            self._begin()
             with suppress(Exception):  # of which test_check will tell
                 _keep_warnings(type(self), find())
-        warnings = self._warnings
-        type(self)._has_run, type(self)._warnings = False, None
-        if warnings is None:
+        if self._warnings is None:
             self.skipTest("test_check has not run to its end")
-        if warnings:
-            self.fail(warnings)
+        if self._warnings:
+            self.fail(self._warnings)
 
     return test_warning

@@ -53,7 +53,6 @@ class NoAnswerError(AssertionError):
 class Answer:
     """What came back, and how long it took."""
 
-    url: str
     status: int
     headers: Message
     body: bytes
@@ -123,7 +122,6 @@ def fetch(
             content, is_cut = _read(response, clock)
         clock.next("")
         return Answer(
-            url=url,
             status=response.status,
             headers=response.headers,
             body=content,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from smoketest.setting import Setting, Settings, is_number
+from smoketest.setting import Setting, Settings, is_number, is_strings
 
 SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
@@ -26,10 +26,7 @@ class RedisConf(Settings, prefix="SMOKETEST_REDIS_"):
         "smoketest.E162",
         (),
         "a list, tuple or set of names, such as 'cache default' or 'celery broker'",
-        lambda value: (
-            isinstance(value, (list, tuple, set, frozenset))
-            and all(isinstance(name, str) for name in value)
-        ),
+        is_strings,
     )
     #: What the keys begin with that the tests write and delete; the user of an ACL needs them.
     key_prefix: Setting[str] = Setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -17,6 +18,7 @@ from django.core.management.base import (
     CommandParser,
     SystemCheckError,
 )
+from django.db import close_old_connections
 
 from smoketest import assembly
 from smoketest.command import asking, listing, output
@@ -28,7 +30,7 @@ from smoketest.command.arguments import (
 )
 from smoketest.command.exits import Exit
 from smoketest.command.showing import Screen, write
-from smoketest.coordinator import Answer
+from smoketest.coordinator import Answer, problem_logger
 from smoketest.events import nobody
 from smoketest.exporters import pushgateway, server, textfile
 from smoketest.exporters.errors import ExportError
@@ -67,6 +69,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         refuse_wrong_combinations(options)
+        # The report tells of them; a site without LOGGING would have Python print them as well.
+        problem_logger.addHandler(logging.NullHandler())
         try:
             with self._ended_by_sigterm():
                 self._do(options)
@@ -150,11 +154,11 @@ class Command(BaseCommand):
         except NoAnswerError as error:
             exit_code = Exit.TIMED_OUT if error.is_timeout else Exit.FAILED
             raise CommandError(str(error), returncode=exit_code) from None
-        if answer.report.cut is Cut.DEADLINE:
-            return answer, Exit.TIMED_OUT
         if answer.pause:
             screen.say("Nothing was run: this is the latest result. --resume ends the pause.")
             return answer, Exit.FAILED
+        if answer.report.cut is Cut.DEADLINE:
+            return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -165,7 +169,7 @@ class Command(BaseCommand):
         else:
             write(self.stdout, names)
         for error in suite.collection_errors:
-            self.stderr.write(f"{error.id} cannot be imported: {error.message}")
+            self.stderr.write(f"{error.id} {error.message}")
         if suite.collection_errors:
             raise SystemExit(int(Exit.FAILED))
 
@@ -191,6 +195,7 @@ class Command(BaseCommand):
                 while True:
                     began = time.monotonic()
                     self._run_one_round(options)
+                    close_old_connections()  # a receiver of the signal may have lost one
                     time.sleep(max(0.0, options["every"] - (time.monotonic() - began)))
         except KeyboardInterrupt as interrupt:
             if _interrupted_by(interrupt) is not Exit.TERMINATED:

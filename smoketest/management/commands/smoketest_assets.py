@@ -61,10 +61,12 @@ class Command(BaseCommand):
         except (OSError, ValueError) as error:
             msg = f"{folder}: {error}. Write into a folder that you may create and fill."
             raise CommandError(msg) from error
-        for path in written:
+        for path in written.new:
             self.stdout.write(f"wrote {path}")
-        if len(written) < len(files):
-            self.stdout.write(f"{len(files) - len(written)} files were there as they are.")
+        for path in written.kept:
+            self.stdout.write(f"kept {path}, which you have changed")
+        if others := len(files) - len(written.new) - len(written.kept):
+            self.stdout.write(f"{others} files were there as they are.")
 
 
 def _metrics_path() -> str:

@@ -814,4 +814,6 @@ def test_class_attributes__a_wrong_value_is_an_error_of_the_module(run_smoke: Ru
     """)
     (result,) = report.results
     assert (result.id, result.outcome) == ("app0.smoke", "errored")
-    assert result.message == "Test.severity = 'urgent': must be 'critical' or 'warning'."
+    assert result.message == (
+        "cannot be imported: Test.severity = 'urgent': must be 'critical' or 'warning'."
+    )

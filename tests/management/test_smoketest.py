@@ -65,7 +65,7 @@ def test_warning_fails(command: Command) -> None:
         "    def test_it(self):\n        self.fail('x')\n"
     )
     assert code == 0
-    assert "test_it failed: x" in stdout
+    assert "test_it failed: [warning] x" in stdout
 
 
 def test_no_tests(command: Command) -> None:

@@ -985,8 +985,9 @@ def test_guard__refuses_the_database_at_import(run_smoke: RunSmoke, workers: int
     (result,) = report.results
     assert (result.id, result.outcome) == ("app0.smoke", "errored")
     assert result.message == (
-        "cannot be imported: The database 'default' was used outside of a smoke test. Use it in tests, in setUp and in"
-        " setUpClass, where it is rolled back; not where a smoke module is imported."
+        "cannot be imported: The database 'default' was used outside of a smoke test. Use it in"
+        " tests, in setUp and in setUpClass, where it is rolled back; not where a smoke module is"
+        " imported."
     )
 
 

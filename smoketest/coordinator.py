@@ -166,7 +166,7 @@ class Coordinator:
         asked_at = monotonic()
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
-        suite = self.find(selection)
+        suite = self._find_each(selection)
         with self._turn(listener, lambda: self.run_lock.acquire(wait)) as is_ours:
             if not is_ours:
                 raise BusyError
@@ -188,11 +188,7 @@ class Coordinator:
 
     def find(self, selection: Selection) -> Suite:
         """The selected tests, without secrets. Raises `NothingSelectedError` as `run` does."""
-        suite = self._find(selection)
-        # What is missing may be in a module that cannot be imported, of which the run tells.
-        if not suite.collection_errors and (unknown := self._unknown(selection)):
-            raise NothingSelectedError(unknown)
-        return Redactor(self.secrets()).suite(suite)
+        return Redactor(self.secrets()).suite(self._find_each(selection))
 
     def is_due(self, interval: float) -> bool:
         """Whether a full run should begin by itself that is expected every `interval` seconds."""
@@ -249,6 +245,14 @@ class Coordinator:
         suite = finding.find(selection, self.options)
         if suite.is_empty:
             raise NothingSelectedError(self._unknown(selection))
+        return suite
+
+    def _find_each(self, selection: Selection) -> Suite:
+        """As `_find`, but each name and tag of the selection has to match."""
+        suite = self._find(selection)
+        # What is missing may be in a module that cannot be imported, of which the run tells.
+        if not suite.collection_errors and (unknown := self._unknown(selection)):
+            raise NothingSelectedError(unknown)
         return suite
 
     def _unknown(self, selection: Selection) -> list[Unknown]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client, override_settings
 
 from smoketest.abandoned import LocallyAbandoned
@@ -19,6 +22,7 @@ from smoketest.results import Report, Result
 from smoketest.run_options import RunOptions
 from smoketest.runner import run
 from smoketest.selection import Selection
+from smoketest.signals import run_finished
 
 EVERYTHING = Selection()
 
@@ -148,3 +152,20 @@ def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
     yield make
     for override in reversed(overrides):
         override.disable()
+
+
+@contextmanager
+def connecting_receiver() -> Iterator[list[BaseDatabaseWrapper]]:
+    """While the body lasts, a receiver of `run_finished` opens a connection; gives those."""
+    opened: list[BaseDatabaseWrapper] = []
+
+    def receive(**_: object) -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        opened.append(connections["default"])
+
+    run_finished.connect(receive)
+    try:
+        yield opened
+    finally:
+        run_finished.disconnect(receive)

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import Client, override_settings
 
 from smoketest import background
@@ -32,7 +31,7 @@ from smoketest.signals import run_finished
 from smoketest.state import StateFolder
 from smoketest.store import MemoryStore, Pause, ResultsStore, SharedStore
 from tests.builders import make_report, make_result
-from tests.conftest import EVERYTHING, Apps, options
+from tests.conftest import EVERYTHING, Apps, connecting_receiver, options
 
 THREAD = "smoketest-background"
 #: The default of the setting; a run is due 54 s after the one before began.
@@ -558,18 +557,8 @@ def test_start_if_due__connections_of_the_thread(
 ) -> None:
     """What a receiver of the signal opened is closed: no request's end does so on this thread."""
     install(ONE_PASSES)
-    opened = []
-
-    def receive(**_: object) -> None:
-        with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT 1")
-        opened.append(connections["default"])
-
-    run_finished.connect(receive)
-    try:
+    with connecting_receiver() as opened:
         assert start(coordinator) == 1
-    finally:
-        run_finished.disconnect(receive)
     (connection,) = opened
     assert connection.connection is None
 

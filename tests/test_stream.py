@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import AsyncClient, Client
 
 from smoketest.locks import HostLock
-from smoketest.signals import run_finished
 from smoketest.state import StateFolder
-from tests.conftest import Site
+from tests.conftest import Site, connecting_receiver
 from tests.servers.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -114,18 +112,8 @@ def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
 
 def test_run__leaves_no_connection_open(site: Site) -> None:
     """What a receiver of the signal opened is closed: no request's end does so on that thread."""
-    opened: list[Any] = []
-
-    def receive(**_: object) -> None:
-        with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT 1")
-        opened.append(connections["default"])
-
-    run_finished.connect(receive)
-    try:
+    with connecting_receiver() as opened:
         events(site(MIXED))
-    finally:
-        run_finished.disconnect(receive)
     (connection,) = opened
     wait_for(lambda: connection.connection is None, within=5, what="the end of the thread")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -37,8 +36,6 @@ Ask = Callable[[float], Answer]
 
 #: Seconds that a deployed site has for an answer, if the options name no other.
 ANSWER_WITHIN = 60.0
-#: What the result of a fixture is named, after its class or module.
-_FIXTURE = re.compile(r"\.tearDown(Class|Module)$")
 
 
 def there(options: dict[str, Any]) -> Ask:
@@ -126,7 +123,11 @@ class Here:
             results = self._coordinator.store.latest_results().values()
         except StoreError as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from None
-        return [_FIXTURE.sub("", result.id) for result in results if result.is_problem]
+        return [
+            result.id.rpartition(".")[0] if result.declaration.is_fixture else result.id
+            for result in results
+            if result.is_problem
+        ]
 
 
 def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:

@@ -102,13 +102,7 @@ def test_examples__all_are_found() -> None:
     ("waiting", "lines"),
     [
         (50, ["PASS"]),
-        (
-            200,
-            [
-                "PASS",
-                "shop.smoke.OrdersTest.test_few_orders_wait failed: 200 orders wait.",
-            ],
-        ),
+        (200, ["PASS", "shop.smoke.OrdersTest.test_few_orders_wait failed: 200 orders wait."]),
         (
             2000,
             [

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +26,43 @@ def listening(answer: Answering, context: ssl.SSLContext | None = None) -> Itera
     """A server on a free port of 127.0.0.1, for as long as the context lasts."""
     listener = socket.create_server(("127.0.0.1", 0))
     opened: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def serve(connection: socket.socket) -> None:
-        with suppress(OSError):
-            if context is not None:
-                connection = context.wrap_socket(connection, server_side=True)
-                opened.append(connection)
+        with closing(connection), suppress(OSError):
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
             answer(connection)
 
     def accept() -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                if context is not None:
+                    # No handshake yet: it may last as long as the client likes, and whoever
+                    # ends the server must know the socket that waits for it.
+                    connection = context.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
                 opened.append(connection)
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+                thread = threading.Thread(target=serve, args=(connection,), daemon=True)
+                threads.append(thread)
+                thread.start()
 
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     try:
         yield listener.getsockname()[1]
     finally:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        accepting.join(5)
         for connection in opened:
             with suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
-            connection.close()
+        for thread in threads:
+            thread.join(5)
 
 
 def request_of(connection: socket.socket) -> bytes:

@@ -35,6 +35,10 @@ _SET_STATEMENT = re.compile(r"\bset\s+statement\b.*?\bfor\s+(\w+)", re.IGNORECAS
 
 #: Seconds for a look at who holds a lock, and for a KILL.
 _PATIENCE = 1
+#: Seconds by which the server's limit of a statement comes after the time-out of the test. MariaDB
+#: waits for up to two seconds, and lets go of nothing, where a KILL meets a statement that is woken
+#: at that very moment (`THD::awake_no_mutex`, https://github.com/MariaDB/server).
+_AFTER_KILL = 0.25
 
 #: Statements that commit, whatever they do besides: https://mariadb.com/kb/en/sql-statements-that-
 #: cause-an-implicit-commit/ and https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html
@@ -162,17 +166,18 @@ class MySQL(Vendor):
     def _limit(self, connection: Guarded, limits: Limits) -> None:
         lock = max(1, math.ceil(limits.lock))  # whole seconds, the least that the server takes
         read_only = int(limits.read_only)
+        statement = limits.statement + _AFTER_KILL
         idle = 0 if math.isinf(limits.idle) else math.ceil(limits.idle)
         variables: dict[str, object] = {"lock_wait_timeout": lock, "innodb_lock_wait_timeout": lock}
         if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             variables |= {
-                "max_statement_time": f"{limits.statement:.3f}",
+                "max_statement_time": f"{statement:.3f}",
                 "idle_transaction_timeout": idle,
                 "tx_read_only": read_only,
             }
         else:  # MySQL limits nothing but SELECT, and no pause
             variables |= {
-                "max_execution_time": max(1, round(limits.statement * 1000)),
+                "max_execution_time": max(1, round(statement * 1000)),
                 "transaction_read_only": read_only,
             }
         assignments = (f"SESSION {name} = {value}" for name, value in variables.items())

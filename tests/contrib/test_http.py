@@ -380,8 +380,9 @@ def test_slow_answer(run_http: RunHttp) -> None:
         result = only(run_http(entry))
         assert_passed(run_http({**entry, "max_time": 5}))
     told = re.search(
-        r"it took (\S+) s, more than 0.2 s \(resolving the name (\S+), connecting (\S+),"
-        r" waiting for the answer (\S+), reading the answer (\S+)\)$",
+        r"it took (\d\.\d\d) s, more than 0.2 s \(resolving the name (\d\.\d\d),"
+        r" connecting (\d\.\d\d), waiting for the answer (\d\.\d\d),"
+        r" reading the answer (\d\.\d\d)\)$",
         result.message,
     )
     assert told, result.message

@@ -1,44 +1,66 @@
-# The one thing these commands need is a Python with venv: `make test PYTHON=python3.13`.
+# The Python to work with: `make test PYTHON=python3.13`.
 PYTHON ?= python3
-# More for tox: `make test TOX_ARGS="-e py313-django61"`.
+# Arguments for pytest: `make test PYTEST_ARGS="-k outcome"`.
+PYTEST_ARGS ?=
+# Arguments for tox: `make test-all TOX_ARGS="-e py313-django61"`.
 TOX_ARGS ?=
 
-# pyenv finds pythonX.Y only among the versions that it is told to use: all that we support.
-ifndef PYENV_VERSION
-export PYENV_VERSION := $(shell pyenv versions --bare 2>/dev/null \
-	| grep -E '^3\.1[1-4]\.[0-9]+$$' | sort -rV | paste -sd: -)
-endif
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
+# The virtual environment is created again for another Python, and updated with pyproject.toml.
+INSTALLED = .venv/.installed-$(PYTHON_VERSION)
+# $(1) names the data file, so that `make coverage` can combine what several targets measured.
+PYTEST = PYTHONDEVMODE=1 COVERAGE_FILE=$(CURDIR)/.coverage.$(1) \
+	.venv/bin/python -m coverage run -m pytest -n auto
+# pyenv hides the versions that it is not told to use; tox needs all that we support.
+TOX = PYENV_VERSION="$${PYENV_VERSION-$$(pyenv versions --bare 2>/dev/null \
+	| grep -E '^3\.1[1-4]\.[0-9]+$$' | sort -rV | paste -sd: -)}" .venv/bin/python -m tox
 
-TOX = .venv/bin/python -m tox
-
-.PHONY: help bench test lint docs dev demo clean
+.PHONY: help test test-e2e test-all coverage lint types docs bench dev demo clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make test    run everything that CI runs: all tests, the wheel, lint, types, coverage"
-	@echo "make lint    run the linter and the type checker"
-	@echo "make docs    make the site of docs/, in build/docs"
-	@echo "make bench   measure against the peers, into docs/performance.md; takes twelve minutes"
-	@echo "make dev     put the package and all its tools into .venv, to work on the code"
-	@echo "make demo    start the example site, a small book shop"
-	@echo "make clean   remove everything that these commands left behind"
+	@echo "make test      run the unit and integration tests, the linters and the type checker"
+	@echo "make test-e2e  run the tests with a browser, web servers, Prometheus and Alertmanager"
+	@echo "make test-all  run all tests with every supported Python and Django, and the wheel"
+	@echo "make coverage  report the branch coverage of the last 'make test' and 'make test-e2e'"
+	@echo "make lint      run the linters on all files"
+	@echo "make types     run the type checker"
+	@echo "make docs      build the documentation in build/docs"
+	@echo "make bench     run the benchmarks and update docs/performance.md; takes twelve minutes"
+	@echo "make dev       install the package and all tools into .venv"
+	@echo "make demo      start the example site, a small book shop"
+	@echo "make clean     remove everything that these commands created"
 
-test: .venv/bin/tox
-	$(TOX) run-parallel --parallel auto --parallel-no-spinner $(TOX_ARGS)
+test: $(INSTALLED)
+	rm -f .coverage.test.*
+	$(call PYTEST,test) --dist loadgroup -m "not e2e" $(PYTEST_ARGS)
+	$(MAKE) --no-print-directory lint types
 
-lint: .venv/bin/tox
-	$(TOX) run -e lint,types
+test-e2e: $(INSTALLED)
+	rm -f .coverage.e2e.*
+	$(call PYTEST,e2e) --dist loadfile -m e2e $(PYTEST_ARGS)
 
-docs: .venv/bin/tox
-	$(TOX) run -e docs
+test-all: $(INSTALLED)
+	$(TOX) run $(TOX_ARGS)
 
-bench: dev
+coverage: $(INSTALLED)
+	.venv/bin/python -m coverage combine --keep --quiet .coverage.test.* .coverage.e2e.*
+	.venv/bin/python -m coverage report
+
+lint: $(INSTALLED)
+	.venv/bin/pre-commit run --all-files
+
+types: $(INSTALLED)
+	.venv/bin/mypy smoketest tests/typing
+	.venv/bin/mypy -p grafana.generator
+
+docs: $(INSTALLED)
+	.venv/bin/python -m sphinx --fail-on-warning --quiet docs build/docs
+
+bench: $(INSTALLED)
 	.venv/bin/python benchmarks --write
 
-# The pip that comes with an older Python knows no dependency groups.
-dev: .venv/bin/tox
-	.venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv/bin/python -m pip install --quiet --editable . --group dev
+dev: $(INSTALLED)
 
 demo:
 	$(PYTHON) example/demo.py
@@ -48,6 +70,10 @@ clean:
 		.pytest_cache .ruff_cache example/.venv example/.data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/tox:
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet 'tox>=4.22'
+# The pip that comes with an older Python has no dependency groups.
+$(INSTALLED): pyproject.toml
+	@echo "Installing the package and its tools into .venv"
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv/bin/python -m pip install --quiet --editable . --group dev
+	@touch $@

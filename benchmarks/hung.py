@@ -86,18 +86,18 @@ def main(options: argparse.Namespace, _: ExitStack) -> Findings:
                 found.setdefault(name, []).append(done.result())
     us = statistics.median(hung.seconds for hung in found[US])
     rows = []
-    for name, hungs in found.items():
-        seconds = statistics.median(hung.seconds for hung in hungs)
+    for name, measurements in found.items():
+        seconds = statistics.median(hung.seconds for hung in measurements)
         no_timeout = name in {VERSION_1.name, WATCHMAN.name}
         rows.append(
             (
                 f"{name} (knows no time-out)" if no_timeout else name,
                 f"{seconds:.2f}",
-                _range([hung.seconds for hung in hungs]),
+                _range([hung.seconds for hung in measurements]),
                 f"{us / seconds:.2f}",
-                ", ".join(sorted({hung.answer for hung in hungs})),
-                f"{sum(hung.lost for hung in hungs)} in {len(hungs)}",
-                f"{statistics.median(hung.stop for hung in hungs):.1f}",
+                ", ".join(sorted({hung.answer for hung in measurements})),
+                f"{sum(hung.lost for hung in measurements)} in {len(measurements)}",
+                f"{statistics.median(hung.stop for hung in measurements):.1f}",
             )
         )
     head = ("", "median, s", "least to most", "us / this", "status", "workers lost", "stop, s")

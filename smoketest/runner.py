@@ -30,6 +30,9 @@ from smoketest.threads import isolated_thread
 
 #: Seconds to wait, after the run, for threads that close their connections.
 CLOSE_TIMEOUT = 1.0
+#: Seconds between two looks at the clock. A signal whose handler runs just before a wait does not
+#: interrupt that wait, so that a longer one would delay Ctrl-C.
+LONGEST_WAIT = 0.5
 
 
 class AbandonedTests(Protocol):
@@ -345,7 +348,9 @@ class _Watcher:
         self._start_workers()
         while busy := [worker for worker in self._workers if worker.is_busy]:
             self._progress.looks_at = min(self._progress.deadline, *(w.deadline for w in busy))
-            self._progress.changed.wait(max(0.0, self._progress.looks_at - monotonic()))
+            self._progress.changed.wait(
+                min(LONGEST_WAIT, max(0.0, self._progress.looks_at - monotonic()))
+            )
             self._give_up_on_late()
             self._start_workers()
 

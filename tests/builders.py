@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from smoketest.results import Cut, Declaration, Outcome, Report, Result, RunResult, Severity
@@ -14,8 +14,9 @@ from smoketest.store import KnownTest, RunSummary, Snapshot
 #: 1 February 2026, 12:00:00.5 UTC, which a float holds exactly.
 NOW = 1_769_947_200.5
 
-#: Every property of the tests: no deadline, since the machine may be busy with other tests.
-PROPERTY = settings(deadline=None, max_examples=60)
+#: Settings of all property-based tests: no deadline and no limit for generating examples, because
+#: other tests may keep the machine busy.
+PROPERTY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def make_declaration(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,9 +86,9 @@ def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apps]:
 def options(**changes: object) -> RunOptions:
     defaults: dict[str, object] = {
         "skip_apps": (),
-        "timeout": 5.0,
+        "timeout": 60.0,  # long enough for tests that must pass on a slow machine
         "slow_after": 1.0,
-        "run_timeout": 20.0,
+        "run_timeout": 240.0,
         "lock_timeout": 0.5,
         "workers": 2,
     }
@@ -152,6 +153,17 @@ def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
     yield make
     for override in reversed(overrides):
         override.disable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each reason of skips, such as a missing server, and what it skipped."""
+    skipped: dict[str, list[str]] = defaultdict(list)
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        skipped[reason].append(report.nodeid.partition("::")[0])
+    for reason, files in sorted(skipped.items()):
+        tests = "1 test" if len(files) == 1 else f"{len(files)} tests"
+        terminalreporter.write_line(f"Skipped {tests} in {', '.join(sorted(set(files)))}: {reason}")
 
 
 @contextmanager

@@ -141,14 +141,15 @@ async def order_async(_: HttpRequest) -> HttpResponse:
 def meet(_: HttpRequest) -> HttpResponse:
     """Wait, while others do what they do."""
     meetings["inside"].set()
-    assert meetings["outside"].wait(10)
+    assert meetings["outside"].wait(60)
     message("met").send()
     return HttpResponse("met")
 
 
 def hang(_: HttpRequest) -> HttpResponse:
     Account.objects.create(name="hung")
-    meetings["outside"].wait(10)
+    meetings["outside"].wait(60)
+    events.append("woken")
     try:
         Account.objects.create(name="too late")
     except Exception as error:
@@ -463,11 +464,13 @@ def test_next(self):
 def test_view_that_hangs(run_on_site: RunOnSite) -> None:
     """It is over its time; what it does when it comes back is refused, and its mail kept."""
     before = dump()
-    report = run_on_site("timeout = 0.3\ndef test_it(self):\n    self.client.get('/hang/')\n")
+    # The timeout is long enough to write before the view hangs.
+    report = run_on_site("timeout = 3\ndef test_it(self):\n    self.client.get('/hang/')\n")
     assert outcomes(report) == {"test_it": "timed_out"}
+    assert events == [], "the view still hangs"
     meetings["outside"].set()
-    wait_for(lambda: events, within=5, what="the end of the view")
-    assert events == ["IsolationError"]
+    wait_for(lambda: events, lambda seen: len(seen) == 2, what="the end of the view")
+    assert events == ["woken", "IsolationError"]
     assert dump() == before
 
 
@@ -654,7 +657,7 @@ def test_exception_of_another_request__is_not_the_tests(run_on_site: RunOnSite) 
         events.append(status)
 
     def visit() -> None:
-        assert meetings["inside"].wait(10)
+        assert meetings["inside"].wait(60)
         environ = RequestFactory(headers={"host": "shop.example"}).get("/fail/").environ
         WSGIHandler()(environ, note)
         meetings["outside"].set()
@@ -825,7 +828,7 @@ def test_mail_of_others__goes_out(run_on_site: RunOnSite) -> None:
     """A visitor's mail is sent while a client's is kept."""
 
     def visit() -> None:
-        assert meetings["inside"].wait(10)
+        assert meetings["inside"].wait(60)
         message("of a visitor").send()
         mail.get_connection().send_messages([message("of another")])
         meetings["outside"].set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,16 @@ from smoketest.coordinator import (
     NothingSelectedError,
     NotStoredError,
 )
+from smoketest.events import Event, Waiting
 from smoketest.locks import HostLock
 from smoketest.results import Cut, Outcome, Report
 from smoketest.selection import Selection
 from smoketest.signals import run_finished
 from smoketest.state import StateFolder
 from smoketest.store import SharedStore
+from tests import hanging
 from tests.conftest import EVERYTHING, Apps, options
+from tests.servers.processes import wait_for
 
 DEFAULT = Freshness()
 NO_CACHE = Freshness(no_cache=True)
@@ -78,19 +82,24 @@ class T(SmokeTest):
     def test_one(self):
         pass
 """
-SLOW = """
+HANGS = """
+from tests import hanging
 class T(SmokeTest):
     def test_slow(self):
-        time.sleep(0.6)
+        hanging.hang()
 """
 
 
 def answers_at_once(
-    coordinator: Coordinator, count: int, freshness: Freshness = DEFAULT
+    coordinator: Coordinator, count: int, freshness: Freshness = DEFAULT, *, before_the_end: int
 ) -> list[Answer | Exception]:
-    """What so many askers get who ask at the same moment."""
+    """Ask from several threads and return the answers.
+
+    The run of `HANGS` ends once so many answers are there. They come first in the list.
+    """
     answers: list[Answer | Exception] = []
     barrier = threading.Barrier(count)
+    hanging.reset()
 
     def ask() -> None:
         barrier.wait()
@@ -102,9 +111,35 @@ def answers_at_once(
     threads = [threading.Thread(target=ask) for _ in range(count)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        wait_for(lambda: len(answers) >= before_the_end, within=30, what="answers before the end")
+        hanging.assert_hanging()
+    finally:
+        hanging.released.set()
+        for thread in threads:
+            thread.join()
     return answers
+
+
+@contextmanager
+def run_in_progress(coordinator: Coordinator) -> Iterator[None]:
+    """Start a run of `HANGS` on another thread, and wait for it at the end."""
+    hanging.reset()
+    thread = threading.Thread(target=coordinator.answer, args=(EVERYTHING, DEFAULT))
+    thread.start()
+    try:
+        wait_for(lambda: coordinator.store.status().last_attempt_at, what="the run")
+        yield
+    finally:
+        hanging.released.set()
+        thread.join()
+
+
+def release_the_run(event: Event) -> None:
+    """End the run in progress once the caller has found that it must wait for it."""
+    if isinstance(event, Waiting):
+        hanging.assert_hanging()
+        hanging.released.set()
 
 
 def runs(coordinator: Coordinator) -> int:
@@ -248,27 +283,28 @@ def test_answer__filter_matches_nothing_of_the_stored_run(
 
 def test_answer__crowd_shares_one_run(folder: StateFolder, install: Install) -> None:
     """One runs, two wait for it and get its report, and the others are told to come again."""
-    install(SLOW)
+    install(HANGS)
     coordinator = make(folder)
-    answers = answers_at_once(coordinator, 6)
+    answers = answers_at_once(coordinator, 6, before_the_end=3)
+    assert all(isinstance(answer, BusyError) for answer in answers[:3])
     answered = [answer for answer in answers if isinstance(answer, Answer)]
     assert len(answered) == 3
     assert len({answer.report.started_at for answer in answered}) == 1
-    assert sum(isinstance(answer, BusyError) for answer in answers) == 3
     assert runs(coordinator) == 1
 
 
 def test_answer__crowd_gets_what_is_stored(folder: StateFolder, install: Install) -> None:
     """Who may not wait gets the latest stored result, with its age, unless it asked for fresher."""
-    install(SLOW)
+    install(HANGS)
     coordinator = make(folder, max_age=0.0)
+    hanging.released.set()
     first = coordinator.answer(EVERYTHING, DEFAULT)
-    answers = answers_at_once(coordinator, 6)
+    answers = answers_at_once(coordinator, 6, before_the_end=3)
     stale = [a for a in answers if isinstance(a, Answer) and a.report == first.report]
-    assert len(stale) == 3
+    assert stale == answers[:3]
     assert all(answer.age > 0 for answer in stale)
-    strict = answers_at_once(coordinator, 6, Freshness(max_age=0))
-    assert sum(isinstance(answer, BusyError) for answer in strict) == 3
+    strict = answers_at_once(coordinator, 6, Freshness(max_age=0), before_the_end=3)
+    assert [isinstance(answer, BusyError) for answer in strict] == 3 * [True] + 3 * [False]
 
 
 def test_answer__from_the_store_looks_for_no_tests(
@@ -301,14 +337,11 @@ def test_answer__unknown_test_is_told_at_once(folder: StateFolder, install: Inst
 
 def test_answer__no_cache_insists_on_a_run_after_it(folder: StateFolder, install: Install) -> None:
     """The run that goes on when no-cache is asked will not do, nor one that was stored before."""
-    install(SLOW)
+    install(HANGS)
     coordinator = make(folder)
-    thread = threading.Thread(target=coordinator.answer, args=(EVERYTHING, DEFAULT))
-    thread.start()
-    time.sleep(0.2)
-    asked_at = time.time()
-    answer = coordinator.answer(EVERYTHING, NO_CACHE)
-    thread.join()
+    with run_in_progress(coordinator):
+        asked_at = time.time()
+        answer = coordinator.answer(EVERYTHING, NO_CACHE, listener=release_the_run)
     assert answer.report.started_at >= asked_at
     assert runs(coordinator) == 2
 
@@ -372,13 +405,10 @@ def test_answer__every_is_overruled(folder: StateFolder, install: Install) -> No
 
 def test_run__waits_for_the_run_that_goes_on(folder: StateFolder, install: Install) -> None:
     """It runs after the other, however fresh that one's result is."""
-    install(SLOW)
+    install(HANGS)
     coordinator = make(folder)
-    thread = threading.Thread(target=coordinator.answer, args=(EVERYTHING, DEFAULT))
-    thread.start()
-    time.sleep(0.2)
-    coordinator.run(EVERYTHING, wait=5)
-    thread.join()
+    with run_in_progress(coordinator):
+        coordinator.run(EVERYTHING, wait=60, listener=release_the_run)
     assert runs(coordinator) == 2
 
 

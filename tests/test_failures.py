@@ -365,13 +365,13 @@ def waiting_thread(target: Callable[[threading.Event, threading.Event], Any]) ->
     started, may_end = threading.Event(), threading.Event()
     thread = threading.Thread(target=target, args=[started, may_end], daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     assert thread.ident is not None
     try:
         yield thread.ident
     finally:
         may_end.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def hang_in_a_test(started: threading.Event, may_end: threading.Event) -> None:

@@ -131,7 +131,7 @@ def answer(request: Request) -> tuple[int, str]:
 def check(request: Request, *, is_open: bool) -> None:
     began = time.monotonic()
     status, text = answer(request)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30, "a request takes milliseconds on an idle machine"
     assert status in STATUSES, text
     assert TRACEBACK not in text
     for secret in (IN_SETTINGS, IN_ENVIRONMENT, TOKEN, "pw-9"):

@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, sleep
 
 import pytest
 
@@ -52,19 +52,24 @@ def test_acquire__waits_in_vain(lock: Lock) -> None:
     with lock.held():
         began = monotonic()
         assert lock.acquire(timeout=0.3) is None
-        assert 0.3 <= monotonic() - began < 1.0
+        assert 0.3 <= monotonic() - began < 20
 
 
 def test_acquire__waits_for_the_release(lock: Lock) -> None:
     """A lock that is released in time is had soon after."""
     release = lock.acquire()
     assert release is not None
-    timer = threading.Timer(0.2, release)
+    released_at: list[float] = []
+
+    def release_later() -> None:
+        released_at.append(monotonic())
+        release()
+
+    timer = threading.Timer(0.2, release_later)
     timer.start()
-    began = monotonic()
-    with lock.held(timeout=10.0) as is_ours:
+    with lock.held(timeout=60.0) as is_ours:
         assert is_ours
-        assert 0.15 <= monotonic() - began < 1.0
+        assert 0 <= monotonic() - released_at[0] < 20
     timer.join()
 
 
@@ -86,7 +91,7 @@ def test_acquire__many_threads(lock: Lock) -> None:
 
     def enter(_: int) -> None:
         nonlocal inside, most
-        with lock.held(timeout=20.0) as is_ours:
+        with lock.held(timeout=60.0) as is_ours:
             assert is_ours
             inside += 1
             most = max(most, inside)
@@ -143,7 +148,7 @@ def test_host_lock__another_process(folder: StateFolder) -> None:
         assert lock.acquire(timeout=0.1) is None
         assert process.stdin
         process.stdin.close()
-        with lock.held(timeout=10.0) as is_ours:
+        with lock.held(timeout=60.0) as is_ours:
             assert is_ours
 
 
@@ -153,9 +158,9 @@ def test_host_lock__holder_is_killed(folder: StateFolder) -> None:
         timer = threading.Timer(0.2, process.kill)
         timer.start()
         began = monotonic()
-        with HostLock(folder, "run").held(timeout=10.0) as is_ours:
+        with HostLock(folder, "run").held(timeout=60.0) as is_ours:
             assert is_ours
-            assert monotonic() - began < 2.0
+            assert monotonic() - began < 20
         timer.join()
 
 
@@ -178,7 +183,7 @@ def test_host_lock__file_is_deleted_while_waited_for(folder: StateFolder) -> Non
     release = HostLock(folder, "run").acquire()
     assert release is not None
     with ThreadPoolExecutor(1) as executor:
-        waiting = executor.submit(HostLock(folder, "run").acquire, 10.0)
+        waiting = executor.submit(HostLock(folder, "run").acquire, 60.0)
         sleep(0.1)
         path.unlink()
         release()
@@ -197,8 +202,9 @@ def enter_and_delete(path: Path, seconds: float) -> tuple[int, int]:
     """
     lock = HostLock(StateFolder(path, 0o600), "run")
     entries = intruders = 0
-    until = time() + seconds
-    while time() < until:
+    began = monotonic()
+    # A process that is never scheduled within the time goes on until it had the lock once.
+    while (elapsed := monotonic() - began) < seconds or (not entries and elapsed < 60):
         with lock.held() as is_ours:
             if not is_ours:
                 continue

@@ -322,9 +322,9 @@ def through_asgi(script_name: str, path: str) -> tuple[str, bytes]:
         }
         communicator = ApplicationCommunicator(ASGIHandler(), scope)
         await communicator.send_input({"type": "http.request", "body": b""})
-        start = await communicator.receive_output(10)
-        body = await communicator.receive_output(10)
-        await communicator.wait(10)
+        start = await communicator.receive_output(60)
+        body = await communicator.receive_output(60)
+        await communicator.wait(60)
         return str(start["status"]), body["body"]
 
     return asyncio.run(ask())

@@ -90,11 +90,11 @@ def test_browser__led_on_without_scripts(site: Site) -> None:
 
 def test_browser__stored_result(site: Site) -> None:
     """A fresh result is shown as it is: 200, as the page is there, whatever it says."""
-    client = site(MIXED)
+    client = site(MIXED, SMOKETEST_MAX_AGE=600)
     run(client)
     response = client.get("/smoketest/", headers=BROWSER)
     assert response.status_code == 200
-    assert response.headers["Age"] == "1"
+    assert int(response.headers["Age"]) >= 1  # rounded up
     assert verdict(response) == "FAIL"
     assert "data-stale" not in response.text
     assert "1 != 2" in response.text
@@ -242,7 +242,7 @@ def test_paused(site: Site) -> None:
     client = site(MIXED)
     run(client)
     store = assembly.state().store
-    store.pause(Pause(until=time.time() + 60, reason="the <new> disk"))
+    store.pause(Pause(until=time.time() + 600, reason="the <new> disk"))
     response = client.get("/smoketest/", headers={**BROWSER, "cache-control": "no-cache"})
     assert verdict(response) == "FAIL"
     assert "the &lt;new&gt; disk" in response.text
@@ -546,21 +546,36 @@ def test_assets__are_small() -> None:
 # -- many tests -----------------------------------------------------------------------------------
 
 
+def many_tests(count: int) -> str:
+    tests = "\n".join(f"    def test_{i}(self): self.assertTrue({i % 50})" for i in range(count))
+    return f"class T(SmokeTest):\n{tests}"
+
+
+def processor_time(client: Client) -> float:
+    """Return the processor time of the page in seconds, the minimum of several requests."""
+    seconds = []
+    for _ in range(4):
+        began = time.thread_time()
+        client.get("/smoketest/", headers=BROWSER)
+        seconds.append(time.thread_time() - began)
+    return min(seconds)
+
+
 def test_many_tests(site: Site) -> None:
-    """500 tests, with all their history, are on the page in no time."""
-    source = "\n".join(f"    def test_{i}(self): self.assertTrue({i % 50})" for i in range(500))
-    client = site(f"class T(SmokeTest):\n{source}")
+    """The page shows 500 tests with their history, in time proportional to their number."""
+    client = site(many_tests(50))
     for _ in range(3):
         run(client)
-    client.get("/smoketest/", headers=BROWSER)
-    began = time.perf_counter()
+    of_50 = processor_time(client)
+    client = site(many_tests(450))
+    for _ in range(3):
+        run(client)
     response = client.get("/smoketest/", headers=BROWSER)
-    elapsed = time.perf_counter() - began
     assert len(shown(response)) == 500
-    assert elapsed < 1, "it takes about 0.1 s where nothing else runs"
     failing = re.search(r'<button id="run-failing">', response.text)
     assert failing
     assert response.text.count('name="test" value=') == 10 + 500
+    assert processor_time(client) < 30 * of_50, "about five times, for ten times as many tests"
 
 
 def test_events_feed_the_page(site: Site) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from smoketest.failures import clean
 from smoketest.redaction import MASK, SHORTEST, Redactor
 from smoketest.sensitive import secrets_of_site
-from tests.builders import make_declaration, make_report, make_result
+from tests.builders import PROPERTY, make_declaration, make_report, make_result
 from tests.conftest import Site
 
 SECRET = "p4ss/w'o\\rd \N{SNOWMAN}"
@@ -59,6 +59,7 @@ def test_secret__too_short_is_left() -> None:
     assert Redactor(["abc", ""])("abc") == "abc"
 
 
+@PROPERTY
 @given(st.integers(0, 60), st.integers(SHORTEST, 120))
 def test_secret__that_was_cut_is_masked(position: int, limit: int) -> None:
     """What is left of a secret where a long text was cut says nothing of it."""

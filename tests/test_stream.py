@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from django.test import AsyncClient, Client
 
 from smoketest.locks import HostLock
 from smoketest.state import StateFolder
+from tests import hanging
 from tests.conftest import Site, connecting_receiver
 from tests.servers.processes import wait_for
 
@@ -31,13 +31,22 @@ class A(SmokeTest):
     def test_skipped(self):
         pass
 """
-SLOW = """
+HANGS = """
+from tests import hanging
 class A(SmokeTest):
     def test_1(self):
-        time.sleep(0.05)
+        pass
     def test_2(self):
-        time.sleep(0.6)
+        hanging.hang()
 """
+
+
+@pytest.fixture(autouse=True)
+def hangs() -> Iterator[None]:
+    """Let the second test of `HANGS` hang until it is released."""
+    hanging.reset()
+    yield
+    hanging.released.set()
 
 
 def lines(content: str) -> list[dict[str, Any]]:
@@ -90,21 +99,27 @@ def test_stored__result_is_a_report_alone(site: Site) -> None:
 
 def test_events__come_as_they_happen(site: Site) -> None:
     """The first result is there while the second test still runs."""
-    response: Any = site(SLOW).get("/smoketest/", headers=NDJSON)
-    moments = {}
+    response: Any = site(HANGS).get("/smoketest/", headers=NDJSON)
+    found = []
     for line in response.streaming_content:
         event = json.loads(line)
-        moments[event.get("result", event).get("id", event["event"])] = time.monotonic()
-    assert list(moments) == ["start", "app0.smoke.A.test_1", "app0.smoke.A.test_2", "report"]
-    assert moments["app0.smoke.A.test_2"] - moments["app0.smoke.A.test_1"] > 0.4
+        found.append(event["event"])
+        if found.count("test") == 1 and not hanging.released.is_set():
+            assert event["result"]["id"] == "app0.smoke.A.test_1"
+            hanging.assert_hanging()
+            hanging.released.set()
+    assert found == ["start", *(2 * ["running", "test"]), "report"]
+    assert event["report"]["status"] == "PASS"
 
 
 def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
     """Its result is stored for the next one."""
-    client = site(SLOW)
+    client = site(HANGS)
     response: Any = client.get("/smoketest/", headers=NDJSON)
     next(iter(response.streaming_content))
     response.close()
+    hanging.assert_hanging()
+    hanging.released.set()
     report = client.get("/smoketest/?format=json").json()  # waits for that run
     assert report["status"] == "PASS"
     assert len(events(client)) == 1
@@ -115,7 +130,7 @@ def test_run__leaves_no_connection_open(site: Site) -> None:
     with connecting_receiver() as opened:
         events(site(MIXED))
     (connection,) = opened
-    wait_for(lambda: connection.connection is None, within=5, what="the end of the thread")
+    wait_for(lambda: connection.connection is None, what="the end of the thread")
 
 
 def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
@@ -124,10 +139,12 @@ def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
     events(client)
     release = HostLock(StateFolder(tmp_path / "state", 0o600), "run").acquire()
     assert release is not None
-    threading.Timer(0.3, release).start()
-    waiting, start, *_ = events(client, **{"Cache-Control": "no-cache"})
-    assert waiting == {"event": "waiting"}
-    assert start["event"] == "start"
+    response: Any = client.get("/smoketest/", headers=NDJSON | {"Cache-Control": "no-cache"})
+    stream = iter(response.streaming_content)
+    assert json.loads(next(stream)) == {"event": "waiting"}
+    release()
+    assert json.loads(next(stream))["event"] == "start"
+    assert json.loads([*stream][-1])["event"] == "report"
 
 
 @pytest.mark.parametrize(
@@ -187,23 +204,26 @@ def test_import_error__is_an_event(site: Site) -> None:
 
 def test_asgi__streams(site: Site) -> None:
     """Under ASGI the event loop waits for no line."""
-    site(SLOW)
+    site(HANGS)
+    has_result = asyncio.Event()
 
-    async def ask() -> tuple[list[dict[str, Any]], int]:
-        ticks = 0
+    async def release() -> None:
+        await has_result.wait()
+        await asyncio.sleep(0.05)  # the stream waits for the next line by now
+        hanging.assert_hanging()
+        hanging.released.set()
 
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.01)
-                ticks += 1
-
+    async def ask() -> list[dict[str, Any]]:
         response: Any = await AsyncClient().get("/smoketest/", headers=NDJSON)
-        ticking = asyncio.create_task(tick())
-        content = b"".join([part async for part in response.streaming_content]).decode()
-        ticking.cancel()
-        return lines(content), ticks
+        releasing = asyncio.create_task(release())
+        found: list[dict[str, Any]] = []
+        async for part in response.streaming_content:
+            found += lines(part.decode())
+            if found[-1]["event"] == "test":
+                has_result.set()
+        await releasing
+        return found
 
-    found, ticks = asyncio.run(ask())
+    found = asyncio.run(ask())
     assert [event["event"] for event in found] == ["start", *(2 * ["running", "test"]), "report"]
-    assert ticks > 20
+    assert found[-1]["report"]["status"] == "PASS", "the event loop was blocked"

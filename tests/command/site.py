@@ -46,6 +46,7 @@ ROOT_URLCONF = "urls"
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{folder}/db"}}}}
 SMOKETEST_STATE_DIR = "{folder}/state"
 SMOKETEST_RUN_ON_SCRAPE = False
+SMOKETEST_RUN_TIMEOUT = 300
 """
 #: Long enough that no test would pass that waits for it.
 HANGS = """
@@ -83,7 +84,7 @@ class Process:
     def stderr(self) -> str:
         return self.errors.read_text()
 
-    def wait_for(self, pattern: str, *, count: int = 1, within: float = 12) -> None:
+    def wait_for(self, pattern: str, *, count: int = 1) -> None:
         """Until the output, or the errors, have it so many times."""
 
         def look() -> str:
@@ -95,14 +96,16 @@ class Process:
         wait_for(
             look,
             lambda text: len(re.findall(pattern, text)) >= count,
-            within=within,
             what=pattern,
         )
 
-    def end(self, number: int, *, within: float = 2) -> int:
-        """Send a signal: the exit code, if it ends in time and nothing of it is left."""
+    def end(self, number: int) -> int:
+        """Send a signal and return the exit code; fail if the process or a child is left.
+
+        The limit is far below the 60 s that `HANGS` takes, and far above what a slow machine needs.
+        """
         self.popen.send_signal(number)
-        code = self.popen.wait(within)
+        code = self.popen.wait(30)
         left = subprocess.run(
             ["ps", "-o", "pid=", "-g", str(self.popen.pid)],
             capture_output=True,
@@ -111,6 +114,10 @@ class Process:
         ).stdout.split()
         assert [pid for pid in left if is_alive(int(pid))] == []
         return code
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself and return the exit code."""
+        return self.popen.wait(60)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -157,5 +164,5 @@ class Site:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run the command to its end: its exit code, output and errors."""
         process = self.start(*arguments)
-        code = process.popen.wait(30)
+        code = process.wait()
         return code, process.stdout, process.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from smoketest.command.arguments import FORMATS, TOKEN_VARIABLE
 from smoketest.coordinator import Coordinator
+from tests import hanging
 from tests.command.site import FAILS, PASSES, Run
 from tests.conftest import Apps
 
@@ -303,7 +305,7 @@ class T(SmokeTest):
         time.sleep(0.5)
 
 class U(SmokeTest):
-    timeout = 5
+    timeout = 60
     def test_declares(self):
         time.sleep(0.5)
 """
@@ -319,9 +321,16 @@ def test_timeout(run: Run) -> None:
 
 def test_run_timeout(run: Run) -> None:
     """It ends the run, whatever the tests declare; and is no longer than it says."""
-    code, stdout, _ = run("--run-timeout", "0.2s", smoke=SLOW)
+    hanging.reset()
+    smoke = SLOW.replace("time.sleep(0.5)", "hanging.hang()")
+    code, stdout, _ = run(
+        "--run-timeout", "0.2s", "--format", "json", smoke=f"from tests import hanging\n{smoke}"
+    )
+    hanging.assert_hanging()
+    hanging.released.set()
     assert code == 4
-    assert stdout.count("the time of the whole run, 0.2 s, was over") == 2
+    messages = [result["message"] for result in json.loads(stdout)["results"]]
+    assert messages == ["the time of the whole run, 0.2 s, was over"] * 2
 
 
 @pytest.mark.parametrize(("arguments", "seconds"), [([], 90), (["--run-timeout", "2m"], 120)])
@@ -341,17 +350,20 @@ def test_run_timeout__of_the_site(
     assert seen == [seconds]
 
 
-def test_workers(run: Run) -> None:
+def test_workers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many threads as it says; 0 is the calling one."""
-    smoke = "import threading\n" + "".join(
+    smoke = "import os, threading\nbarrier = threading.Barrier(2)\n" + "".join(
         f"class T{n}(SmokeTest):\n"
         "    def test_it(self):\n"
-        "        time.sleep(0.05)\n"
+        "        if 'MEET' in os.environ:\n"
+        "            barrier.wait(60)\n"
         "        self.fail(threading.current_thread().name)\n"
         for n in range(4)
     )
     assert "smoketest-1" not in run("--workers", "1", smoke=smoke)[1]
-    assert "smoketest-1" in run("--workers", "2")[1]
+    with monkeypatch.context() as context:
+        context.setenv("MEET", "1")
+        assert "smoketest-1" in run("--workers", "2")[1]
     assert run("--workers", "0")[1].count("failed: MainThread") == 4
 
 

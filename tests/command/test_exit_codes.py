@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import time
@@ -124,10 +125,11 @@ def test_nothing__unknown_name(site: Site) -> None:
 
 def test_timed_out__run(site: Site) -> None:
     """The time of the whole run was over."""
-    site.smoke(HANGS)
-    code, stdout, _ = site.run("--run-timeout", "0.3s")
+    site.smoke(HANGS.replace('print("hanging", flush=True)', "pass"))
+    code, stdout, _ = site.run("--run-timeout", "0.3s", "--format", "json")
     assert code == Exit.TIMED_OUT == 4
-    assert "the time of the whole run, 0.3 s, was over" in stdout
+    (result,) = json.loads(stdout)["results"]
+    assert result["message"] == "the time of the whole run, 0.3 s, was over"
 
 
 def test_timed_out__another_run(site: Site) -> None:
@@ -137,9 +139,9 @@ def test_timed_out__another_run(site: Site) -> None:
         shared = assembly.state()
     with shared.run_lock.held() as is_ours:
         assert is_ours
-        code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "1.5s")
+        code, stdout, stderr = site.run("--until-stable", "0.4s", "--deadline", "0.5s")
     assert (code, stdout) == (4, "")
-    assert "no result: Another run did not end within 1.5 s" in stderr
+    assert re.search(r"no result: Another run did not end within 0\.[45]\d* s", stderr)
 
 
 # Ctrl-C and SIGTERM
@@ -165,9 +167,8 @@ def test_interrupt(
     site.smoke(SLEEPS, SMOKETEST_WORKERS=workers)
     process = site.start()
     process.wait_for("hanging")
-    began = time.monotonic()
+    process.wait_for(r"passed    shop\.smoke\.A\.test_passes")
     assert process.end(number) == name == code
-    assert time.monotonic() - began < 1.5
     assert "tests passed: 1" in process.stdout
     assert "tests not run: 1" in process.stdout
     assert process.stdout.startswith("hanging\nFAIL\n")
@@ -196,7 +197,7 @@ def test_interrupt__format(site: Site, format_name: str, to_file: bool) -> None:
     site.smoke(HANGS.replace('print("hanging", flush=True)', "open('hanging', 'w').close()"))
     path = site.folder / "report"
     process = site.start("--format", format_name, *(["--output", str(path)] if to_file else []))
-    wait_for((site.folder / "hanging").exists, within=10, what="the test")
+    wait_for((site.folder / "hanging").exists, what="the test")
     assert process.end(signal.SIGINT) == 130
     content = path.read_text() if to_file else process.stdout
     match format_name:
@@ -279,7 +280,6 @@ def start_on(site: Site, server: PostgreSQL, smoke: str, workers: int) -> Proces
     return process
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("workers", [4, 0])
 @pytest.mark.parametrize("smoke", [SLEEPS, SLEEPS_THERE], ids=["python", "server"])
 @pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
@@ -292,16 +292,24 @@ def test_interrupt__postgresql(
     code: int,
     workers: int,
 ) -> None:
-    """No transaction is left a second later, no lock is held, and no row is there."""
+    """The server rolls the transaction back, although its statement would take 60 s."""
     process = start_on(site, postgresql, smoke, workers)
     assert process.end(number) == name == code
     wait_for(
         lambda: in_transaction(postgresql),
         lambda found: found == "",
-        within=1,
+        within=20,
         what="the end of the transaction",
     )
     assert "Traceback" not in process.stderr
     assert "tests not run: 1" in process.stdout
-    postgresql.sql("SET lock_timeout = '1s'; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
+    postgresql.sql("SET lock_timeout = '20s'; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
     assert postgresql.sql("SELECT count(*) FROM ledger") == "0"
+
+
+def test_interrupt__just_before_the_wait(site: Site) -> None:
+    """A signal whose handler runs just before the command waits does not end that wait."""
+    # As the C handler does, `interrupt_main` notes the signal without waking the main thread.
+    hangs = "import _thread; _thread.interrupt_main(); time.sleep(60)"
+    site.smoke(HANGS.replace("time.sleep(60)", hangs))
+    assert site.start().popen.wait(30) == 130

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.command.site import FAILS, PASSES, Run, Site
+from tests.command.site import FAILS, HANGS, PASSES, Run, Site
 from tests.servers.client import get
 from tests.servers.processes import free_port, wait_for
 
@@ -62,38 +62,38 @@ def served(site: Site) -> Iterator[Served]:
     served.stop()
 
 
+def assert_opened(stderr: str) -> None:
+    """Assert that the last two rounds passed, the second of them at least 1 s after the first."""
+    first, second = re.findall(r"PASS, .*; passing for (\d+) of 1 s", stderr)
+    assert int(first) == 0
+    assert int(second) >= 1
+
+
 def test_healthy(site: Site) -> None:
     """A line for each round on standard error, and the last report on standard output."""
-    code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "20s")
+    code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "50s")
     assert code == 0
     assert stdout.startswith("PASS\n")
-    rounds = [line for line in stderr.splitlines() if "; passing for " in line]
-    assert [line.rpartition("; ")[2] for line in rounds] == [
-        "passing for 0 of 1 s",
-        "passing for 1 of 1 s",
-    ]
+    assert_opened(stderr)
     assert "Running 1 test." not in stderr
 
 
 def test_becomes_healthy(site: Site) -> None:
     """It waits for that, and not for longer than it must."""
     site.smoke(WHEN_READY)
-    process = site.start("--until-stable", "1s", "--deadline", "30s")
+    process = site.start("--until-stable", "1s", "--deadline", "120s")
     process.wait_for("FAIL, 1 tests in .* s; 1 critical: shop.smoke.T.test_it")
     (site.folder / "ready").touch()
-    began = time.monotonic()
-    assert process.popen.wait(15) == 0
-    assert 1 <= time.monotonic() - began < 8
+    assert process.wait() == 0
+    assert_opened(process.stderr)
     assert process.stdout.startswith("PASS\n")
 
 
 def test_never_healthy(site: Site) -> None:
     """Exit code 4, by the deadline, with the last report and the reason."""
     site.smoke(FAILS)
-    began = time.monotonic()
     code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "1.5s")
     assert code == 4
-    assert time.monotonic() - began < 5
     assert stdout.startswith("FAIL\n")
     assert (
         "Given up: the critical tests cannot have passed for 1 s by the deadline of 1.5" in stderr
@@ -112,12 +112,14 @@ def test_paused(site: Site) -> None:
 
 def test_round_that_was_cut(site: Site) -> None:
     """A round whose time was over says so."""
-    site.smoke(PASSES.replace("pass", "time.sleep(9)"), SMOKETEST_WORKERS=1)
+    site.smoke(HANGS, SMOKETEST_WORKERS=1)
+    # After one round there is too little time left for another.
     code, _, stderr = site.run(
-        "--until-stable", "0.5s", "--deadline", "1s", "--run-timeout", "0.3s"
+        "--until-stable", "49.9s", "--deadline", "50s", "--run-timeout", "0.3s"
     )
     assert code == 4
-    assert "FAIL, 1 tests in 0.3" in stderr
+    (duration,) = re.findall(r"FAIL, 1 tests in ([\d.]+) s; ", stderr)
+    assert 0.3 <= float(duration) < 30
 
 
 def test_selection(run: Run) -> None:
@@ -141,7 +143,7 @@ def test_silent(run: Run) -> None:
 def test_url(site: Site, served: Served) -> None:
     """The report of the site, with its exit codes; the token is in the environment or an option."""
     served.start()
-    wait_for(served.is_up, within=15, what="the site")
+    wait_for(served.is_up, what="the site")
     code, stdout, stderr = site.run("--url", served.url)
     assert (code, stdout) == (2, "")
     assert "answered 401: the token is missing" in stderr
@@ -149,7 +151,7 @@ def test_url(site: Site, served: Served) -> None:
     assert (code, stderr) == (0, "")
     assert stdout.startswith("PASS\ntest classes: 1\ntests run: 1\n")
     process = site.start("--url", served.url, "shop.smoke.S", SMOKETEST_TOKEN=TOKEN)
-    assert process.popen.wait(15) == 3
+    assert process.wait() == 3
     assert "No smoke test matches test shop.smoke.S. Did you mean shop.smoke.T" in process.stderr
 
 
@@ -157,7 +159,7 @@ def test_url(site: Site, served: Served) -> None:
 def test_url__restarted_meanwhile(site: Site, served: Served) -> None:
     """A site that is not there yet, comes up broken and is deployed again, is waited for."""
     (site.folder / "shop" / "smoke.py").write_text("import nonsense")
-    arguments = ("--until-stable", "1s", "--deadline", "60s", "--token", TOKEN, "-v", "1")
+    arguments = ("--until-stable", "1s", "--deadline", "300s", "--token", TOKEN, "-v", "1")
     process = site.start("--url", served.url, *arguments)
     process.wait_for("no result: .* cannot be asked: .*Connection refused")
     served.start()
@@ -165,7 +167,7 @@ def test_url__restarted_meanwhile(site: Site, served: Served) -> None:
     served.stop()
     site.smoke(PASSES)
     served.start()
-    assert process.popen.wait(30) == 0
+    assert process.wait() == 0
     assert process.stdout.startswith("PASS\n")
     assert "Traceback" not in process.stderr
 
@@ -174,19 +176,24 @@ def test_url__waits_as_long_as_it_is_told(site: Site) -> None:
     """A site that never answers: exit code 4, and no attempt takes all of the time."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        code, _, stderr = site.run("--url", url, "--run-timeout", "1s")
+        arguments = ("--url", url, "--run-timeout", "0.2s")
+        in_vain = rf"{url} did not answer within 0\.[12]\d* s\."
+        code, _, stderr = site.run(*arguments)
         assert code == 4
-        assert f"{url} did not answer within 1 s." in stderr
-        gate = ("--until-stable", "1s", "--deadline", "4s", "--run-timeout", "0.5s")
-        code, _, stderr = site.run("--url", url, *gate)
+        assert re.search(in_vain, stderr)
+        code, _, stderr = site.run(*arguments, "--until-stable", "0.8s", "--deadline", "0.9s")
         assert code == 4
-        assert stderr.count(f"no result: {url} did not answer within 0.5 s.") >= 2
+        assert re.search(f"no result: {in_vain}", stderr)
+        assert "Given up" in stderr
+        process = site.start(*arguments, "--until-stable", "0.1s", "--deadline", "300s")
+        process.wait_for(f"no result: {in_vain}", count=2)
+        assert process.end(signal.SIGINT) == 130
 
 
 def test_url__interrupted(site: Site) -> None:
     """Ctrl-C does not wait for the answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(15)
+        silent.settimeout(60)
         process = site.start("--url", f"http://127.0.0.1:{silent.getsockname()[1]}/")
         connection, _ = silent.accept()
         with connection:

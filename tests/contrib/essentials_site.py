@@ -32,6 +32,7 @@ INSTALLED_APPS += ["smoketest", "smoketest.contrib.essentials"]
 DEBUG = False
 ALLOWED_HOSTS = ["www.example.com"]
 SMOKETEST_STATE_DIR = BASE_DIR
+SMOKETEST_RUN_TIMEOUT = 120  # long enough for a slow machine
 """
 
 #: Runs what its arguments name, and writes what came of it; without the command, whose options
@@ -101,7 +102,7 @@ class Site:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from tests.servers.redis import Redis
 from tests.servers.site import require_module
 from tests.servers.smtp import PASSWORD, SMTP, USER
 
-pytestmark = pytest.mark.e2e
+# One worker, so that the servers start once.
+pytestmark = pytest.mark.xdist_group(__name__)
 
 ANSWERS = "databases.DefaultDatabaseTest.test_answers"
 WRITES = "databases.DefaultDatabaseTest.test_takes_a_write"
@@ -112,7 +113,7 @@ class TestDatabases:
                 os.kill(pid, signal.SIGCONT)
         # The driver's own time-out may come first.
         assert run.outcomes[ANSWERS] in {"failed", "timed_out"}
-        assert run.seconds < 7
+        assert run.seconds < 30, "less than the deadline of the run"
 
     def test_that_takes_no_writes(self, site: Site, server: Database) -> None:
         """Such as the old primary after a failover."""
@@ -181,9 +182,12 @@ class TestDatabases:
         )
         found = problems(site.run("databases"))
         assert set(found) == {CLOCK}
-        assert found[CLOCK].startswith(
-            "The clock of the database 'default' is 60.0 s behind that of this host;"
+        told = re.match(
+            r"The clock of the database 'default' is (\S+) s behind that of this host;",
+            found[CLOCK],
         )
+        assert told, found[CLOCK]
+        assert 50 < float(told[1]) <= 60, "60 s, less the duration of the query"
         site.configure(
             f"{settings_of(server)}import time\n_now = time.time\n"
             "time.time = lambda: _now() - 60\nSMOKETEST_ESSENTIALS_CLOCK_TOLERANCE = 61\n"
@@ -242,13 +246,11 @@ class TestRedis:
     def test_that_never_answers(self, site: Site, redis: Redis) -> None:
         os.kill(redis.pid, signal.SIGSTOP)
         try:
-            started = time.monotonic()
             run = site.run("caches")
-            took = time.monotonic() - started
         finally:
             os.kill(redis.pid, signal.SIGCONT)
         assert run.outcomes == {CACHE: "timed_out"}
-        assert took < 10
+        assert run.seconds < 30, "less than the deadline of the run"
 
     def test_that_is_full(self, site: Site, redis: Redis) -> None:
         redis.talk("CONFIG", "SET", "maxmemory", "1")
@@ -305,11 +307,12 @@ class TestMail:
 
     def test_lets_the_site_in(self, site: Site, smtp: SMTP) -> None:
         """With and without a password; nothing is sent."""
+        before = len(smtp.log)
         self.configure(site, port=smtp.port)
         assert site.run("mail").outcomes == {MAIL: "passed"}
         self.configure(site, port=smtp.port, username=USER, password=PASSWORD)
         assert site.run("mail").outcomes == {MAIL: "passed"}
-        said = smtp.log.lower()
+        said = smtp.log[before:].lower()
         assert said.count(">> b'auth plain") == 1
         assert ">> b'quit'" in said
         assert "mail from" not in said
@@ -339,12 +342,10 @@ class TestMail:
         with SMTP() as smtp:
             os.kill(smtp.pid, signal.SIGSTOP)
             self.configure(site, port=smtp.port)
-            started = time.monotonic()
             run = site.run("mail")
-            took = time.monotonic() - started
             os.kill(smtp.pid, signal.SIGCONT)
         assert "timed out" in problems(run)[MAIL]
-        assert took < 9
+        assert run.seconds < 30, "less than the deadline of the run"
 
     @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
     def test_settings_of_before(self, site: Site, smtp: SMTP) -> None:

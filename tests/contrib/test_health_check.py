@@ -23,6 +23,7 @@ from smoketest.results import Report
 from smoketest.runner import run
 from smoketest.selection import Selection
 from tests.conftest import EVERYTHING, Apps, options, result_of
+from tests.hanging import assert_hanging, released, reset
 from tests.ledger.models import Account
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -33,8 +34,9 @@ APP = "smoketest.contrib.health_check"
 
 #: Checks of a site, in the module `app0.health`.
 CHECKS = """
-import asyncio, dataclasses, datetime, threading, time
+import asyncio, dataclasses, datetime, threading
 from health_check.exceptions import *
+from tests.hanging import hang
 from tests.ledger.models import Account
 {base}
 
@@ -61,7 +63,7 @@ class Changing(Base):
     def {run}(self):
         if answers:
             raise ServiceWarning(answers.pop())
-        time.sleep(1)
+        hang()
 
 class Broken(Base):
     def {run}(self):
@@ -90,7 +92,7 @@ class Slow(Base):
     timeout: datetime.timedelta = dataclasses.field(
         default=datetime.timedelta(milliseconds=1), repr=False)
     async def run(self):
-        await asyncio.sleep(30)
+        await asyncio.sleep(120)
 
 @dataclasses.dataclass
 class Till(Base):
@@ -249,7 +251,7 @@ def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
         slow = result_of(run_all(), "SlowHealthCheck.test_check")
     assert slow.outcome == "timed_out"
     assert slow.declaration.timeout == pytest.approx(1.001)
-    assert slow.duration < 2
+    assert slow.duration < 30
 
 
 @pytest.mark.usefixtures("release_4")
@@ -377,7 +379,15 @@ def test_warning__alone(apps: Apps) -> None:
     }
 
 
-@pytest.mark.usefixtures("any_release")
+@pytest.fixture
+def hanging() -> Iterator[None]:
+    """Release hanging checks at the end of the test."""
+    reset()
+    yield
+    released.set()
+
+
+@pytest.mark.usefixtures("any_release", "hanging")
 @pytest.mark.parametrize("hangs", [False, True])
 def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: bool) -> None:
     """It runs the check itself, whatever an earlier run of `test_check` alone came to."""
@@ -386,14 +396,17 @@ def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: boo
         apps,
         SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Changing"],
         SMOKETEST_STATE_DIR=tmp_path,
-        SMOKETEST_TIMEOUT=0.2,
     ):
         answers = import_module("app0.health").answers
-        coordinator = assembly.coordinator()
         answers += [] if hangs else ["the first answer"]
-        first = coordinator.run(Selection(names=(f"{name}.test_check",)), wait=1).report
+        with override_settings(SMOKETEST_TIMEOUT=0.2 if hangs else 60):
+            selection = Selection(names=(f"{name}.test_check",))
+            first = assembly.coordinator().run(selection, wait=60).report
+        assert_hanging()
         answers += ["the second answer"]
-        second = coordinator.run(Selection(names=(f"{name}.test_warning",)), wait=1).report
+        with override_settings(SMOKETEST_TIMEOUT=60):
+            selection = Selection(names=(f"{name}.test_warning",))
+            second = assembly.coordinator().run(selection, wait=60).report
     assert shown(first) == {"ChangingHealthCheck.test_check": "timed_out" if hangs else "passed"}
     assert "the second answer" in result_of(second, "test_warning").message
 

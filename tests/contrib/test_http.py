@@ -125,7 +125,7 @@ def run_http(tmp_path: Path) -> Iterator[RunHttp]:
             MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
             SMOKETEST_HTTP_CHECKS=list(entries),
             SMOKETEST_STATE_DIR=str(tmp_path / "state"),
-            **settings,
+            **{"SMOKETEST_TIMEOUT": 60, **settings},
         ):
             return run(
                 find(EVERYTHING, options()),
@@ -183,9 +183,8 @@ def assert_passed(report: Report) -> None:
             "url": "/echo/", "method": "post", "headers": {"X-Key": "k"}, "body": {"a": 1},
             "text": 'POST application/json k {"a": 1}',
         },
-        {"url": "/endless/", "timeout": 0.5, "text": "begin"},
         {"url": "/endless-async/", "text": "begin"},
-        {"url": "/slow/", "max_time": 5},
+        {"url": "/slow/", "max_time": 50},
         {"url": "/", "method": "HEAD"},
     ],
 )  # fmt: skip
@@ -229,14 +228,37 @@ def test_page__passes(run_http: RunHttp, entry: Any) -> None:
             {"url": "/away/", "follow": True},
             r"leads to https://other.example/login\?\.\.\., which is another host",
         ),
-        ({"url": "/slow/", "max_time": 0.1}, r"it took 0.2\d s, more than 0.1 s$"),
-        ({"url": "/endless/", "timeout": 0.5, "json": {}}, "bytes, so that it is not read as JSON"),
+        (
+            {"url": "/slow/", "max_time": 0.1},
+            r"it took (?!0\.[01])\d+\.\d\d s, more than 0\.1 s$",
+        ),
     ],
 )
 def test_page__fails(run_http: RunHttp, entry: Any, message: str) -> None:
     result = only(run_http(entry))
     assert result.outcome == "failed"
     assert re.search(message, result.message), result.message
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that a test with a timeout of a minute waits for an answer.
+
+    This is long enough to send the request and leaves the test enough time to end.
+    """
+    monkeypatch.setattr("smoketest.contrib.http.cases.PATIENCE", 1.5 / 60)
+    return 1.5
+
+
+@pytest.mark.usefixtures("patience")
+def test_page_that_never_ends(run_http: RunHttp) -> None:
+    """The part that arrived in time is checked."""
+    entry = {"url": "/endless/", "timeout": 60}
+    report = run_http({**entry, "text": "begin"}, {**entry, "json": {}})
+    passed, failed = report.results
+    assert (passed.outcome, passed.message) == ("passed", "")
+    assert failed.outcome == "failed"
+    assert "bytes, so that it is not read as JSON" in failed.message
 
 
 def test_page_that_raises(run_http: RunHttp) -> None:
@@ -247,6 +269,11 @@ def test_page_that_raises(run_http: RunHttp) -> None:
 
 
 # Other sites
+
+
+def beginning(value: object) -> str | None:
+    """Return a short id for a response, or None for the default of pytest."""
+    return repr(value[:40]) if isinstance(value, bytes) else None
 
 
 def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
@@ -262,7 +289,7 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
         (http(body=JSON), {"json": {"status": "ok", "queue.depth": 0, "queue.names.0": "a"}}),
         (http(body=JSON), {"json": {"up": True, "queue": ..., "status": re.compile("^o")}}),
         (http("503 Busy", JSON), {"status": 503}),
-        (http("200 OK", gzip.compress(b"yes"), "Content-Encoding: gzip"), {"text": "yes"}),
+        (http("200 OK", gzip.compress(b"yes", mtime=0), "Content-Encoding: gzip"), {"text": "yes"}),
         (http("200 OK", "grüß".encode("latin-1"), "Content-Type: text/html; charset=latin-1"),
          {"text": "grüß"}),
         (http("200 OK", b"text", "Content-Type: text/html; charset=nonsense"), {"text": "text"}),
@@ -276,6 +303,7 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
          {"response_headers": {"Set-Cookie": "tracker=1"}}),
         (http(body=b"b" * (MAX_BODY + 5)), {"text": "bbb"}),
     ],
+    ids=beginning,
 )  # fmt: skip
 def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, Any]) -> None:
     assert_passed(over_http(run_http, response, **entry))
@@ -301,10 +329,11 @@ def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, An
             "'a' is not in its first 10,000,000 bytes",
         ),
         (
-            http("200 OK", gzip.compress(b"b" * (3 * MAX_BODY)), "Content-Encoding: gzip"),
+            http("200 OK", gzip.compress(b"b" * (3 * MAX_BODY), mtime=0), "Content-Encoding: gzip"),
             {"json": {}}, "longer than 10,000,000 bytes",
         ),
     ],
+    ids=beginning,
 )  # fmt: skip
 def test_address__fails(
     run_http: RunHttp, response: bytes, entry: dict[str, Any], message: str
@@ -327,7 +356,7 @@ def dripping(head: bytes) -> Callable[[socket.socket], None]:
     def answer(connection: socket.socket) -> None:
         request_of(connection)
         connection.sendall(head)
-        for _ in range(200):
+        while True:  # until the client disconnects
             connection.sendall(b"X")
             time.sleep(0.05)
 
@@ -343,27 +372,32 @@ def dripping(head: bytes) -> Callable[[socket.socket], None]:
     ],
     ids=["silent", "head", "body"],
 )
-def test_server_that_never_ends(run_http: RunHttp, answer: Any, step: str) -> None:
+def test_server_that_never_ends(run_http: RunHttp, patience: float, answer: Any, step: str) -> None:
     """The test itself says so, before it is over its time."""
     with listening(answer) as port:
-        result = only(run_http({"url": f"http://127.0.0.1:{port}/", "timeout": 2}))
+        result = only(run_http({"url": f"http://127.0.0.1:{port}/", "timeout": 60}))
     assert result.outcome == "failed"
-    assert f"has not answered within 1.8 s; the time was over while {step}" in result.message
-    assert result.duration < 2
+    told = re.search(
+        r"has not answered within (\S+) s; the time was over while (.*)", result.message
+    )
+    assert told, result.message
+    assert told[2] == step
+    assert patience <= float(told[1]) < 30
 
 
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("drips", [False, True])
 def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
     def dripping_records(connection: socket.socket) -> None:
         connection.sendall(b"\x16\x03\x03\x10\x00")  # of a handshake of 4,096 bytes
-        for _ in range(200):
+        while True:  # until the client disconnects
             connection.sendall(b"\x02")
             time.sleep(0.05)
 
     with listening(dripping_records if drips else silent) as port:
-        report = run_http({"url": f"https://127.0.0.1:{port}/", "timeout": 2})
+        report = run_http({"url": f"https://127.0.0.1:{port}/", "timeout": 60})
     for result in report.results:
-        assert (result.outcome, result.duration < 2) == ("failed", True)
+        assert (result.outcome, result.duration < 30) == ("failed", True)
         assert "the time was over while agreeing on TLS" in result.message
 
 
@@ -378,17 +412,17 @@ def test_slow_answer(run_http: RunHttp) -> None:
     with listening(answer) as port:
         entry = {"url": f"http://127.0.0.1:{port}/", "max_time": 0.2}
         result = only(run_http(entry))
-        assert_passed(run_http({**entry, "max_time": 5}))
+        assert_passed(run_http({**entry, "max_time": 50}))
     told = re.search(
-        r"it took (\d\.\d\d) s, more than 0.2 s \(resolving the name (\d\.\d\d),"
-        r" connecting (\d\.\d\d), waiting for the answer (\d\.\d\d),"
-        r" reading the answer (\d\.\d\d)\)$",
+        r"it took (\d+\.\d\d) s, more than 0.2 s \(resolving the name (\d+\.\d\d),"
+        r" connecting (\d+\.\d\d), waiting for the answer (\d+\.\d\d),"
+        r" reading the answer (\d+\.\d\d)\)$",
         result.message,
     )
     assert told, result.message
     total, *steps = map(float, told.groups())
-    assert max(steps) == steps[2] >= 0.3
-    assert total == pytest.approx(sum(steps), abs=0.03)  # each is rounded
+    assert steps[2] >= 0.3
+    assert sum(steps) - 0.03 <= total < sum(steps) + 20  # each is rounded
 
 
 def test_reset(run_http: RunHttp) -> None:
@@ -733,7 +767,7 @@ def test_no_entries(run_http: RunHttp) -> None:
 
 
 def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
-    report = run_http({"url": "/", "max_time": 30})
+    report = run_http({"url": "/", "max_time": 30}, SMOKETEST_TIMEOUT=10)
     assert only(report).declaration.timeout == pytest.approx(30 / 0.9 + 1)
 
 

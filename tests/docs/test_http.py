@@ -286,7 +286,6 @@ def test_command__is_answered(new_site: NewSite, shown: Shown) -> None:
         wait_for(
             run_then_type,
             lambda code: code == 0,
-            within=10,
             what="a stored result",
         )
     done = new_site.run(*words)

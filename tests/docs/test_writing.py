@@ -87,7 +87,7 @@ class Project:
             capture_output=True,
             text=True,
             check=check,
-            timeout=120,
+            timeout=600,
         )
 
 

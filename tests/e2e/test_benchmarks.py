@@ -65,7 +65,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize("name", ROWS)
 def test_benchmark__runs(running: Running, name: str) -> None:
     """It ends well, and shows us beside what we are compared with."""
-    output, _ = running[name].communicate(timeout=120)
+    output, _ = running[name].communicate(timeout=600)
     assert running[name].returncode == 0, output
     for row in ROWS[name]:
         assert any(line.startswith(row) for line in output.splitlines()), f"no {row} in\n{output}"

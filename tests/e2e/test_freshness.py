@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -19,7 +18,8 @@ pytestmark = pytest.mark.e2e
 
 WORKERS = 4
 INTERVAL = 4
-INTERVALS = 4
+#: Runs that are waited for after the first one.
+RUNS = 3
 #: every counter of the package
 COUNTERS = '{__name__=~"smoketest_.+_total"}'
 
@@ -28,43 +28,44 @@ COUNTERS = '{__name__=~"smoketest_.+_total"}'
 def site() -> Iterator[ExampleSite]:
     """A site of several processes that nobody asks to run its tests."""
     with ExampleSite(gunicorn(workers=WORKERS), EXAMPLE_INTERVAL=str(INTERVAL)) as site:
-        site.wait_for_workers(WORKERS)
+        site.wait_until_each_answers(WORKERS)
         yield site
 
 
 @pytest.fixture(scope="module")
 def observed(site: ExampleSite) -> Iterator[Sequence[Prometheus]]:
-    """Two Prometheus servers that have scraped the site every second for some intervals."""
+    """Two Prometheus servers that have scraped the site every second for some runs."""
     with Prometheus(site.address) as first, Prometheus(site.address) as second:
         for prometheus in (first, second):
-            prometheus.wait_for("sum(smoketest_runs_total) >= 1")
-        time.sleep(INTERVALS * INTERVAL + 0.5)
+            prometheus.wait_for(f"sum(smoketest_runs_total) >= {1 + RUNS}")
         yield first, second
 
 
 def points(prometheus: Prometheus, expression: str) -> list[list[tuple[float, float]]]:
-    """The scraped samples of each series, with their times, over the last intervals."""
-    result = prometheus.api("query", query=f"{expression}[{INTERVALS * INTERVAL}s]")["result"]
+    """All scraped samples of each series, with their times."""
+    result = prometheus.api("query", query=f"{expression}[10m]")["result"]
     return [[(at, float(value)) for at, value in series["values"]] for series in result]
 
 
 def test_runs__one_an_interval(observed: Sequence[Prometheus]) -> None:
-    """The total of runs grows by one an interval, however many scrape; both servers see so."""
+    """Runs begin an interval apart, however many servers scrape; both see each run."""
     for prometheus in observed:
-        totals: dict[float, float] = {}
-        for series in points(prometheus, "smoketest_runs_total"):
-            for at, value in series:
-                totals[at] = totals.get(at, 0) + value
-        grown = totals[max(totals)] - totals[min(totals)]
-        assert abs(grown - INTERVALS) <= 1
+        (finished,) = points(prometheus, "smoketest_last_run_timestamp_seconds")
+        (durations,) = points(prometheus, "smoketest_last_run_duration_seconds")
+        begun = sorted(
+            {end - took for (_, end), (_, took) in zip(finished, durations, strict=True)}
+        )
+        assert len(begun) >= RUNS
+        # If each scrape, or each server, caused runs of its own, they would be a second apart.
+        assert min(later - earlier for earlier, later in pairwise(begun)) > INTERVAL / 2
         assert not prometheus.query('smoketest_runs_total{result!="passed"} > 0')
 
 
 def test_results__are_never_stale(observed: Sequence[Prometheus]) -> None:
-    """At each scrape the latest run is no older than an interval and a scrape."""
+    """At each scrape the latest run is younger than the age from which results are stale."""
     for prometheus in observed:
         (series,) = points(prometheus, "smoketest_last_run_timestamp_seconds")
-        assert max(at - finished for at, finished in series) < INTERVAL + 1.5
+        assert max(at - finished for at, finished in series) < 3 * INTERVAL
 
 
 def test_counters__never_go_back(observed: Sequence[Prometheus]) -> None:
@@ -75,31 +76,37 @@ def test_counters__never_go_back(observed: Sequence[Prometheus]) -> None:
         for series in counters:
             values = [value for _, value in series]
             assert values == sorted(values)
-        resets = prometheus.query(f"resets({COUNTERS}[1m])")
+        resets = prometheus.query(f"resets({COUNTERS}[10m])")
         assert len(resets) == len(counters)
         assert {sample.value for sample in resets} == {0}
 
 
-def test_up__has_no_gap(observed: Sequence[Prometheus]) -> None:
-    """Every scrape is answered, in time, while workers run the tests; no series vanishes."""
+def test_series__have_no_gap(observed: Sequence[Prometheus]) -> None:
+    """No series is missing from a scrape, whichever worker answers, also during a run.
+
+    On a slow machine a scrape may take longer than its timeout; it has no samples at all then.
+    """
     for prometheus in observed:
         (up,) = points(prometheus, "up")
-        assert {value for _, value in up} == {1}
-        moments = [at for at, _ in up]
-        assert len(moments) >= INTERVALS * INTERVAL - 1
-        assert max(later - earlier for earlier, later in pairwise(moments)) < 1.5
-        for expression in ("smoketest_last_run_success", "smoketest_results_store_up"):
-            (series,) = points(prometheus, expression)
-            assert [at for at, _ in series] == moments
-            assert {value for _, value in series} == {1}
+        scrapes = [at for at, value in up if value == 1]
+        assert len(scrapes) > RUNS
+        (store_up,) = points(prometheus, "smoketest_results_store_up")
+        assert store_up == [(at, 1) for at in scrapes]
+        (success,) = points(prometheus, "smoketest_last_run_success")
+        first_run = next(at for at, _ in success)
+        assert success == [(at, 1) for at in scrapes if at >= first_run]
 
 
 def test_requests__scrapes_alone(site: ExampleSite, observed: Sequence[Prometheus]) -> None:
     """Nobody asked the site to run its tests, and several workers answered the scrapes."""
     paths = re.findall(r"worker <?(\d+)>? answered (\S+) with (\d+)", site.log)
-    assert {path for _, path, _ in paths} <= {"/", "/smoketest/metrics"}
+    # 404 is what the fixture asks for.
+    assert {(path, status) for _, path, status in paths if path == "/smoketest/"} == {
+        ("/smoketest/", "404")
+    }
+    assert {path for _, path, _ in paths} == {"/", "/smoketest/", "/smoketest/metrics"}
     scrapes = [(worker, status) for worker, path, status in paths if "metrics" in path]
-    assert len(scrapes) >= len(observed) * INTERVALS * INTERVAL
+    assert len(scrapes) > len(observed) * RUNS
     assert {status for _, status in scrapes} == {"200"}
     assert len({worker for worker, _ in scrapes}) > 1, "one worker answered all scrapes"
 

@@ -17,13 +17,9 @@ pytestmark = pytest.mark.e2e
 #: Seconds that a run takes, nearly all of it between the marks that one of its tests leaves.
 SUITE = 0.3
 #: Seconds for which they race.
-RACE = 10.0
+RACE = 5.0
 #: How often each of them runs the tests at the least, however slow it is to start.
 ROUNDS = 3
-#: Seconds that a run may have to wait for those before it, and take; the deadline is 30 and 25.
-PATIENCE = 20.0
-#: Seconds that another page may take meanwhile.
-PAGE_PATIENCE = 2.0
 
 
 @pytest.fixture
@@ -39,29 +35,33 @@ def sites() -> Iterator[tuple[PromiseSite, PromiseSite]]:
 
 
 def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None:
-    """Runs take turns, each counts once, nobody waits for long, and the site answers."""
+    """Runs take turns, each counts once, each client gets its report, and the site answers."""
     one, other = sites
     runs_before = sum(one.metrics().matching("smoketest_runs_total").values())
     until = time.monotonic() + RACE
     start = threading.Barrier(4)
 
-    def again_and_again(act: Callable[[], object], pause: float = 0.0) -> list[float]:
-        """How long each time took."""
-        times: list[float] = []
+    def again_and_again(act: Callable[[], object], pause: float = 0.0) -> list[object]:
+        """What it returned each time."""
+        returned: list[object] = []
         start.wait()
-        while time.monotonic() < until or len(times) < ROUNDS:
-            began = time.monotonic()
-            act()
-            times.append(time.monotonic() - began)
+        while time.monotonic() < until or len(returned) < ROUNDS:
+            returned.append(act())
             time.sleep(pause)
-        return times
+        return returned
+
+    def marks() -> list[list[str]]:
+        return [line.split() for line in (one.data_folder / "marks").read_text().splitlines()]
 
     def request(site: PromiseSite) -> None:
         assert site.run_tests()["status"] == "PASS"
 
-    def page() -> None:
+    def page() -> bool:
+        """Whether both sites answered while the same run was in progress."""
+        before = marks()
         for site in sites:
             assert site.get("/").status == 200
+        return before[-1][0] == "begin" and marks() == before
 
     with ThreadPoolExecutor(4) as pool:
         racers = {
@@ -70,16 +70,10 @@ def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None
             "command": pool.submit(again_and_again, lambda: one.manage("smoketest")),
         }
         pages = pool.submit(again_and_again, page, 0.05)
-        waits = {name: racer.result() for name, racer in racers.items()}
-    for name, times in waits.items():
-        print(f"{name}: {len(times)} runs asked for, longest {max(times):.2f} s")  # noqa: T201
-        assert max(times) < PATIENCE, name
-    answers = pages.result()
-    print(f"another page: {len(answers)} times, longest {max(answers):.2f} s")  # noqa: T201
-    assert max(answers) < PAGE_PATIENCE
+        asked = {name: len(racer.result()) for name, racer in racers.items()}
+        assert any(pages.result()), "no page was answered while a run was in progress"
 
-    marks = [line.split() for line in (one.data_folder / "marks").read_text().splitlines()]
-    begins, ends = marks[::2], marks[1::2]
+    begins, ends = marks()[::2], marks()[1::2]
     assert {what for what, _ in begins} == {"begin"}, "a run began while another went on"
     assert {what for what, _ in ends} == {"end"}
     assert [pid for _, pid in begins] == [pid for _, pid in ends]
@@ -98,5 +92,4 @@ def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None
     ).values()
     assert of_the_test == len(begins)
     # Those who insist on a run that begins after they ask may share it, the command never does.
-    asked = sum(map(len, waits.values()))
-    assert len(waits["command"]) < runs["passed"] - runs_before <= asked
+    assert asked["command"] < runs["passed"] - runs_before <= sum(asked.values())

@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.promises import HANGS_FOR, HOLDS_FOR, TIMEOUT
-from tests.e2e.promises.site import PromiseSite, meanwhile
+from smoketest.selection import Selection
+from tests.e2e.promises import TIMEOUT
+from tests.e2e.promises.site import STAY, PromiseSite, meanwhile
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import is_alive, wait_for
@@ -20,12 +21,9 @@ from tests.servers.site import Command, gunicorn, uvicorn, uwsgi
 
 pytestmark = pytest.mark.e2e
 
-#: Seconds: half a second is promised, as much again is what the request itself may take here.
-IN_TIME = 0.5 + 0.5
-#: Seconds within which another page has to answer, far above what it takes.
-PATIENCE = 0.9
-#: Seconds that a server has to end: its grace time for requests, and a second or two for itself.
-GRACE = 3 + 2
+#: Seconds that an answer may take on a slow machine. Without the promise it would wait for the
+#: deadline of the run, 25 seconds, or for the test that hangs, ten minutes.
+IN_TIME = 20.0
 
 ASYNC_TEST = "catalog.smoke.CatalogTest.test_search_finds_an_author"
 
@@ -97,14 +95,19 @@ where_it_reloads = pytest.mark.parametrize(
 
 @everywhere
 def test_scrape__starts_a_run_that_ends_by_itself(place: Place) -> None:
-    """The scrape is answered at once; the run goes on while the server has nothing to do."""
+    """The scrape does not wait for the run, which ends while the server has nothing to do."""
     site, _ = place
-    asked_at = time.time()
-    assert not site.metrics().matching("smoketest_last_run_timestamp_seconds")
-    time.sleep(1.5)
+    store = site.store()
+    with site.staying():
+        asked_at = time.time()
+        assert not site.metrics().matching("smoketest_last_run_timestamp_seconds")
+        site.wait_until_it_began()
+        assert store.latest_report(Selection(), failfast=False) is None, "the scrape has waited"
+    wait_for(lambda: store.latest_report(Selection(), failfast=False), what="the end of the run")
+    ended_before = time.time()
     exposition = site.metrics()
     ended_at = exposition.value("smoketest_last_run_timestamp_seconds")
-    assert asked_at < ended_at < asked_at + 1.5
+    assert asked_at < ended_at < ended_before
     assert exposition.value("smoketest_last_run_success") == 1
 
 
@@ -112,40 +115,30 @@ def test_scrape__starts_a_run_that_ends_by_itself(place: Place) -> None:
 def test_suite__passes(place: Place) -> None:
     """Every test of the example; where there is one event loop for all, not the `async` one."""
     site, server = place
-    with meanwhile() as pool:
-        request = pool.submit(site.run_tests)
-        site.latencies_during(request)
-        report = request.result()
+    report = site.run_tests()
     assert report["status"] == "PASS", report["results"]
     outcomes = {result["id"]: result["outcome"] for result in report["results"]}
     assert outcomes[ASYNC_TEST] == ("skipped" if server.has_hub else "passed")
     assert not {"failed", "errored", "timed_out", "not_run"} & set(outcomes.values())
 
 
-def look_at_hang(place: Place, how: str) -> tuple[dict[str, Any], float, list[float]]:
-    """The result of a test that hangs, when it came, and how long another page took meanwhile.
+def assert_is_answered_in_time(place: Place, how: str) -> None:
+    """The answer does not wait for the test that hangs, and the site answers meanwhile.
 
-    When it has come, nothing that the test did is kept or held.
+    A second test keeps the run in progress until another page has been answered. Nothing that the
+    test did is kept or held, although it still hangs.
     """
     site = place.site
     with site.hanging(how), meanwhile() as pool:
-        started = time.monotonic()
-        request = pool.submit(site.run_one, how)
-        latencies = site.latencies_during(request)
-        result = request.result()
-        elapsed = time.monotonic() - started
-    site.wait_until_free()
-    assert site.written() == 0
-    return result, elapsed, latencies
-
-
-def assert_is_answered_in_time(place: Place, how: str) -> None:
-    """The answer comes in time, and the site answers meanwhile."""
-    result, elapsed, latencies = look_at_hang(place, how)
-    assert result["outcome"] == "timed_out"
-    assert elapsed < TIMEOUT + IN_TIME
-    assert max(latencies) < PATIENCE
-    assert len(latencies) > 2, "the answer came too soon to show anything"
+        with site.staying():
+            request = pool.submit(site.run_one, how, STAY)
+            site.wait_until_it_began(how)
+            site.wait_until_it_began()
+            assert site.get("/", timeout=IN_TIME).status == 200
+            assert not request.done()
+        assert request.result(IN_TIME)["outcome"] == "timed_out"
+        site.wait_until_free()
+        assert site.written() == 0
 
 
 @everywhere
@@ -168,31 +161,43 @@ def test_silent_socket__is_answered_in_time(place: Place) -> None:
     assert_is_answered_in_time(place, "silent_socket")
 
 
+def stops_other_pages(site: PromiseSite, how: str) -> bool:
+    """Whether a page is not answered before the test that hangs is released."""
+    with meanwhile() as pool:
+        with site.hanging(how):
+            request = pool.submit(site.run_one, how)
+            site.wait_until_it_began(how)
+            page = pool.submit(site.get, "/")
+            # Longer than the timeout, and long enough for a page that can be answered.
+            time.sleep(4 * TIMEOUT)
+            is_stopped = not page.done()
+        assert page.result().status == 200
+        assert request.result()["outcome"] == "timed_out"
+    site.wait_until_free()
+    assert site.written() == 0
+    return is_stopped
+
+
 @under_each_server
 def test_busy_loop__is_answered_in_time_or_stops_the_hub(place: Place) -> None:
-    """A test that never waits: under gevent nothing else goes on, the clock's watcher included."""
+    """A test that never waits: under gevent it stops everything, the supervision included."""
     if not place.server.has_hub:
         assert_is_answered_in_time(place, "busy_loop")
         return
-    result, elapsed, latencies = look_at_hang(place, "busy_loop")
-    assert result["outcome"] == "timed_out"
-    assert HANGS_FOR < elapsed < HANGS_FOR + IN_TIME
-    assert max(latencies) > HANGS_FOR / 2, "the other page was answered: correct the docs"
+    assert stops_other_pages(place.site, "busy_loop"), "correct the docs"
 
 
 @under_each_server
 def test_c_code__that_holds_the_interpreter_lock(place: Place) -> None:
-    """No thread of the process does anything until it lets go; half a second later all is told."""
-    result, elapsed, latencies = look_at_hang(place, "hold_the_interpreter")
-    assert result["outcome"] == "timed_out"
-    assert HOLDS_FOR < elapsed < HOLDS_FOR + IN_TIME
+    """No thread of its process runs until it releases the lock; another process answers."""
+    is_stopped = stops_other_pages(place.site, "hold_the_interpreter")
     if not place.server.has_more_processes:
-        assert max(latencies) > HOLDS_FOR / 2, "the other page was answered: correct the docs"
+        assert is_stopped, "correct the docs"
 
 
 @where_it_reloads
 def test_reload__is_not_held_up_by_an_abandoned_thread(place: Place) -> None:
-    """New workers know nothing of a test that hung in the old ones, which are gone in time."""
+    """The old workers end although a test hangs in them; the new ones do not report it."""
     site, _ = place
     workers = set(site.workers())
     with site.hanging("sleep"):
@@ -201,13 +206,11 @@ def test_reload__is_not_held_up_by_an_abandoned_thread(place: Place) -> None:
         wait_for(
             lambda: [pid for pid in workers if is_alive(pid)],
             lambda alive: not alive,
-            within=GRACE,
             what="the end of the old workers",
         )
     wait_for(
         lambda: site.metrics().value("smoketest_abandoned_tests"),
         lambda count: count == 0,
-        within=GRACE,
         what="no abandoned test",
     )
     assert site.run_one("sleep")["outcome"] == "skipped"
@@ -215,13 +218,10 @@ def test_reload__is_not_held_up_by_an_abandoned_thread(place: Place) -> None:
 
 @everywhere
 def test_stop__is_not_held_up_by_an_abandoned_thread(place: Place) -> None:
-    """A server that is told to end does so in its grace time, whatever hangs."""
+    """A server that is told to end does so although a test hangs; nothing has to be killed."""
     site, _ = place
     with site.hanging("sleep"):
         assert site.run_one("sleep")["outcome"] == "timed_out"
-        started = time.monotonic()
-        left = site.stop()
-        assert time.monotonic() - started < GRACE
-        assert left == []
+        assert site.stop() == []
     site.wait_until_free()
     assert site.written() == 0

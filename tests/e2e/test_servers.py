@@ -106,7 +106,7 @@ def test_server__dies_with_the_tests() -> None:
         assert is_alive(int(pid))
         tests.kill()
     shutil.rmtree(folder)
-    wait_for(lambda: is_alive(int(pid)), lambda alive: not alive, within=5, what="its end")
+    wait_for(lambda: is_alive(int(pid)), lambda alive: not alive, what="its end")
 
 
 def test_missing_service__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:

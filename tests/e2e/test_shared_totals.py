@@ -22,7 +22,7 @@ def site() -> Iterator[ExampleSite]:
     """The site under several processes, and one run by a request; scrapes start no others."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.no_background_runs"}
     with ExampleSite(gunicorn(workers=WORKERS), **settings) as site:
-        site.wait_for_workers(WORKERS)
+        site.wait_until_each_answers(WORKERS)
         site.run_tests()
         yield site
 

@@ -112,7 +112,7 @@ class Host:
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -137,7 +137,7 @@ def host() -> Iterator[Host]:
                 except OSError:
                     return False
 
-            wait_for(look, within=30, what="the exporter's first run")
+            wait_for(look, what="the exporter's first run")
             yield Host(site, node, gateway, port)
         finally:
             stop(exporter)

@@ -1,4 +1,4 @@
-"""A push to a Pushgateway: whole, under its labels, and discreet about passwords."""
+"""Pushes to a Pushgateway: complete, grouped, and without passwords in messages."""
 
 from __future__ import annotations
 

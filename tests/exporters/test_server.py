@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from smoketest.exporters.server import serving
 from smoketest.metrics import OPEN_METRICS, TEXT, Context, SmokeTestCollector, expose
 from tests.builders import make_known_test, make_snapshot
 from tests.servers.client import get
-from tests.servers.processes import free_port
+from tests.servers.processes import free_port, wait_for
 from tests.servers.prometheus import check_metrics
 from tests.servers.services import require
 
@@ -55,12 +54,10 @@ class Certificate:
             check=True, capture_output=True,
         )  # fmt: skip
 
-    def get(self, port: int, timeout: float = 5) -> http.client.HTTPResponse:
+    def get(self, port: int) -> http.client.HTTPResponse:
         """A scrape that trusts this certificate and no other; the body is read."""
         context = ssl.create_default_context(cafile=str(self.file))
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, context=context, timeout=timeout
-        )
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics", headers={"Connection": "close"})
             response = connection.getresponse()
@@ -121,23 +118,28 @@ def test_serving__ipv6() -> None:
     """It serves an address of IPv6 too."""
     port = free_port()
     with serving("::1", port, collector(), None, None):
-        connection = http.client.HTTPConnection("::1", port, timeout=5)
+        connection = http.client.HTTPConnection("::1", port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             assert connection.getresponse().status == 200
 
 
+def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
+    return set(threading.enumerate()) - before
+
+
 @pytest.mark.parametrize("is_orderly", [True, False])
 def test_serving__stops_on_leaving(is_orderly: bool) -> None:
     """After the body, also one that failed, nothing listens and no thread is left."""
-    port, before = free_port(), threading.active_count()
+    port, before = free_port(), set(threading.enumerate())
     with contextlib.suppress(KeyError), serving("127.0.0.1", port, collector(), None, None):
         assert get(port, "/metrics").status == 200
         if not is_orderly:
             raise KeyError
     with pytest.raises(ConnectionRefusedError):
         get(port, "/metrics")
-    assert threading.active_count() == before
+    # The thread of an answered request ends by itself.
+    wait_for(lambda: not new_threads(before), what="the end of the threads")
     with serving("127.0.0.1", port, collector(), None, None):  # the port is free again
         assert get(port, "/metrics").status == 200
 
@@ -168,30 +170,30 @@ def test_tls__is_served(certificate: Certificate) -> None:
     with serving("127.0.0.1", port, collector(), certificate.file, certificate.key):
         assert certificate.get(port).status == 200
         with pytest.raises((http.client.HTTPException, OSError)):
-            get(port, "/metrics", timeout=5)
+            get(port, "/metrics")
         assert certificate.get(port).status == 200
 
 
-def test_tls__silent_client_holds_up_nobody(certificate: Certificate) -> None:
+def test_tls__silent_client_holds_up_nobody(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that connects and says nothing neither keeps others out, nor the server alive."""
+    monkeypatch.setattr("smoketest.exporters.server.CLIENT_TIMEOUT", 600)
     port = free_port()
     server = serving("127.0.0.1", port, collector(), certificate.file, certificate.key)
     server.__enter__()
-    silent = socket.create_connection(("127.0.0.1", port))
+    before = set(threading.enumerate())
     leaving = threading.Thread(target=server.__exit__, args=(None, None, None), daemon=True)
-    try:
-        time.sleep(0.2)  # until the server has seen it
+    with socket.create_connection(("127.0.0.1", port)):
         try:
-            status = certificate.get(port, timeout=2).status
-        except OSError as error:
-            status = repr(error)
-        leaving.start()
-        leaving.join(2)
-        is_left = not leaving.is_alive()
-    finally:
-        silent.close()
-        leaving.join(5)
-    assert (status, is_left) == (200, True)
+            wait_for(lambda: new_threads(before), within=30, what="a thread for the silent client")
+            assert certificate.get(port).status == 200
+        finally:
+            leaving.start()
+            leaving.join(30)
+            is_left = not leaving.is_alive()
+    leaving.join(30)
+    assert is_left
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "other key"])

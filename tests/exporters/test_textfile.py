@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,9 +71,12 @@ def test_write__replaces_in_one_step(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        for _ in range(15):
+        give_up_at = time.monotonic() + 60
+        rounds = 0
+        while (rounds < 15 or not seen >= allowed) and time.monotonic() < give_up_at:
             textfile.write(path, large)
             textfile.write(path, small)
+            rounds += 1
     finally:
         is_over.set()
         reader.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from django.db import connections
 from smoketest import SmokeTest
 from smoketest.discovery import SmokeClass, Suite
 from tests.builders import make_declaration
+from tests.hanging import hang as hang  # noqa: PLC0414 - for the rows
 from tests.ledger.models import Account
 
 if TYPE_CHECKING:
     from tests.faults.places import Place
 
 #: Seconds that a test of a row may take if it is to run out of time, and any other.
-SHORT, LONG = 0.25, 10.0
+SHORT, LONG = 0.25, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Expected:
     is_kept: bool = False
     #: Whether nobody can free what the test holds before it returns.
     is_held: bool = False
+    #: Lock timeout in seconds, where it differs from that of the row.
+    lock_timeout: float | None = None
 
 
 def passes(*outcomes: str, word: str = "passes, rolled back") -> Expected:
@@ -57,9 +59,14 @@ def found_out(*says: str) -> Expected:
     return Expected("found out", ("errored",), ("'default'", *says), is_kept=True)
 
 
-def fails(*says: str, outcomes: Sequence[str] = ("errored",), word: str = "errored") -> Expected:
+def fails(
+    *says: str,
+    outcomes: Sequence[str] = ("errored",),
+    word: str = "errored",
+    lock_timeout: float | None = None,
+) -> Expected:
     """The database, or Django, raises in the test."""
-    return Expected(word, outcomes, says)
+    return Expected(word, outcomes, says, lock_timeout=lock_timeout)
 
 
 def times_out(*then: str, says: str = "timed out after") -> Expected:
@@ -114,14 +121,6 @@ class Fault:
 ROWS: list[Fault] = []
 
 VENDORS = ("sqlite", "postgresql", "mysql")
-
-#: What a test that hangs waits for; set when the row has been looked at.
-released = threading.Event()
-
-
-def hang() -> None:
-    """Hang as code does that nobody can interrupt, until the row has been looked at."""
-    released.wait(30)
 
 
 def fault(

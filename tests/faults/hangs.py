@@ -18,11 +18,11 @@ from tests.faults.fault import (
     fails,
     fault,
     hang,
-    released,
     sql,
     times_out,
     write,
 )
+from tests.hanging import HANG, hang_while, released
 from tests.ledger.models import Account
 
 PROMISE = "The answer comes within half a second; all that the test held is free a second later."
@@ -41,24 +41,31 @@ def hangs(name: str, text: str, act: Callable[[], Any]) -> None:
     fault(PROMISE, times_out(), name=name, text=text)(test_it)
 
 
-def _busy() -> None:
-    while not released.is_set():
-        pass
+def _when_released(act: Callable[[], object]) -> None:
+    """Call the function on another thread when the test releases hanging code."""
+
+    def wait() -> None:
+        released.wait(HANG)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _never_answering() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as other_end,
     ):
-        client.settimeout(0.8)
+        _when_released(lambda: other_end.shutdown(socket.SHUT_RDWR))
         client.recv(1)
 
 
 def _lock() -> None:
     lock = threading.Lock()
     lock.acquire()
-    lock.acquire(timeout=0.8)
+    _when_released(lock.release)
+    lock.acquire()
 
 
 def in_the_database() -> None:
@@ -73,8 +80,8 @@ def in_the_database() -> None:
     )
 
 
-hangs("sleep", "Sleeps.", lambda: time.sleep(0.8))
-hangs("busy_loop", "Loops in Python without an end.", _busy)
+hangs("sleep", "Sleeps.", lambda: hang_while(lambda: time.sleep(0.2)))
+hangs("busy_loop", "Loops in Python without an end.", lambda: hang_while(int))
 hangs("dead_socket", "Waits for a socket that never answers.", _never_answering)
 hangs("thread_lock", "Waits for a lock of threads that nobody releases.", _lock)
 hangs("sleep_in_the_database", "Waits for a query that takes half a minute.", in_the_database)
@@ -172,7 +179,7 @@ class HangInAsync(SmokeTest):
 
     async def test_1(self) -> None:
         await Account.objects.acreate(name="by the smoke test")
-        await asyncio.sleep(30)
+        await asyncio.sleep(HANG)
 
     async def test_2(self) -> None:
         self.assertEqual(await Account.objects.acount(), 2)
@@ -229,7 +236,11 @@ class HangInSetUpClass(SmokeTest):
     def test_2(self) -> None: ...
 
 
-@fault(PROMISE, Expected("timed out, freed", ("passed", "timed_out"), ("timed out after",)))
+@fault(
+    PROMISE,
+    Expected("timed out, freed", ("passed", "timed_out"), ("timed out after",)),
+    timeout=3,  # also that of the test, which must pass
+)
 class HangInTearDownClass(SmokeTest):
     """Hangs in tearDownClass, which has a result of its own."""
 
@@ -346,7 +357,7 @@ def hang_in_a_function_of_python() -> None:
     "The database itself ends a statement that takes too long, whoever watches.",
     postgresql=fails("statement timeout", word="errored by the limit"),
     mariadb=fails("max_statement_time", word="errored by the limit"),
-    timeout=0.4,
+    timeout=2,
     workers=0,
 )
 def statement_limit() -> None:

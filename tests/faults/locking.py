@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from smoketest import SmokeTest
-from tests.faults.fault import fails, fault, passes, refused, sql, times_out, write
+from tests.faults.fault import LONG, fails, fault, passes, refused, sql, times_out, write
 from tests.faults.places import Place
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for
@@ -63,12 +63,12 @@ def schema_change_waits(place: Any) -> Iterator[None]:
         changer = stack.enter_context(place.production(begin=""))
         thread = threading.Thread(target=change)
         thread.start()
-        wait_for(place.waiting, within=5, what="the change of the schema to wait")
+        wait_for(place.waiting, what="the change of the schema to wait")
         try:
             yield
         finally:
             place.cancel(changer)
-            thread.join(10)
+            thread.join(60)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def both_wanted(place: Place) -> Iterator[None]:
     with place.production(much, place.lock_row) as other:
 
         def go_on() -> None:
-            _go_on.wait(5)
+            _go_on.wait(60)
             try:
                 other.cursor().execute(place.lock_row.replace("id = 1", "id = 2"))
             except Exception as error:  # noqa: BLE001 - looked at below
@@ -91,7 +91,8 @@ def both_wanted(place: Place) -> Iterator[None]:
         thread = threading.Thread(target=go_on)
         thread.start()
         yield
-        thread.join(10)
+        thread.join(60)
+        assert not thread.is_alive()
     assert failed == []
 
 
@@ -189,8 +190,8 @@ def lock_limit_lifted() -> None:
 
 
 _VICTIM: dict[str, Any] = {
-    "postgresql": fails("lock", word="errored"),
-    "mariadb": fails("deadlock", word="errored"),
+    "postgresql": fails("lock timeout", word="errored"),
+    "mariadb": fails("deadlock", word="errored", lock_timeout=LONG),  # detected at once
 }
 
 
@@ -199,7 +200,7 @@ def deadlock(test: Any) -> None:
     """Wants a row that production holds, while production waits for one that the test holds."""
     _change(2)
     _go_on.set()
-    wait_for(test.place.waiting, within=5, what="production to wait")
+    wait_for(test.place.waiting, what="production to wait")
     _change(1)
 
 
@@ -213,8 +214,8 @@ def deadlock_by_production() -> None:
 
 @fault(
     VICTIM,
-    postgresql=fails("lock", outcomes=("errored", "passed")),
-    mariadb=fails("deadlock", outcomes=("errored", "passed")),
+    postgresql=fails("lock timeout", outcomes=("errored", "passed")),
+    mariadb=fails("deadlock", outcomes=("errored", "passed"), lock_timeout=LONG),
     meanwhile=both_wanted,
 )
 class FixturesAfterDeadlock(SmokeTest):

@@ -10,7 +10,7 @@ from tests.faults.conftest import Places
 from tests.faults.places import site
 
 
-@pytest.mark.e2e
+@pytest.mark.xdist_group("mariadb")
 def test_check_tables__names_what_cannot_be_rolled_back(places: Places) -> None:
     """Tables of MyISAM and their like are named, with what to do; InnoDB's are not."""
     place = places("mysql")

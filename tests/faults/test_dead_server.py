@@ -26,7 +26,8 @@ from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
 
-pytestmark = pytest.mark.e2e
+# One worker, so that the servers start once.
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -128,7 +129,7 @@ def test_kill__of_one_backend(place: ServerPlace) -> None:
             write("after")
 
         def test_2(self) -> None:
-            wait_for(is_back, within=10, what="PostgreSQL to be back")
+            wait_for(is_back, what="PostgreSQL to be back")
             self.assertEqual(Account.objects.count(), 2)
             write()
 

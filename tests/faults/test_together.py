@@ -11,13 +11,15 @@ from django.db import connections, transaction
 from smoketest import SmokeTest
 from smoketest.abandoned import LocallyAbandoned
 from tests.faults.conftest import Places
-from tests.faults.fault import SHORT, hang, released, sql, suite, write
+from tests.faults.fault import LONG, hang, sql, suite, write
 from tests.faults.looking import assert_nothing_is_held, changes, outcomes, run_suite
 from tests.faults.places import Place, site
+from tests.hanging import assert_hanging, released, reset
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for
 
-pytestmark = pytest.mark.e2e
+# One worker, so that the servers start once.
+pytestmark = pytest.mark.xdist_group(__name__)
 
 #: Alias and kind of database.
 ALIASES = {"default": "sqlite", "postgresql": "postgresql", "mariadb": "mysql"}
@@ -27,7 +29,7 @@ ALIASES = {"default": "sqlite", "postgresql": "postgresql", "mariadb": "mysql"}
 def together(places: Places) -> Iterator[list[Place]]:
     """The places of a site whose aliases are `ALIASES`."""
     all_places = {alias: places(vendor) for alias, vendor in ALIASES.items()}
-    released.clear()
+    reset()
     with site({alias: place.databases()["default"] for alias, place in all_places.items()}):
         yield list(all_places.values())
     released.set()
@@ -89,11 +91,13 @@ def test_together__a_hang_frees_all(together: list[Place]) -> None:
             hang()
 
     abandoned = LocallyAbandoned()
-    report = run_suite(suite(Hangs, "together", timeout=2 * SHORT), abandoned)
+    # The first timeout is long enough to write to all three databases before the test hangs.
+    report = run_suite(suite(Hangs, "together", timeouts=(3, LONG)), abandoned)
     assert outcomes(report) == ("timed_out", "passed"), [r.message for r in report.results]
     assert_nothing_is_left(together)
+    assert_hanging()
     released.set()
-    wait_for(abandoned.count, lambda count: not count, within=5, what="the threads to end")
+    wait_for(abandoned.count, lambda count: not count, what="the threads to end")
     assert_nothing_is_left(together)
 
 

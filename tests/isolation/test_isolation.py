@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -24,11 +25,13 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 
+from smoketest import runner
 from smoketest.isolation import Frame, IsolationError, Limits, ThreadIsolation
 from smoketest.isolation.errors import RefusedStatementError, TransactionEndedError
 from smoketest.isolation.vendor import Vendor
 from smoketest.results import Databases
 from tests.conftest import RunSmoke, outcomes, result_of
+from tests.hanging import HANG, Clock, assert_hanging, released, reset
 from tests.ledger.models import Account, Entry
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -815,53 +818,94 @@ def test_reading__does_not_take_the_write_lock(
         connections["default"] = replaced
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Replace the clock of the runner; smoke tests advance it as ``runner.monotonic``."""
+    clock = Clock()
+    monkeypatch.setattr(runner, "monotonic", clock)
+    return clock
+
+
+def smoke_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("smoketest-")]
+
+
+def is_another_waiting() -> bool:
+    """Return whether another thread of the run is in a test and waits for its turn."""
+    others: list[Any] = [t for t in smoke_threads() if t is not threading.current_thread()]
+    return any(getattr(other, "step", None) and other.deadline == math.inf for other in others)
+
+
+@pytest.mark.usefixtures("clock")
 def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None:
-    """Classes that run at the same time and write the same file do not lock each other out."""
-    classes = "".join(
-        f"""
-class Test{n}(SmokeTest):
-    def test_{n}(self):
-        Account.objects.exists()
-        Account.objects.create(name="{n}")
-        time.sleep(0.4)
-"""
-        for n in range(2)
+    """Classes that run at the same time and write the same file do not lock each other out.
+
+    The time that a test waits for its turn does not count towards its timeout.
+    """
+    report = run_smoke(
+        """
+        import threading
+        from smoketest import runner
+        from tests.isolation.test_isolation import is_another_waiting
+        from tests.servers.processes import wait_for
+
+        has_turn = threading.Event()
+
+        class Test0(SmokeTest):
+            timeout = 1000
+
+            def test_0(self):
+                Account.objects.exists()
+                Account.objects.create(name="0")
+                has_turn.set()
+                wait_for(is_another_waiting, what="the other to wait for its turn")
+                runner.monotonic.advance(100)
+
+        class Test1(SmokeTest):
+            timeout = 90
+
+            def test_1(self):
+                self.assertTrue(has_turn.wait(60))
+                Account.objects.exists()
+                Account.objects.create(name="1")
+        """,
+        lock_timeout=0.1,
+        run_timeout=2000,
     )
-    report = run_smoke(classes, timeout=0.7, lock_timeout=0.1)
     assert outcomes(report) == {"test_0": "passed", "test_1": "passed"}
 
 
-def threads_end_within(seconds: float) -> bool:
-    """Whether all threads of the run end by themselves; waits for them in any case."""
-    until = time.monotonic() + seconds
-    threads = [t for t in threading.enumerate() if t.name.startswith("smoketest-")]
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
-    ended = not any(thread.is_alive() for thread in threads)
-    for thread in threads:
-        thread.join(10)
-    return ended
+@pytest.fixture
+def hanging() -> Iterator[None]:
+    """Release hanging smoke tests at the end of the test."""
+    reset()
+    yield
+    released.set()
+    for thread in smoke_threads():
+        thread.join(60)
 
 
+@pytest.mark.usefixtures("hanging")
 def test_abandoned__test_does_not_keep_the_write_lock(run_smoke: RunSmoke) -> None:
     """What a timed-out test wrote is rolled back at once, so that others, and the site, write."""
     report = run_smoke(
         """
+        from tests.hanging import hang
+
         class Test(SmokeTest):
+            @options(timeout=3)  # long enough to write before it hangs
             def test_1(self):
                 Account.objects.create(name="hung")
-                time.sleep(1.5)
+                hang()
 
             def test_2(self):
                 Account.objects.create(name="next")
         """,
-        timeout=0.3,
         lock_timeout=0.1,
     )
-    writable = can_be_written()
-    threads_end_within(5)
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
-    assert writable
+    assert can_be_written()
+    assert_hanging()
 
 
 def test_abandoned__query_is_cancelled(run_smoke: RunSmoke) -> None:
@@ -870,7 +914,7 @@ def test_abandoned__query_is_cancelled(run_smoke: RunSmoke) -> None:
         """
         FOREVER = (
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers"
-            " LIMIT 30000000) SELECT count(*) FROM numbers"
+            " LIMIT 1000000000) SELECT count(*) FROM numbers"
         )
 
         class Test(SmokeTest):
@@ -879,9 +923,10 @@ def test_abandoned__query_is_cancelled(run_smoke: RunSmoke) -> None:
         """,
         timeout=0.2,
     )
-    ended = threads_end_within(1)
     assert outcomes(report) == {"test_it": "timed_out"}
-    assert ended
+    for thread in smoke_threads():
+        thread.join(HANG / 2)  # the query would take about two minutes
+    assert smoke_threads() == []
 
 
 def can_be_written() -> bool:

@@ -21,6 +21,7 @@ from django.test import override_settings
 
 from smoketest import assembly
 from smoketest.management.commands.smoketest import PASSWORD_VARIABLE
+from tests import hanging
 from tests.command.site import FAILS, HANGS, PASSES, Run, Site, counting
 from tests.servers.client import get
 from tests.servers.exposition import Exposition
@@ -235,8 +236,11 @@ def test_pause__of_a_failing_site(run: Run) -> None:
 
 def test_pause__of_a_run_without_time(run: Run) -> None:
     """It is the pause that ends the command, not the time that was over when it ran."""
-    late = PASSES.replace("pass", "time.sleep(0.5)")
-    assert run("--run-timeout", "0.1s", smoke=late)[0] == 4
+    hanging.reset()
+    late = PASSES.replace("pass", "hanging.hang()")
+    code, _, _ = run("--run-timeout", "0.1s", smoke=f"from tests import hanging\n{late}")
+    hanging.released.set()
+    assert code == 4
     run("--pause", "30m", "--reason", "x")
     code, _, stderr = run()
     assert code == 1
@@ -314,6 +318,36 @@ def test_lock_cannot_be_used(run: Run, tmp_path: Path) -> None:
 # Processes of their own
 
 ROUND = r"\d+:\d+:\d+ UTC PASS, 1 tests? in \d"
+#: After how many rounds a loop with a `Clock` is interrupted.
+ROUNDS = 3
+
+
+class Clock:
+    """The `time` module of a loop. Each round takes half a second, and a sleep no time at all."""
+
+    def __init__(self) -> None:
+        self.sleeps: list[float] = []
+        #: What to call after a round, by its number.
+        self.after: dict[int, Callable[[], object]] = {}
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 0.5
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        number = len(self.sleeps)
+        self.after.get(number, lambda: None)()
+        if number == ROUNDS:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("smoketest.management.commands.smoketest.time", clock)
+    return clock
 
 
 def test_loop__sigterm_between_rounds(site: Site) -> None:
@@ -327,20 +361,18 @@ def test_loop__sigterm_between_rounds(site: Site) -> None:
     assert sleeping.stderr == ""
 
 
-def test_loop__keeps_its_beat(site: Site) -> None:
+@pytest.mark.parametrize(("every", "pause"), [("2s", 1.5), ("0.5s", 0), ("0.1s", 0)])
+def test_loop__keeps_its_beat(run: Run, clock: Clock, every: str, pause: float) -> None:
     """--every is from beginning to beginning, however long a round takes."""
-    site.smoke(PASSES.replace("pass", "time.sleep(0.5)"))
-    process = site.start("--every", "1s")
-    process.wait_for(ROUND)
-    began = time.monotonic()
-    process.wait_for(ROUND, count=4)
-    assert 2.5 < time.monotonic() - began < 4
+    code, stdout, _ = run("--every", every)
+    assert (code, len(re.findall(ROUND, stdout))) == (130, ROUNDS)
+    assert clock.sleeps == [pause] * ROUNDS
 
 
 def test_loop__prints_at_once(site: Site) -> None:
     """Each round is in the log as soon as it is over, also where the log is a pipe or file."""
     process = site.start("--every", "1h", PYTHONUNBUFFERED="")
-    process.wait_for(ROUND, within=6)
+    process.wait_for(ROUND)
 
 
 @pytest.mark.parametrize("workers", [4, 0])
@@ -394,7 +426,6 @@ def test_loop__gateway_goes_down_and_comes_up(site: Site) -> None:
         gateway.start()
         wait_for(
             lambda: gateway.metrics().matching("smoketest_last_run_success", job="loop"),
-            within=10,
             what="a push",
         )
     assert process.end(signal.SIGTERM) == 0
@@ -431,7 +462,7 @@ def test_loop__text_file_cannot_be_written_for_a_while(site: Site, tmp_path: Pat
     process = site.start("--every", "0.2s", "--textfile", str(path))
     process.wait_for("cannot be written: No such file or directory", count=2)
     path.parent.mkdir()
-    wait_for(path.exists, within=10, what="the file")
+    wait_for(path.exists, what="the file")
     assert process.end(signal.SIGTERM) == 0
 
 
@@ -449,18 +480,18 @@ def test_loop__lock_cannot_be_used_for_a_while(site: Site) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_loop__another_run_goes_on(site: Site) -> None:
+def test_loop__another_run_goes_on(
+    run: Run, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A round that cannot begin in time is told of, and the next one begins."""
-    site.smoke(PASSES, SMOKETEST_RUN_TIMEOUT=0.2)
-    site.run()
-    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
-        shared = assembly.state()
-    with shared.run_lock.held() as is_ours:
-        assert is_ours
-        process = site.start("--every", "0.2s")
-        process.wait_for("Another run did not end within")
-    process.wait_for(ROUND)
-    assert process.end(signal.SIGTERM) == 0
+    monkeypatch.setattr("smoketest.command.asking.GRACE", 0)
+    with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
+        release = assembly.state().run_lock.acquire()
+    assert release
+    clock.after[1] = release
+    _, stdout, stderr = run("--every", "1s", SMOKETEST_RUN_TIMEOUT=0.2)
+    assert stderr.count("Another run did not end within 0.2 s") == 1
+    assert len(re.findall(ROUND, stdout)) == ROUNDS - 1
 
 
 def test_loop__receiver_loses_its_connection(site: Site) -> None:
@@ -493,15 +524,23 @@ def test_loop__respects_every_of_the_tests(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text() == "xx"
 
 
-def test_loop__respects_every_that_passes(site: Site, tmp_path: Path) -> None:
+def test_loop__respects_every_that_passes(
+    run: Run,
+    tmp_path: Path,
+    ran: Callable[[], int],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Such a test runs again when its time has passed."""
-    (tmp_path / "ran").touch()
-    site.smoke(counting(tmp_path, options="every = 1"))
-    process = site.start("--every", "0.2s")
-    wait_for(lambda: len((tmp_path / "ran").read_text()) >= 3, within=15, what="three runs")
-    rounds = len(re.findall(ROUND, process.stdout))
-    assert process.end(signal.SIGTERM) == 0
-    assert rounds > 5
+    seen: list[int] = []
+
+    def pass_an_hour() -> None:
+        seen.append(ran())
+        monkeypatch.setattr("smoketest.coordinator.time", lambda: time.time() + 3600)
+
+    clock.after = {1: lambda: seen.append(ran()), 2: pass_an_hour}
+    run("--every", "60s", smoke=counting(tmp_path, options="every = 3600"))
+    assert [*seen, ran()] == [1, 1, 2]
 
 
 def test_loop__paused(site: Site, tmp_path: Path) -> None:
@@ -511,10 +550,10 @@ def test_loop__paused(site: Site, tmp_path: Path) -> None:
     site.run()
     site.run("--pause", "1h", "--reason", "moving the database")
     process = site.start("--every", "0.2s")
-    process.wait_for("paused until .*moving the database", count=2, within=10)
+    process.wait_for("paused until .*moving the database", count=2)
     assert (tmp_path / "ran").read_text() == "x"
     assert site.run("--resume")[0] == 0
-    wait_for((tmp_path / "ran").read_text, lambda x: len(x) > 2, within=10, what="runs")
+    wait_for((tmp_path / "ran").read_text, lambda x: len(x) > 2, what="runs")
     assert process.end(signal.SIGTERM) == 0
 
 
@@ -547,7 +586,7 @@ def test_serve__without_a_host(site: Site) -> None:
     port = free_port()
     process = site.start("--every", "1h", "--serve", str(port))
     process.wait_for(f"Serving /metrics on .*:{port}")
-    connection = http.client.HTTPConnection("127.0.0.2", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.2", port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
         assert connection.getresponse().status == 200
@@ -559,7 +598,7 @@ def test_serve__ipv6(site: Site) -> None:
     port = free_port()
     process = site.start("--every", "1h", "--serve", f"[::1]:{port}")
     process.wait_for("Serving /metrics on")
-    connection = http.client.HTTPConnection("::1", port, timeout=5)
+    connection = http.client.HTTPConnection("::1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
         assert connection.getresponse().status == 200
@@ -572,7 +611,7 @@ def test_serve__in_mid_run(site: Site) -> None:
     port = free_port()
     process = site.start("--every", "1h", "--serve", f"127.0.0.1:{port}")
     process.wait_for("hanging")
-    assert get(port, "/metrics", timeout=2).status == 200
+    assert get(port, "/metrics", timeout=30).status == 200
     assert process.end(signal.SIGTERM) == 0
 
 
@@ -605,7 +644,7 @@ def test_serve__tls(site: Site) -> None:
     )  # fmt: skip
     process.wait_for(ROUND)
     context = ssl.create_default_context(cafile=str(certificate))
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
         assert b"smoketest_last_run_success 1.0" in connection.getresponse().read()

@@ -84,7 +84,7 @@ def test_prometheus__starts() -> None:
         rules = prometheus.rules()
         assert {rule["name"] for rule in rules if rule["type"] == "alerting"} == set(ALERT_NAMES)
         assert {rule.get("lastError", "") for rule in rules} == {""}
-        (target,) = wait_for(prometheus.targets, within=15, what="the target")
+        (target,) = wait_for(prometheus.targets, what="the target")
         assert target["scrapeUrl"] == "http://localhost:8000/smoketest/metrics"
 
 

@@ -68,7 +68,7 @@ class Alertmanager(Server):
             headers={"Content-Type": "application/json"},
         )
         no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with no_proxy.open(request, timeout=10) as answer:
+        with no_proxy.open(request, timeout=60) as answer:
             assert answer.status == 200
 
 

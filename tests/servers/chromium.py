@@ -84,12 +84,11 @@ class Browser:
             actions.send_keys(getattr(Keys, key, key))
         actions.perform()
 
-    def wait_for_text(self, text: str, selector: str = "body", *, within: float = 15) -> str:
+    def wait_for_text(self, text: str, selector: str = "body") -> str:
         """What an element says, once it says this as well."""
         return wait_for(
             lambda: self._text_or_nothing(selector),
             lambda seen: text in seen,
-            within=within,
             what=f"{text!r} in {selector}",
         )
 
@@ -150,7 +149,7 @@ def chromium(*, scripts: bool = True) -> Iterator[Browser]:
     service = Service(executable_path=require("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
     try:
-        driver.set_page_load_timeout(60)
+        driver.set_page_load_timeout(300)
         browser = Browser(driver)
         browser.resize(1200)
         yield browser

@@ -48,7 +48,8 @@ class MariaDB(Server):
         self.run(
             require("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder / 'data'}",
             "--auth-root-authentication-method=normal", "--skip-test-db", "--cross-bootstrap",
-            "--innodb-flush-method=nosync",
+            # A server that starts removes the temporary tables of every other one in its folder.
+            "--innodb-flush-method=nosync", f"--tmpdir={self.folder}",
         )  # fmt: skip
         account = f"'{self.account}'@'%' IDENTIFIED BY '{self.password}'"
         statements = [
@@ -117,5 +118,5 @@ class MariaDB(Server):
                 f"--port={self.port}", f"--user={self.account}", f"--password={self.password}",
                 "--batch", "--skip-column-names", self.database, "-e", statement,
             ],
-            capture_output=True, text=True, check=False, timeout=30,
+            capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip

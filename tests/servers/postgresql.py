@@ -80,5 +80,5 @@ class PostgreSQL(Server):
     def _psql(self, statement: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [require("psql"), "--no-psqlrc", "-XqAt", self.url, "-c", statement],
-            capture_output=True, text=True, check=False, timeout=30,
+            capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip

@@ -98,14 +98,11 @@ class Prometheus(Server):
         self,
         expression: str,
         predicate: Callable[[Sequence[Sample]], object] = bool,
-        *,
-        within: float = 15,
     ) -> list[Sample]:
         """Query until the predicate holds for the answer."""
         return wait_for(
             lambda: self.query(expression),
             predicate,
-            within=within,
             what=expression,
             every=0.25,
         )

@@ -38,7 +38,7 @@ class Redis(Server):
         Enough for answers that fit in one packet; everything else is for a client.
         """
         words = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in arguments)
-        with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 5)) as client:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 60)) as client:
             client.sendall(f"*{len(arguments)}\r\n{words}".encode())
             return client.recv(65536).decode()
 

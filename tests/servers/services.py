@@ -49,6 +49,6 @@ def require(binary: str) -> str:
     path = find(binary)
     if path is None:
         package = PACKAGES.get(binary, binary)
-        missing(f"{binary} is not installed: apt-get install {package}")
+        missing(f"{package} is not installed: apt-get install {package}")
         raise AssertionError("unreachable")
     return path

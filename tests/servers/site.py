@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,7 @@ class ExampleSite(Server):
 
     def is_ready(self) -> bool:
         """Whether a page answers; which one does not matter."""
-        return self.get("/", timeout=10).status < 500
+        return self.get("/").status < 500
 
     @property
     def data_folder(self) -> Path:
@@ -187,9 +189,22 @@ class ExampleSite(Server):
 
     def wait_for_workers(self, count: int) -> list[int]:
         """The processes that answer requests, once there are so many."""
-        return wait_for(
-            self.workers, lambda found: len(found) == count, within=15, what=f"{count} workers"
-        )
+        return wait_for(self.workers, lambda found: len(found) == count, what=f"{count} workers")
+
+    def wait_until_each_answers(self, count: int) -> None:
+        """Send requests until each of so many workers of gunicorn has answered one.
+
+        They have imported the site and its smoke modules then.
+        """
+
+        def answering() -> set[str]:
+            path = "/smoketest/?test=none.of.this.name"
+            with ThreadPoolExecutor(2 * count) as pool:
+                list(pool.map(lambda _: self.get(path), range(4 * count)))
+            answered = set(re.findall(r"worker <?(\d+)>? answered", self.log))
+            return answered & set(map(str, self.workers()))
+
+        wait_for(answering, lambda pids: len(pids) == count, what="an answer of each worker")
 
 
 def _folder_of_the_package() -> Path:

@@ -35,7 +35,7 @@ class SMTP(Server):
 
     def is_ready(self) -> bool:
         """Whether it greets."""
-        with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 5)) as client:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 60)) as client:
             return client.recv(100).startswith(b"220")
 
 

@@ -57,12 +57,12 @@ def listening(answer: Answering, context: ssl.SSLContext | None = None) -> Itera
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        accepting.join(5)
+        accepting.join(60)
         for connection in opened:
             with suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
 
 
 def request_of(connection: socket.socket) -> bytes:

@@ -557,7 +557,7 @@ def test_shared_store__killed_while_writing(
         process = SPAWN.Process(target=record_for_ever, args=(path, theirs))
         process.start()
         theirs.close()
-        assert ours.poll(20)
+        assert ours.poll(60)
         sleep(random.uniform(0.0, 0.15))  # noqa: S311 - no secret
         process.kill()
         process.join()

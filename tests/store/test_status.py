@@ -7,7 +7,7 @@ import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from time import sleep, time
+from time import time
 
 import pytest
 from hypothesis import given
@@ -236,13 +236,16 @@ def test_pause__until_resumed(store: ResultsStore) -> None:
         assert store.status().pause is None
 
 
-def test_pause__expires(store: ResultsStore) -> None:
+def test_pause__expires(store: ResultsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause ends by itself."""
-    store.pause(Pause(until=time() + 0.2, reason="moving"))
+    now = [NOW]
+    monkeypatch.setattr("smoketest.store.base.time", lambda: now[0])
+    store.pause(Pause(until=NOW + 60, reason="moving"))
+    now[0] = NOW + 59.9
     assert store.status().pause
-    sleep(0.25)
+    now[0] = NOW + 60
     assert store.status().pause is None
-    later = Pause(until=time() + 60, reason="again")
+    later = Pause(until=NOW + 120, reason="again")
     store.pause(later)
     assert store.status().pause == later
 

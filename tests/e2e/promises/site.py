@@ -6,15 +6,19 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from smoketest.state import open_state_folder
+from smoketest.store import SharedStore
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
 from tests.servers.site import Command, ExampleSite
 
 TEST = "tests.e2e.promises.smoke.HangTest.test_"
+STAY = "tests.e2e.promises.smoke.StayTest.test_stay"
 
 
 class PromiseSite(ExampleSite):
@@ -33,29 +37,45 @@ class PromiseSite(ExampleSite):
     @contextlib.contextmanager
     def hanging(self, name: str) -> Iterator[None]:
         """While the body runs, the smoke test `name` hangs whenever it runs."""
-        file = self.data_folder / "hanging"
-        file.write_text(name)
+        with self._asking(f"hanging-{name}", name):
+            yield
+
+    @contextlib.contextmanager
+    def staying(self) -> Iterator[None]:
+        """While the body runs, no run of all tests ends before its deadline."""
+        with self._asking("staying", "staying"):
+            yield
+
+    @contextlib.contextmanager
+    def _asking(self, what: str, name: str) -> Iterator[None]:
+        self.began_file(name).unlink(missing_ok=True)
+        file = self.data_folder / what
+        file.touch()
         try:
             yield
         finally:
             file.unlink()
 
-    def run_one(self, name: str) -> dict[str, Any]:
-        """Run one of the tests that can hang; its result."""
-        results = self.run_tests(f"?test={TEST}{name}")["results"]
-        assert len(results) == 1, results
-        result: dict[str, Any] = results[0]
+    def began_file(self, name: str) -> Path:
+        """The file that a test creates which hangs or stays."""
+        return self.data_folder / f"began-{name}"
+
+    def wait_until_it_began(self, name: str = "staying") -> None:
+        """Wait until a test hangs or stays, and so keeps the run in progress."""
+        wait_for(self.began_file(name).exists, what=f"the beginning of {name}")
+
+    def run_one(self, name: str, *others: str) -> dict[str, Any]:
+        """Run one of the tests that can hang, and others beside it; return its result."""
+        ids = [f"{TEST}{name}", *others]
+        results = self.run_tests("?" + "&".join(f"test={one}" for one in ids))["results"]
+        assert {result["id"] for result in results} == set(ids), results
+        (found,) = (result for result in results if result["id"] == ids[0])
+        result: dict[str, Any] = found
         return result
 
-    def latencies_during(self, request: Future[Any]) -> list[float]:
-        """How long another page took, again and again until the request is answered."""
-        latencies = []
-        while not request.done():
-            page = self.get("/")
-            assert page.status == 200, page.text
-            latencies.append(page.elapsed)
-            time.sleep(0.02)
-        return latencies
+    def store(self) -> SharedStore:
+        """The results store, to be read without a request."""
+        return SharedStore(open_state_folder(str(self.data_folder / "smoketest"), {}, ()))
 
     def written(self) -> int:
         """How many rows of tests that hung are in the database, committed."""
@@ -72,6 +92,8 @@ class PromiseSite(ExampleSite):
             statement = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
             return self.database.sql(statement) != "0"
         if isinstance(self.database, MariaDB):
+            # InnoDB refreshes the table only if nothing has read it for 0.1 s.
+            time.sleep(0.2)
             return self.database.sql("SELECT count(*) FROM information_schema.innodb_trx") != "0"
         file = self.data_folder / "shop.sqlite3"
         with contextlib.closing(
@@ -84,15 +106,13 @@ class PromiseSite(ExampleSite):
             connection.execute("ROLLBACK")
             return False
 
-    def wait_until_free(self, within: float = 1.0) -> None:
-        """Wait until nothing of a smoke test is held in the database."""
-        wait_for(
-            self.is_held, lambda held: not held, within=within, what="the end of a transaction"
-        )
+    def wait_until_free(self) -> None:
+        """Wait until no smoke test holds a transaction; those that hang do so for far longer."""
+        wait_for(self.is_held, lambda held: not held, what="the end of a transaction")
 
 
 @contextlib.contextmanager
 def meanwhile() -> Iterator[ThreadPoolExecutor]:
-    """A thread that asks while the test looks at something else."""
-    with ThreadPoolExecutor(1) as pool:
+    """Threads that send requests while the test does something else."""
+    with ThreadPoolExecutor(2) as pool:
         yield pool

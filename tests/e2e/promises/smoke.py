@@ -11,8 +11,30 @@ from django.conf import settings
 from django.db import connection
 
 from catalog.models import Author
-from smoketest import SmokeTest
-from tests.e2e.promises import HANGS_FOR, HOLDS_FOR, MARKS_FOR, SLEEPS_FOR, TIMEOUT
+from smoketest import SmokeTest, options
+from tests.e2e.promises import HANGS_FOR, MARKS_FOR, TIMEOUT
+
+
+def is_asked_to(what: str) -> bool:
+    """Whether the test process has created the file."""
+    return Path(settings.DATA_DIR, what).exists()
+
+
+def began(what: str) -> None:
+    """Create the file that the test process waits for."""
+    Path(settings.DATA_DIR, f"began-{what}").touch()
+
+
+#: A shell command that ends when no test is asked to hang any more, or after ten minutes.
+WAIT_IN_SHELL = """\
+cd '{folder}' || exit
+touch began-hold_the_interpreter
+n=0
+while [ -e hanging-hold_the_interpreter ] && [ $n -lt 6000 ]; do
+    sleep 0.1
+    n=$((n + 1))
+done
+"""
 
 
 class HangTest(SmokeTest):
@@ -22,15 +44,16 @@ class HangTest(SmokeTest):
     databases = {"default"}
 
     def setUp(self) -> None:
-        hanging = Path(settings.DATA_DIR, "hanging")
         name = self._testMethodName.removeprefix("test_")
-        if not hanging.exists() or name not in hanging.read_text().split():
+        if not is_asked_to(f"hanging-{name}"):
             raise unittest.SkipTest("it is not asked to hang")
+        if name not in {"busy_loop", "hold_the_interpreter"}:  # these note it themselves
+            began(name)
         Author.objects.create(name=f"Hanging in {name}")
 
     def test_sleep(self) -> None:
         """In Python's own sleep."""
-        time.sleep(SLEEPS_FOR)
+        time.sleep(HANGS_FOR)
 
     def test_silent_socket(self) -> None:
         """At a server that accepts connections and never answers."""
@@ -41,15 +64,20 @@ class HangTest(SmokeTest):
             client.settimeout(HANGS_FOR)
             client.recv(1)
 
+    @options(timeout=2 * TIMEOUT)  # room for setUp, without whose end it does not hang
     def test_busy_loop(self) -> None:
         """In Python code that never waits."""
+        began("busy_loop")
         until = time.monotonic() + HANGS_FOR
-        while time.monotonic() < until:
-            pass
+        while time.monotonic() < until and is_asked_to("hanging-busy_loop"):
+            for _ in range(100_000):
+                pass
 
+    @options(timeout=2 * TIMEOUT)
     def test_hold_the_interpreter(self) -> None:
         """In C code that does not release the interpreter lock."""
-        ctypes.PyDLL(None).usleep(int(HOLDS_FOR * 1e6))
+        command = WAIT_IN_SHELL.format(folder=settings.DATA_DIR)
+        ctypes.PyDLL(None).system(command.encode())
 
     def test_statement(self) -> None:
         """In a statement of the database."""
@@ -63,6 +91,22 @@ class HangTest(SmokeTest):
                     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
                     " WHERE i < 100000000) SELECT max(i) FROM n"
                 )
+
+
+class StayTest(SmokeTest):
+    """Keeps a run in progress for as long as the test process wants it."""
+
+    databases = ()
+
+    @options(timeout=240)
+    def test_stay(self) -> None:
+        """Passes when it may end; the deadline of the run may come first."""
+        if not is_asked_to("staying"):
+            raise unittest.SkipTest("it is not asked to stay")
+        began("staying")
+        until = time.monotonic() + HANGS_FOR  # for a thread that is abandoned
+        while is_asked_to("staying") and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 class MarkTest(SmokeTest):

@@ -60,7 +60,7 @@ def exposition(environment: Environment, folder: Path, tests: int) -> str:
         "import django; django.setup()\n"
         "from smoketest import assembly\n"
         "from smoketest.metrics import TEXT, expose\n"
-        "from smoketest.selection import Selection\n"
+        "from smoketest.results import Selection\n"
         "assembly.coordinator().run(Selection(), wait=0)\n"
         "print(expose(assembly.collector(), TEXT).decode(), end='')"
     )

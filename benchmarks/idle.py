@@ -24,7 +24,7 @@ UNUSED = (
     "IPython", "MySQLdb", "celery", "django.contrib.staticfiles", "django.core.management.commands",
     "django.core.servers", "django.test", "django_prometheus", "doctest", "http.server",
     "prometheus_client.exposition", "psycopg", "psycopg2", "pymysql", "pytest", "redis", "rich",
-    "smoketest.command", "smoketest.contrib", "smoketest.exporters", "smoketest.management",
+    "smoketest.cli", "smoketest.contrib", "smoketest.exporters", "smoketest.management",
     "unittest.mock", "wsgiref.simple_server",
 )  # fmt: skip
 

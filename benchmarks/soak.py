@@ -101,8 +101,8 @@ class Soak:
     def __init__(self, server: PostgreSQL | MariaDB | None, state: Path) -> None:
         from soak_site import smoke  # noqa: PLC0415
 
-        from smoketest.assembly import coordinator  # noqa: PLC0415 - only now is Django set up
-        from smoketest.selection import Selection  # noqa: PLC0415
+        from smoketest.results import Selection  # noqa: PLC0415
+        from smoketest.services import coordinator  # noqa: PLC0415 - only now is Django set up
 
         self._coordinator = coordinator()
         self._everything = Selection()

@@ -17,6 +17,7 @@ class SmokeTestConfig(AppConfig):
 
         self.code_loaded_at = time()
         if checks.can_use_django_prometheus():
-            from smoketest import assembly, django_prometheus  # noqa: PLC0415 - for these sites
+            from smoketest import services  # noqa: PLC0415 - for these sites
+            from smoketest.exporters import django_prometheus  # noqa: PLC0415 - for these sites
 
-            django_prometheus.install(assembly.collector())
+            django_prometheus.install(services.collector())

@@ -19,12 +19,11 @@ from django.core.checks import (
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
-from smoketest.assembly import state_folder
-from smoketest.conf import Conf, unknown_settings
+from smoketest.conf import Conf, InvalidSettingError, Settings, unknown_settings
 from smoketest.isolation import VENDORS
-from smoketest.setting import InvalidSettingError, Settings
-from smoketest.state import StateError
+from smoketest.services import state_folder
 from smoketest.store import SharedStore, StoreError
+from smoketest.store.directory import StateError
 
 TAG = "smoketest"
 

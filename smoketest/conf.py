@@ -1,18 +1,102 @@
-"""The settings ``SMOKETEST_*`` of the package itself.
+"""The settings ``SMOKETEST_*``: typed, validated at each access and never cached.
 
-Only the edges read them: views, the command, the system checks and `smoketest.assembly`.
+Only the edges of the package read them: views, the command, the system checks and
+`smoketest.services`. This module also collects the values of the site's settings and environment
+that must be redacted.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from urllib.parse import unquote
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
-from smoketest.setting import PREFIX, Setting, Settings, boolean, is_number, is_strings, seconds
+from smoketest.validators import is_number, is_strings
+
+T = TypeVar("T")
+PREFIX = "SMOKETEST_"
+
+
+class InvalidSettingError(ImproperlyConfigured):
+    """A setting has a value that it may not have; the message names what is allowed."""
+
+    def __init__(self, setting: Setting[Any], value: object) -> None:
+        self.setting = setting
+        shown = "wrong" if setting.is_secret else repr(value)
+        super().__init__(f"{setting.name} is {shown}; it must be {setting.allowed}.")
+
+
+class Setting(Generic[T]):
+    """One setting, as a property of `Settings`.
+
+    `check_id` is the stable number of the system check that complains of a wrong value.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        check_id: str,
+        default: T,
+        allowed: str,
+        is_valid: Callable[[Any], bool],
+        *,
+        is_secret: bool = False,
+    ) -> None:
+        self.check_id = check_id
+        self.default = default
+        self.allowed = allowed
+        self.is_secret = is_secret
+        self._is_valid = is_valid
+
+    @overload
+    def __get__(self, instance: None, owner: type[Settings]) -> Self: ...
+    @overload
+    def __get__(self, instance: Settings, owner: type[Settings]) -> T: ...
+    def __get__(self, instance: Settings | None, owner: type[Settings]) -> Self | T:
+        if instance is None:
+            return self
+        value: T = getattr(settings, self.name, self.default)
+        if not self._is_valid(value):
+            raise InvalidSettingError(self, value)
+        return value
+
+
+class Settings:
+    """Settings of one app, which share a prefix; a wrong value raises `InvalidSettingError`."""
+
+    prefix: ClassVar[str]
+    #: By their names.
+    settings: ClassVar[dict[str, Setting[Any]]]
+
+    def __init_subclass__(cls, *, prefix: str = PREFIX) -> None:
+        cls.prefix, cls.settings = prefix, {}
+        for attribute, setting in vars(cls).items():
+            if isinstance(setting, Setting):
+                setting.name = prefix + attribute.upper()
+                cls.settings[setting.name] = setting
+
+
+def seconds(check_id: str, default: float) -> Setting[float]:
+    return Setting(
+        check_id,
+        default,
+        "a number of seconds, more than 0",
+        lambda value: is_number(value) and value > 0,
+    )
+
+
+def boolean(check_id: str, default: bool) -> Setting[bool]:
+    return Setting(check_id, default, "True or False", lambda value: isinstance(value, bool))
+
 
 #: Characters. `secrets.token_urlsafe()` makes some of 43.
 SHORTEST_TOKEN = 16
@@ -113,3 +197,53 @@ def unknown_settings(known: Collection[str]) -> dict[str, str | None]:
 
 
 conf = Conf()
+
+
+#: Django's own settings whose names sound like a secret, and that hold none.
+_HARMLESS = frozenset({
+    "AUTHENTICATION_BACKENDS", "AUTH_PASSWORD_VALIDATORS", "AUTH_USER_MODEL",
+    "CACHE_MIDDLEWARE_KEY_PREFIX", "PASSWORD_HASHERS",
+})  # fmt: skip
+#: Variables of the environment that are shorter are switches, such as AUTH=basic.
+_SHORTEST_VARIABLE = 8
+_CREDENTIALS = re.compile(r"://[^\s/:@]*:([^\s/]+)@")
+
+
+def secrets_of_site() -> set[str]:
+    """The values; whoever shows text to anybody hides them in it."""
+    reporter: Any = get_default_exception_reporter_filter()
+    hidden: re.Pattern[str] = getattr(
+        reporter, "hidden_settings", SafeExceptionReporterFilter.hidden_settings
+    )
+    found: set[str] = set()
+    lazy: Any = settings
+    values = lazy._wrapped  # past the warnings about names that are deprecated
+    for name in dir(values):
+        if name.isupper() and values.is_overridden(name):
+            is_secret = hidden.search(name) is not None and name not in _HARMLESS
+            found.update(_strings(getattr(values, name), hidden, is_secret, frozenset()))
+    for name, value in os.environ.items():
+        is_secret = hidden.search(name) is not None and len(value) >= _SHORTEST_VARIABLE
+        found.update(_strings(value, hidden, is_secret, frozenset()))
+    return found - {""}
+
+
+def _strings(
+    value: Any, hidden: re.Pattern[str], is_secret: bool, seen: frozenset[int]
+) -> Iterator[str]:
+    """The secrets in a value; passwords in addresses are some wherever they stand."""
+    if isinstance(value, (bytes, bytearray)):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        yield from map(unquote, _CREDENTIALS.findall(value))
+        if is_secret:
+            yield value
+    elif id(value) in seen:
+        return
+    elif isinstance(value, Mapping):
+        for key, member in value.items():
+            is_hidden = is_secret or hidden.search(str(key)) is not None
+            yield from _strings(member, hidden, is_hidden, seen | {id(value)})
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for member in value:
+            yield from _strings(member, hidden, is_secret, seen | {id(value)})

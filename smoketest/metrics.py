@@ -22,8 +22,8 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from smoketest import __version__
-from smoketest.failures import encodable
 from smoketest.results import Outcome, RunResult
+from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, RunSummary, Snapshot
 
 #: Labels of the families that tell of one test.
@@ -190,7 +190,7 @@ def _test_labels(test: KnownTest) -> list[str]:
 
 
 def _success(test: KnownTest) -> float | None:
-    return test.result.outcome is Outcome.PASSED if test.result.outcome.is_verdict else None
+    return test.result.outcome is Outcome.PASSED if test.result.outcome.is_conclusive else None
 
 
 def _declared(attribute: str) -> Callable[[KnownTest], float | None]:

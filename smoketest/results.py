@@ -1,21 +1,71 @@
-"""What a smoke test declares, what came of it, and the report of a whole run.
+"""Value objects for selections, results and reports, and the events of a run.
 
-Everything here is frozen and knows neither Django nor HTTP: the runner builds it once; the
+Everything here is frozen and needs only the standard library: the runner builds it, and the
 results store, the formats and the metrics read it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from smoketest.selection import Selection
-
 #: Names of database aliases, or every alias of the site.
 Databases = tuple[str, ...] | Literal["__all__"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """A filter over test ids and tags; the default selects everything.
+
+    A test is selected if it matches one of the names (when there are any), carries one of the
+    tags (when there are any) and none of the excluded tags.
+    """
+
+    #: Dotted prefixes of test ids: a test, a class, a module or a package.
+    names: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    excluded_tags: tuple[str, ...] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.names or self.tags or self.excluded_tags)
+
+    def matches(self, test_id: str, tags: Collection[str]) -> bool:
+        if self.names and not any(is_dotted_prefix(name, test_id) for name in self.names):
+            return False
+        if self.tags and not any(tag in tags for tag in self.tags):
+            return False
+        return not any(tag in tags for tag in self.excluded_tags)
+
+    def covers(self, other: Selection) -> bool:
+        """Whether it surely selects all that the other does."""
+        return self.is_everything or self == other
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """As the endpoint takes them in a query."""
+        return [
+            *(("test", name) for name in self.names),
+            *(("tag", tag) for tag in self.tags),
+            *(("exclude_tag", tag) for tag in self.excluded_tags),
+        ]
+
+    def __str__(self) -> str:
+        """How a message names the selection: ``test polls.smoke, tag db, without tag slow``."""
+        parts = [
+            *(f"test {name}" for name in self.names),
+            *(f"tag {tag}" for tag in self.tags),
+            *(f"without tag {tag}" for tag in self.excluded_tags),
+        ]
+        return ", ".join(parts) or "every test"
+
+
+def is_dotted_prefix(prefix: str, dotted_name: str) -> bool:
+    """Whether the name is the prefix or lies below it: ``a.b`` of ``a.b.c``, not of ``a.bc``."""
+    return dotted_name == prefix or dotted_name.startswith(f"{prefix}.")
 
 
 class Outcome(StrEnum):
@@ -35,7 +85,7 @@ class Outcome(StrEnum):
         return self in {Outcome.FAILED, Outcome.ERRORED, Outcome.TIMED_OUT}
 
     @property
-    def is_verdict(self) -> bool:
+    def is_conclusive(self) -> bool:
         """Whether the test ran to a verdict on the site, good or bad."""
         return self is Outcome.PASSED or self.is_problem
 
@@ -48,7 +98,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Cut(StrEnum):
+class StopReason(StrEnum):
     """What cut a run short."""
 
     NONE = ""
@@ -135,7 +185,7 @@ class Result:
     def finished_at(self) -> float:
         return self.started_at + self.duration
 
-    def as_carried(self) -> Self:
+    def as_carried_over(self) -> Self:
         """The same result, standing in for a test that this run leaves alone."""
         return dataclasses.replace(self, carried=True)
 
@@ -149,7 +199,7 @@ class Report:
     started_at: float
     #: Measured by a clock that nobody sets.
     duration: float
-    cut: Cut = Cut.NONE
+    stop_reason: StopReason = StopReason.NONE
     #: ``SMOKETEST_RELEASE`` of the process that ran it.
     release: str = ""
 
@@ -160,7 +210,7 @@ class Report:
     @property
     def is_full(self) -> bool:
         """Whether it is unfiltered and completed, so that it says everything of the site."""
-        return self.selection.is_everything and self.cut is Cut.NONE
+        return self.selection.is_everything and self.stop_reason is StopReason.NONE
 
     @property
     def passed(self) -> bool:
@@ -176,7 +226,7 @@ class Report:
 
     @property
     def result(self) -> RunResult:
-        if self.cut is not Cut.NONE:
+        if self.stop_reason is not StopReason.NONE:
             return RunResult.ABORTED
         return RunResult.PASSED if self.passed else RunResult.FAILED
 
@@ -204,19 +254,21 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold, for the results store."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["cut"] = values.pop("stop_reason")  # the key that release 2.0 wrote
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`, after a round trip through JSON."""
+        """Return the report whose `to_dict` went through JSON."""
         selection = {key: tuple(names) for key, names in values["selection"].items()}
         return cls(
-            **{
-                **values,
-                "selection": Selection(**selection),
-                "results": tuple(result_from_dict(result) for result in values["results"]),
-                "cut": Cut(values["cut"]),
-            }
+            selection=Selection(**selection),
+            results=tuple(result_from_dict(result) for result in values["results"]),
+            started_at=values["started_at"],
+            duration=values["duration"],
+            stop_reason=StopReason(values["cut"]),
+            release=values["release"],
         )
 
 
@@ -234,3 +286,55 @@ def result_from_dict(values: Mapping[str, Any]) -> Result:
     )
     outcome = Outcome(values["outcome"])
     return Result(**{**values, "declaration": declaration, "outcome": outcome})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another run goes on; its report, or a run after it, will be the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run begins."""
+
+    #: All tests that it knows of, in their order.
+    test_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A test of the run begins."""
+
+    test_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A test of the run has its result."""
+
+    result: Result
+
+
+Event = Waiting | Started | Running | Finished
+
+#: Is told of events, from whichever thread; it must neither raise nor wait.
+Listener = Callable[[Event], None]
+
+
+def ignore_events(event: Event) -> None:
+    """The listener where no one watches."""
+
+
+def utc(timestamp: float) -> str:
+    """For people: ``2026-11-22 09:30:00 UTC``."""
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(timestamp: float) -> str:
+    """For machines, to the millisecond (ISO 8601)."""
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
+
+
+def from_iso(text: str) -> float:
+    """Unix time of what `iso` wrote. Raises `ValueError`."""
+    return datetime.fromisoformat(text).timestamp()

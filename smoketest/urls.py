@@ -2,8 +2,7 @@
 
 from django.urls import path
 
-from smoketest.page_views import AssetView, TestView
-from smoketest.views import IndexView, MetricsView
+from smoketest.views import AssetView, IndexView, MetricsView, TestView
 
 app_name = "smoketest"
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from time import time
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -19,13 +19,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.generic import View
 
-from smoketest import assembly, background, pages
-from smoketest.access import CHALLENGE, UNAUTHORIZED, Role, role_of
+from smoketest import services
 from smoketest.conf import conf
-from smoketest.coordinator import (
+from smoketest.coordination import background
+from smoketest.coordination.coordinator import (
     RETRY_AFTER,
     Answer,
     BusyError,
@@ -35,12 +35,17 @@ from smoketest.coordinator import (
     PausedError,
     is_due,
 )
-from smoketest.events import Event, Listener, nobody
+from smoketest.coordination.streaming import watch
+from smoketest.coordination.suggestions import NO_TESTS, Unknown
 from smoketest.formats import json as json_format
 from smoketest.formats import ndjson as ndjson_format
 from smoketest.formats import text as text_format
-from smoketest.moments import utc
-from smoketest.query import (
+from smoketest.results import Event, Listener, Selection, ignore_events, utc
+from smoketest.store import StoreError
+from smoketest.store.directory import StateError
+from smoketest.web import pages
+from smoketest.web.access import CHALLENGE, UNAUTHORIZED, Role, role_of
+from smoketest.web.query import (
     FORMATS,
     InvalidQueryError,
     Query,
@@ -49,10 +54,6 @@ from smoketest.query import (
     parse_query,
     preferred_encoding,
 )
-from smoketest.selection import Selection
-from smoketest.state import StateError
-from smoketest.suggestions import NO_TESTS, Unknown
-from smoketest.watching import watch
 
 R = TypeVar("R", bound=HttpResponseBase)
 
@@ -86,14 +87,14 @@ class EndpointView(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             self.role = role_of(request, conf.tokens)
-            if self.role is Role.OUTSIDER:
-                return self.answer_outsider(request)
+            if self.role is Role.DENIED:
+                return self.answer_denied(request)
             return super().dispatch(request, *args, **kwargs)
         except ImproperlyConfigured as error:
             logger.error("%s Nothing was run.", error)  # noqa: TRY400 - the message says it all
             return _refusal(request, 503, MISCONFIGURED)
 
-    def answer_outsider(self, request: HttpRequest) -> HttpResponse:
+    def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """On every path the same."""
         response = _refusal(request, 401, UNAUTHORIZED)
         response["WWW-Authenticate"] = CHALLENGE
@@ -101,7 +102,7 @@ class EndpointView(View):
 
     @property
     def sees_tracebacks(self) -> bool:
-        return self.role is Role.INSIDER or settings.DEBUG
+        return self.role is Role.FULL or settings.DEBUG
 
 
 class IndexView(EndpointView):
@@ -118,7 +119,7 @@ class IndexView(EndpointView):
             query = replace(query, format="text")
         if query.format == "html" and pages.comes_at_once(request, query):
             show = pages.overview_at_once
-            return finished(show(request, query, with_tracebacks=self.sees_tracebacks))
+            return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
         return self.stream(query) if query.format == "ndjson" else self.respond(query)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -127,17 +128,17 @@ class IndexView(EndpointView):
             return self.http_method_not_allowed(request)
         return run_form(request, pages.query_of_form, pages.back_to)
 
-    def answer_outsider(self, request: HttpRequest) -> HttpResponse:
+    def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """The bare status where the site tells it, of a run that somebody else asked for."""
         if not conf.public_status or request.method not in {"GET", "HEAD"} or request.GET:
-            return super().answer_outsider(request)
+            return super().answer_denied(request)
         freshness = Freshness(max_age=_public_age(), only_if_cached=True)
         try:
-            answer = assembly.coordinator().answer(Selection(), freshness)
+            answer = services.coordinator().answer(Selection(), freshness)
         except NO_ANSWER:
             return _unavailable("There is no recent result.", RETRY_AFTER, "text")
         status = 200 if answer.report.passed else 500
-        return _aged(_response(status, f"{answer.report.status}\n", "text"), answer)
+        return set_age(_response(status, f"{answer.report.status}\n", "text"), answer)
 
     def respond(self, query: Query) -> HttpResponse:
         """The answer to the query.
@@ -146,13 +147,13 @@ class IndexView(EndpointView):
         thread of its own, so that neither the event loop nor another request waits for it.
         """
         try:
-            answer = _ask(query, nobody)
+            answer = _ask(query, ignore_events)
         except NO_ANSWER as error:
             return _no_answer(error, query)
         if query.format == "html":
             show = pages.overview_of
             page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
-            return _aged(finished(page), answer)
+            return set_age(finalize(page), answer)
         return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
 
     def stream(self, query: Query) -> HttpResponseBase:
@@ -169,7 +170,7 @@ class IndexView(EndpointView):
             content, status=status, content_type=f"{FORMATS[query.format]}; charset=utf-8"
         )
         response["X-Accel-Buffering"] = "no"  # nginx would hold the lines back
-        return finished(response)
+        return finalize(response)
 
     def _lines(self, happening: Iterator[Event | Answer], query: Query) -> Iterator[str]:
         with_tracebacks = self.sees_tracebacks
@@ -189,26 +190,74 @@ class MetricsView(EndpointView):
     """Shows what is known of the smoke tests to Prometheus; never runs one in the request."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        state = assembly.state()
-        status = assembly.status(state.store)
+        state = services.state()
+        status = services.status(state.store)
         interval = conf.interval
         if (
             conf.run_on_scrape
             and interval is not None
             and is_due(status, interval, is_shared=state.store.is_shared)
         ):
-            background.start_if_due(assembly.coordinator(), interval)
+            background.start_if_due(services.coordinator(), interval)
         encoding = preferred_encoding(request)
         is_compressed = accepts_gzip(request)
         body = state.exposition.render(
-            status, assembly.metrics_context(state, status), encoding, compressed=is_compressed
+            status, services.metrics_context(state, status), encoding, compressed=is_compressed
         )
         response = HttpResponse(body, content_type=encoding.content_type)
         response["Content-Length"] = str(len(body))
         response["Vary"] = "Accept, Accept-Encoding"
         if is_compressed:
             response["Content-Encoding"] = "gzip"
-        return _uncached(response)
+        return set_no_store(response)
+
+
+UNKNOWN = (
+    "Nothing is known of a smoke test {}. It was renamed or removed, or it has not run yet:"
+    " run all tests, then look for its name among them."
+)
+
+
+class TestView(EndpointView):
+    """What is known of one smoke test; its button runs it."""
+
+    #: pytest, which may meet it in a test's module, need not look for tests in it.
+    __test__: ClassVar[bool] = False
+    http_method_names = ["get", "head", "post", "options"]  # noqa: RUF012 - as Django declares it
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        test_id: str = kwargs["test_id"]
+        try:
+            page = pages.details_of(request, test_id, with_tracebacks=self.sees_tracebacks)
+        except StoreError:
+            return problem(503, "The stored results cannot be read.", "html")
+        return finalize(page) if page else problem(404, UNKNOWN.format(test_id), "html")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Run the test, and lead back to its page."""
+        test_id: str = kwargs["test_id"]
+        return run_form(
+            request, lambda _: pages.query_of_test(test_id), lambda _: pages.back_to_test(test_id)
+        )
+
+
+class AssetView(EndpointView):
+    """A style sheet, a script or an icon; each has another name in a release where it differs."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        name: str = kwargs["name"]
+        asset = pages.asset_named(name)
+        if asset is None:
+            return problem(404, f"There is no file {name} of the smoke tests' pages.", "text")
+        response = HttpResponse(asset.content, content_type=asset.media_type)
+        etag = f'"{asset.name}"'
+        is_this_one = name == asset.name
+        response["ETag"] = etag
+        response["Cache-Control"] = (
+            "private, max-age=31536000, immutable" if is_this_one else "private, no-cache"
+        )
+        response["X-Content-Type-Options"] = "nosniff"
+        return get_conditional_response(request, etag=etag, response=response) or response
 
 
 def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpResponse:
@@ -222,7 +271,7 @@ def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpRe
         )
     else:
         content = text_format.render(answer.report, pause=answer.pause)
-    return _aged(_response(200 if answer.report.passed else 500, content, format_name), answer)
+    return set_age(_response(200 if answer.report.passed else 500, content, format_name), answer)
 
 
 def run_form(
@@ -235,10 +284,10 @@ def run_form(
         return problem(403, FORGED, "html")
     query = query_of(request)
     try:
-        _ask(query, nobody)
+        _ask(query, ignore_events)
     except NO_ANSWER as error:
         return _no_answer(error, query)
-    return finished(lead_back(query))
+    return finalize(lead_back(query))
 
 
 #: Why there may be no answer; see `_no_answer`.
@@ -247,7 +296,7 @@ NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, State
 
 def _ask(query: Query, listener: Listener) -> Answer:
     """Raises one of `NO_ANSWER`."""
-    return assembly.coordinator().answer(
+    return services.coordinator().answer(
         query.selection, query.freshness, failfast=query.failfast, listener=listener
     )
 
@@ -324,17 +373,17 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
     )
     if format_name == "html":
         pages.protect(response)
-    return finished(response)
+    return finalize(response)
 
 
-def finished(response: R) -> R:
+def finalize(response: R) -> R:
     """With what all answers of the index and the pages say."""
     patch_vary_headers(response, ["Accept"])
     if response.status_code >= 500:
         # Django would log an error of the site, and mail the admins at each poll of a load
         # balancer. This is none, and the logger "smoketest" tells of what failed.
         response._has_been_logged = True  # type: ignore[attr-defined]
-    return _uncached(response)
+    return set_no_store(response)
 
 
 def _public_age() -> float:
@@ -342,12 +391,12 @@ def _public_age() -> float:
     return max(conf.max_age, 3 * (conf.interval or 0.0))
 
 
-def _aged(response: HttpResponse, answer: Answer) -> HttpResponse:
+def set_age(response: HttpResponse, answer: Answer) -> HttpResponse:
     response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
     return response
 
 
-def _uncached(response: R) -> R:
+def set_no_store(response: R) -> R:
     # Django's own cache of a whole site heeds "private" alone.
     response["Cache-Control"] = "no-store, private"
     return response

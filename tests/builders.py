@@ -7,8 +7,16 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from smoketest.results import Cut, Declaration, Outcome, Report, Result, RunResult, Severity
-from smoketest.selection import Selection
+from smoketest.results import (
+    Declaration,
+    Outcome,
+    Report,
+    Result,
+    RunResult,
+    Selection,
+    Severity,
+    StopReason,
+)
 from smoketest.store import KnownTest, RunSummary, Snapshot
 
 #: 1 February 2026, 12:00:00.5 UTC, which a float holds exactly.
@@ -149,7 +157,7 @@ def reports() -> st.SearchStrategy[Report]:
         results=st.lists(results(), max_size=5, unique_by=lambda result: result.id).map(tuple),
         started_at=moments(),
         duration=durations(),
-        cut=st.sampled_from(Cut),
+        stop_reason=st.sampled_from(StopReason),
         release=texts(),
     )
 

@@ -17,13 +17,12 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client, override_settings
 
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.finding import find
-from smoketest.results import Report, Result
-from smoketest.run_options import RunOptions
-from smoketest.runner import run
-from smoketest.selection import Selection
+from smoketest.results import Report, Result, Selection
+from smoketest.runner.loader import find
+from smoketest.runner.options import RunOptions
+from smoketest.runner.supervisor import run
 from smoketest.signals import run_finished
+from smoketest.store.abandoned import LocallyAbandoned
 
 EVERYTHING = Selection()
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from smoketest.state import StateFolder
+from smoketest.store.directory import StateFolder
 
 #: Coverage is not measured where a process is killed: its file would be left half written.
 ENVIRONMENT = {

@@ -20,8 +20,8 @@ from django.db import connections
 from smoketest.checks import check_tables
 from smoketest.conf import Conf
 from smoketest.isolation import VENDORS
-from smoketest.state import StateFolder
 from smoketest.store import FILE_NAME, SharedStore
+from smoketest.store.directory import StateFolder
 from tests.builders import make_report, make_result
 
 #: A value that no setting may have, whichever it is.

@@ -40,10 +40,10 @@ from django.utils.decorators import async_only_middleware
 
 import smoketest.client
 from smoketest import SmokeTest
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import run
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, Apps, options, outcomes, result_of
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for

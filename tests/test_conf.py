@@ -10,8 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from smoketest.conf import Conf, conf, unknown_settings
-from smoketest.setting import InvalidSettingError
+from smoketest.conf import Conf, InvalidSettingError, conf, unknown_settings
 
 
 class Case(NamedTuple):

@@ -8,8 +8,16 @@ import json
 import pytest
 from hypothesis import example, given
 
-from smoketest.results import Cut, Declaration, Outcome, Report, Result, RunResult, Severity
-from smoketest.selection import Selection
+from smoketest.results import (
+    Declaration,
+    Outcome,
+    Report,
+    Result,
+    RunResult,
+    Selection,
+    Severity,
+    StopReason,
+)
 from tests.builders import (
     NOW,
     PROPERTY,
@@ -28,7 +36,12 @@ def test_values__stable() -> None:
     outcomes = ["passed", "failed", "errored", "timed_out", "skipped", "not_run"]
     assert [str(outcome) for outcome in Outcome] == outcomes
     assert [str(severity) for severity in Severity] == ["critical", "warning"]
-    assert [str(cut) for cut in Cut] == ["", "failfast", "deadline", "interrupt"]
+    assert [str(stop_reason) for stop_reason in StopReason] == [
+        "",
+        "failfast",
+        "deadline",
+        "interrupt",
+    ]
     assert [str(result) for result in RunResult] == ["passed", "failed", "aborted"]
 
 
@@ -73,7 +86,7 @@ def test_defaults__nothing_special() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "is_problem", "is_verdict"),
+    ("outcome", "is_problem", "is_conclusive"),
     [
         (Outcome.PASSED, False, True),
         (Outcome.FAILED, True, True),
@@ -83,10 +96,10 @@ def test_defaults__nothing_special() -> None:
         (Outcome.NOT_RUN, False, False),
     ],
 )
-def test_outcome__kinds(outcome: Outcome, is_problem: bool, is_verdict: bool) -> None:
+def test_outcome__kinds(outcome: Outcome, is_problem: bool, is_conclusive: bool) -> None:
     """A test that did not run tells neither good nor bad of the site."""
     assert outcome.is_problem is is_problem
-    assert outcome.is_verdict is is_verdict
+    assert outcome.is_conclusive is is_conclusive
     assert make_result(outcome).is_problem is is_problem
 
 
@@ -105,7 +118,7 @@ def test_result__finished_at() -> None:
 def test_result__as_carried() -> None:
     """A result that stands in for a later run says so, and is the same otherwise."""
     result = make_result(Outcome.FAILED, message="no")
-    carried = result.as_carried()
+    carried = result.as_carried_over()
     assert carried.carried
     assert not result.carried
     assert dataclasses.replace(carried, carried=False) == result
@@ -156,18 +169,18 @@ def test_report__status(results: tuple[Result, ...], passed: bool) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED])
-@pytest.mark.parametrize("cut", [Cut.FAIL_FAST, Cut.DEADLINE])
-def test_report__aborted(cut: Cut, outcome: Outcome) -> None:
+@pytest.mark.parametrize("stop_reason", [StopReason.FAIL_FAST, StopReason.DEADLINE])
+def test_report__aborted(stop_reason: StopReason, outcome: Outcome) -> None:
     """A run that was cut short counts as aborted, whatever came of its tests."""
-    assert make_report(make_result(outcome), cut=cut).result is RunResult.ABORTED
+    assert make_report(make_result(outcome), stop_reason=stop_reason).result is RunResult.ABORTED
 
 
 @pytest.mark.parametrize(
     ("report", "is_full"),
     [
         (make_report(), True),
-        (make_report(cut=Cut.DEADLINE), False),
-        (make_report(cut=Cut.FAIL_FAST), False),
+        (make_report(stop_reason=StopReason.DEADLINE), False),
+        (make_report(stop_reason=StopReason.FAIL_FAST), False),
         (make_report(selection=Selection(tags=("db",))), False),
     ],
 )
@@ -227,7 +240,7 @@ def test_to_dict__round_trip(report: Report) -> None:
     """Any report comes back from JSON as it was."""
     again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
     assert again == report
-    assert isinstance(again.cut, Cut)
+    assert isinstance(again.stop_reason, StopReason)
     for result in again.results:
         assert isinstance(result.outcome, Outcome)
         assert isinstance(result.declaration.severity, Severity)

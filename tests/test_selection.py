@@ -1,10 +1,10 @@
-"""Tests of `smoketest.selection`."""
+"""Tests of `smoketest.results`."""
 
 from __future__ import annotations
 
 import pytest
 
-from smoketest.selection import Selection, is_dotted_prefix
+from smoketest.results import Selection, is_dotted_prefix
 
 TEST = "polls.smoke.PollsTest.test_vote"
 

@@ -23,10 +23,10 @@ from django.urls import clear_script_prefix, include, path, reverse
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from smoketest import assembly
-from smoketest.locks import HostLock
-from smoketest.moments import utc
+from smoketest import services
+from smoketest.results import utc
 from smoketest.store import Pause
+from smoketest.store.locks import HostLock
 from smoketest.views import IndexView
 from tests.conftest import Site
 from tests.hanging import assert_hanging, begun, released, reset
@@ -206,7 +206,7 @@ def test_index__nothing_stored(site: Site) -> None:
 def test_index__too_many_wait(site: Site) -> None:
     """503 with Retry-After for those who may not wait."""
     client = site(PASSES)
-    folder = assembly.state_folder()
+    folder = services.state_folder()
     locks = [HostLock(folder, name).acquire() for name in ("run", "waiting-0", "waiting-1")]
     response = client.get("/smoketest/")
     assert response.status_code == 503
@@ -546,7 +546,7 @@ def test_metrics__compressed_without_a_store(site: Site, tmp_path: Path) -> None
 def pause(seconds: float = 600) -> float:
     """Pause the runs and return the Unix time at which the pause ends."""
     until = time.time() + seconds
-    assembly.state().store.pause(Pause(until=until, reason="moving the database"))
+    services.state().store.pause(Pause(until=until, reason="moving the database"))
     return until
 
 
@@ -582,7 +582,7 @@ def test_index__paused(site: Site, query: str, headers: dict[str, str]) -> None:
     assert answer.json()["paused"]["reason"] == "moving the database"
     told = datetime.fromisoformat(answer.json()["paused"]["until"]).timestamp()
     assert told == pytest.approx(until, abs=1)
-    assembly.state().store.resume()
+    services.state().store.resume()
     resumed = client.get("/smoketest/?format=json&max_age=0").json()
     assert resumed["paused"] is None
     assert resumed["started_at"] > started_at

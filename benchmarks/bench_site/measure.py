@@ -51,17 +51,17 @@ def by_request() -> Callable[[], None]:
 
 def by_runner() -> Callable[[], None]:
     """Our runner alone: nothing is discovered, recorded or shown."""
-    from smoketest import runner  # noqa: PLC0415 - other peers have no such modules
-    from smoketest.abandoned import LocallyAbandoned  # noqa: PLC0415
-    from smoketest.assembly import run_options  # noqa: PLC0415
-    from smoketest.finding import find  # noqa: PLC0415
-    from smoketest.selection import Selection  # noqa: PLC0415
+    from smoketest.results import Selection  # noqa: PLC0415
+    from smoketest.runner import supervisor  # noqa: PLC0415 - other peers have no such modules
+    from smoketest.runner.loader import find  # noqa: PLC0415
+    from smoketest.services import run_options  # noqa: PLC0415
+    from smoketest.store.abandoned import LocallyAbandoned  # noqa: PLC0415
 
     options, selection, abandoned = run_options(), Selection(), LocallyAbandoned()
     suite = find(selection, options)
 
     def once() -> None:
-        report = runner.run(suite, selection, options, abandoned=abandoned, carried={})
+        report = supervisor.run(suite, selection, options, abandoned=abandoned, carried={})
         outcomes = [str(result.outcome) for result in report.results]
         assert outcomes == ["passed"] * settings.TESTS, report.problems[:1]
 

@@ -10,7 +10,7 @@ from django.urls import include, path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from smoketest.assembly import collector
+from smoketest.services import collector
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, register
 
-from smoketest.setting import Settings
+from smoketest.conf import Settings
 
 Check = Callable[..., list[CheckMessage]]
 TAG = "smoketest"

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, push_to_gateway
 from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError
 
 TIMEOUT = 10.0
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError
 
 #: Seconds that a client may be silent, and that the end of the server may take.
 CLIENT_TIMEOUT = 10.0

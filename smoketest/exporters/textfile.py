@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.registry import Collector
 
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError
 
 SUFFIX = ".prom"
 

@@ -18,10 +18,8 @@ from django.template import Context, Engine
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from smoketest.failures import encodable
-from smoketest.moments import iso, utc
-from smoketest.results import Cut, Outcome, Report, Result
-from smoketest.selection import Selection
+from smoketest.results import Outcome, Report, Result, Selection, StopReason, iso, utc
+from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, PastResult, Pause
 
 #: How many of the latest runs a strip shows.
@@ -34,7 +32,7 @@ LONGEST_QUERY = 2000
 PROBLEM = "problem"
 OUTCOMES = (PROBLEM, *Outcome)
 
-_ENGINE = Engine(dirs=[str(Path(__file__).parent.parent / "templates" / "smoketest")])
+_ENGINE = Engine(dirs=[str(Path(__file__).parent / "templates")])
 
 _WORDS = {
     Outcome.PASSED: "passed",
@@ -85,7 +83,7 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class PageContext:
     """What all pages are told."""
 
     links: Links
@@ -130,7 +128,7 @@ class Details:
     with_tracebacks: bool = False
 
 
-def render_overview(overview: Overview, frame: Frame) -> str:
+def render_overview(overview: Overview, frame: PageContext) -> str:
     report = overview.report
     results = report.results if report else ()
     rows = [_row(result, overview, frame) for result in results]
@@ -173,7 +171,7 @@ def render_overview(overview: Overview, frame: Frame) -> str:
     )
 
 
-def render_details(details: Details, frame: Frame) -> str:
+def render_details(details: Details, frame: PageContext) -> str:
     result = details.test.result
     overview = Overview(
         selection=Selection(),
@@ -213,7 +211,7 @@ def render_details(details: Details, frame: Frame) -> str:
     )
 
 
-def render_problem(status: int, message: str, frame: Frame) -> str:
+def render_problem(status: int, message: str, frame: PageContext) -> str:
     """A page that says why there is no other."""
     return _render("problem.html", frame, {"status": status, "message": message})
 
@@ -264,21 +262,21 @@ def _coarse(duration: float) -> str:
     return f"{minutes} min" if minutes else f"{duration:.0f} s"
 
 
-def _render(template: str, frame: Frame, values: Mapping[str, Any]) -> str:
+def _render(template: str, frame: PageContext, values: Mapping[str, Any]) -> str:
     # Numbers are written the same whatever the language of the visitor or the thread.
     values = {"frame": frame, "now": iso(frame.now), **values}
     context = Context(values, use_l10n=False, use_tz=False)
     return encodable(_ENGINE.get_template(template).render(context))
 
 
-def _row(result: Result, overview: Overview, frame: Frame) -> dict[str, Any]:
+def _row(result: Result, overview: Overview, frame: PageContext) -> dict[str, Any]:
     """What a template says of one test."""
     declared = result.declaration
     known = overview.known.get(result.id)
     class_id, _, method = result.id.rpartition(".")
     module, _, class_name = class_id.rpartition(".")
     failing_since = known.failing_since if known and result.is_problem else None
-    is_slow = result.outcome.is_verdict and result.duration >= declared.slow_after
+    is_slow = result.outcome.is_conclusive and result.duration >= declared.slow_after
     row: dict[str, Any] = {
         "id": result.id,
         "url": frame.links.test(result.id),
@@ -367,11 +365,11 @@ def _summary(report: Report, overview: Overview, now: float) -> dict[str, Any]:
         "finished": _moment(report.finished_at, now),
         "duration": seconds(report.duration),
         "cut": {
-            Cut.NONE: "",
-            Cut.FAIL_FAST: "It ended at the first failure, as was asked.",
-            Cut.DEADLINE: "Its time was up before all tests had run.",
-            Cut.INTERRUPT: "Somebody interrupted it before all tests had run.",
-        }[report.cut],
+            StopReason.NONE: "",
+            StopReason.FAIL_FAST: "It ended at the first failure, as was asked.",
+            StopReason.DEADLINE: "Its time was up before all tests had run.",
+            StopReason.INTERRUPT: "Somebody interrupted it before all tests had run.",
+        }[report.stop_reason],
         "newer": sum(result.started_at > report.finished_at for result in report.results),
     }
 

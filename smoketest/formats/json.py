@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from smoketest.formats.counts import count, errored_lines, failed_lines, warning_lines
-from smoketest.moments import from_iso, iso
-from smoketest.results import Cut, Declaration, Outcome, Report, Result, Severity
-from smoketest.selection import Selection
+from smoketest.results import (
+    Declaration,
+    Outcome,
+    Report,
+    Result,
+    Selection,
+    Severity,
+    StopReason,
+    from_iso,
+    iso,
+)
 from smoketest.store import Pause
 
 
@@ -40,7 +48,7 @@ def report_object(
             result_object(result, with_traceback=with_tracebacks) for result in report.results
         ],
         "started_at": iso(report.started_at),
-        "cut_short_by": report.cut.value or None,
+        "cut_short_by": report.stop_reason.value or None,
         "release": report.release,
         "age": round(age, 3),
         "paused": {"until": iso(pause.until), "reason": pause.reason} if pause else None,
@@ -82,7 +90,7 @@ def read_report(values: Mapping[str, Any], selection: Selection) -> Report:
             results=tuple(map(_read_result, values["results"])),
             started_at=from_iso(values["started_at"]),
             duration=values["time"] / 1000,
-            cut=Cut(values["cut_short_by"] or ""),
+            stop_reason=StopReason(values["cut_short_by"] or ""),
             release=values["release"],
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from smoketest.events import Event, Finished, Running, Started, Waiting
 from smoketest.formats.json import report_object, result_object
-from smoketest.results import Report
+from smoketest.results import Event, Finished, Report, Running, Started, Waiting
 from smoketest.store import Pause
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from smoketest.formats.counts import count, errored_lines, failed_lines
-from smoketest.moments import utc
-from smoketest.results import Report
+from smoketest.results import Report, utc
 from smoketest.store import Pause
 
 #: Before the message of a test that does not make the run fail.

@@ -15,15 +15,15 @@ from smoketest.isolation.errors import (
     RefusedStatementError,
     TransactionEndedError,
 )
-from smoketest.isolation.thread import Frame, ThreadIsolation, Waiting, is_isolated
+from smoketest.isolation.thread import Scope, ThreadIsolation, Waiting, is_isolated
 from smoketest.isolation.vendor import Limits
 
 __all__ = [
     "VENDORS",
-    "Frame",
     "IsolationError",
     "Limits",
     "RefusedStatementError",
+    "Scope",
     "ThreadIsolation",
     "TransactionEndedError",
     "Waiting",

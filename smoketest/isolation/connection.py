@@ -34,10 +34,10 @@ _SEEN = 5
 _SHOWN = 100
 
 
-class Gate(Protocol):
+class ConnectionPolicy(Protocol):
     """Who decides whether a statement may pass, and in which frames it runs."""
 
-    def admit(self, alias: str) -> list[Limits]:
+    def check_allowed(self, alias: str) -> list[Limits]:
         """The limits of the frames that are open, outermost first.
 
         Raises `smoketest.isolation.IsolationError` if the thread may not use the database now.
@@ -46,27 +46,27 @@ class Gate(Protocol):
     def note(self, problem: IsolationError) -> None:
         """The test is errored for it, whatever else comes of it."""
 
-    def take_turn(self, alias: str) -> None:
+    def acquire_slot(self, alias: str) -> None:
         """Wait until no other thread uses a database of the kind that takes turns."""
 
-    def end_turn(self, alias: str) -> None:
+    def release_slot(self, alias: str) -> None:
         """Let the next one have its turn."""
 
 
 class _ClosedGate:
     """The gate of connections that the code under test makes itself."""
 
-    def admit(self, alias: str) -> list[Limits]:
+    def check_allowed(self, alias: str) -> list[Limits]:
         msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
         raise IsolationError(msg)
 
     def note(self, problem: IsolationError) -> None:
         """Never reached."""
 
-    def take_turn(self, alias: str) -> None:
+    def acquire_slot(self, alias: str) -> None:
         """Never reached."""
 
-    def end_turn(self, alias: str) -> None:
+    def release_slot(self, alias: str) -> None:
         """It never began."""
 
 
@@ -90,7 +90,7 @@ class PrivateConnection(BaseDatabaseWrapper):
     database which no test touches is never connected to.
     """
 
-    gate: Gate = _ClosedGate()
+    gate: ConnectionPolicy = _ClosedGate()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -138,7 +138,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def get_new_connection(self, conn_params: Any) -> Any:
         if not self.isolation_vendor.is_trusted:
-            self.gate.admit(self.alias)
+            self.gate.check_allowed(self.alias)
             msg = f"A smoke test may not make a driver's connection to {self.alias!r} of its own."
             raise IsolationError(msg)
         return super().get_new_connection(conn_params)
@@ -275,11 +275,11 @@ class PrivateConnection(BaseDatabaseWrapper):
                 raise violation
             return is_outer_intact
 
-    def cut(self) -> None:
+    def kill(self) -> None:
         """Free what the connection holds in the database; called from another thread."""
         with self._closing, suppress(Exception):
             if self.connection is not None:
-                self.isolation_vendor.cut(self)
+                self.isolation_vendor.kill(self)
 
     def dispose(self) -> None:
         """Close for good."""
@@ -303,7 +303,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def _enter(self) -> Limits:
         """Begin the transaction, if it has not yet; gives the limits of the innermost frame."""
-        frames = self.gate.admit(self.alias)
+        frames = self.gate.check_allowed(self.alias)
         if len(self._markers) < len(frames) and not self.closed_in_transaction:
             with self.isolation_vendor.trusted():
                 self._begin(frames)
@@ -336,7 +336,7 @@ class PrivateConnection(BaseDatabaseWrapper):
         try:
             if not self._markers:
                 if self.isolation_vendor.takes_turns:
-                    self.gate.take_turn(self.alias)
+                    self.gate.acquire_slot(self.alias)
                 self._begin_transaction(frames)
             for limits in frames[len(self._markers) :]:
                 self._mark(limits)
@@ -370,7 +370,7 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._connect_timeout = timeout
         super().ensure_connection()
         self.isolation_vendor.opened(self)
-        self.gate.admit(self.alias)  # connecting may have taken longer than the test has
+        self.gate.check_allowed(self.alias)  # connecting may have taken longer than the test has
 
     def _mark(self, limits: Limits) -> None:
         marker = f"smoketest_{secrets.token_hex(8)}"
@@ -413,7 +413,7 @@ class PrivateConnection(BaseDatabaseWrapper):
             self.needs_rollback = True
             self._outermost.__exit__(None, None, None)
             self._pretend_begun()
-            self.gate.end_turn(self.alias)
+            self.gate.release_slot(self.alias)
         return not are_lost
 
     def _ended(self) -> TransactionEndedError:
@@ -430,7 +430,7 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._drop()
         self.closed_in_transaction = False
         self._pretend_begun()
-        self.gate.end_turn(self.alias)
+        self.gate.release_slot(self.alias)
 
     def _drop(self) -> None:
         """Close as the backend does, which may give its connection back to a pool of its own."""
@@ -456,7 +456,9 @@ class PrivateConnection(BaseDatabaseWrapper):
         self.savepoint_ids = []
 
 
-def private_connection(connection: BaseDatabaseWrapper, gate: Gate) -> PrivateConnection:
+def private_connection(
+    connection: BaseDatabaseWrapper, gate: ConnectionPolicy
+) -> PrivateConnection:
     """A connection to the same database, not opened yet, for the thread that calls this."""
     vendor = VENDORS.get(connection.vendor, Vendor)()
     site_class: Any = type(connection)

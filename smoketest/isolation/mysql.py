@@ -152,7 +152,7 @@ class MySQL(Vendor):
         elif _code(error) in _ROLLED_BACK_ERRORS:
             connection.mark_again()
 
-    def cut(self, connection: Guarded) -> None:
+    def kill(self, connection: Guarded) -> None:
         try:
             with (
                 connection.second_connection(_PATIENCE) as other,

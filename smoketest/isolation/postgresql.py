@@ -125,7 +125,7 @@ class PostgreSQL(Vendor):
         if _sqlstate(error) == _LOCK_NOT_AVAILABLE and attempt.has_waited:
             explain_lock(error, attempt.limits, _holders(connection, attempt.sql))
 
-    def cut(self, connection: Guarded) -> None:
+    def kill(self, connection: Guarded) -> None:
         driver = connection.connection
         try:
             # A statement that runs would not notice that its client is gone.

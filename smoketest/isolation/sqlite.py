@@ -217,7 +217,7 @@ class SQLite(Vendor):
         before = self._find_violations(connection, {table for table, *_ in self._violations})
         return not self._violations <= before
 
-    def cut(self, connection: Guarded) -> None:
+    def kill(self, connection: Guarded) -> None:
         """Never closes: that can crash a process in whose other thread a statement runs."""
         self._is_open = False
         driver_connection = connection.connection

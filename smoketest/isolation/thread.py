@@ -25,7 +25,7 @@ from smoketest.isolation.vendor import Limits
 from smoketest.results import Databases
 
 
-class Frame:
+class Scope:
     """A transaction, or a savepoint inside one, on every database that is touched in it."""
 
     def __init__(self, name: str, databases: Databases, limits: Limits) -> None:
@@ -97,13 +97,13 @@ class ThreadIsolation:
 
     def __init__(self, waiting: Waiting = nullcontext) -> None:
         self._waiting = waiting
-        self._frames: list[Frame] = []
+        self._frames: list[Scope] = []
         self._abandoned = False
         self._private: dict[str, PrivateConnection] = {}
         #: What stands in `connections` of this thread, and what stood there before.
         self._substitutes: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
-        self._cuts: list[threading.Thread] = []
+        self._kills: list[threading.Thread] = []
         self._turn_lock = threading.Lock()
         #: Aliases for which this thread has its turn.
         self._turns: set[str] = set()
@@ -157,25 +157,25 @@ class ThreadIsolation:
         self._abandoned = True
         for alias, private in list(self._private.items()):  # none waits for another's network
             if private.connection is None:
-                self.end_turn(alias)
+                self.release_slot(alias)
             else:
-                cut = threading.Thread(
-                    target=self._cut, args=(alias, private), name="smoketest-cut", daemon=True
+                kill = threading.Thread(
+                    target=self._kill, args=(alias, private), name="smoketest-cut", daemon=True
                 )
-                self._cuts.append(cut)
-                cut.start()
+                self._kills.append(kill)
+                kill.start()
 
-    def wait_until_cut(self, timeout: float) -> None:
+    def wait_until_killed(self, timeout: float) -> None:
         """After `abandon`: until the databases are free, or so many seconds have passed."""
         until = monotonic() + timeout
-        for cut in self._cuts:
-            cut.join(max(0.0, until - monotonic()))
+        for kill in self._kills:
+            kill.join(max(0.0, until - monotonic()))
 
-    def _cut(self, alias: str, private: PrivateConnection) -> None:
-        private.cut()
-        self.end_turn(alias)
+    def _kill(self, alias: str, private: PrivateConnection) -> None:
+        private.kill()
+        self.release_slot(alias)
 
-    def take_turn(self, alias: str) -> None:
+    def acquire_slot(self, alias: str) -> None:
         """Wait until no other thread uses a database of the kind that takes turns."""
         with self._turn_lock:
             has_turn = bool(self._turns)
@@ -185,9 +185,9 @@ class ThreadIsolation:
         with self._turn_lock:
             self._turns.add(alias)
         if self._abandoned:
-            self.end_turn(alias)
+            self.release_slot(alias)
 
-    def end_turn(self, alias: str) -> None:
+    def release_slot(self, alias: str) -> None:
         """Let the next one have its turn; whoever was abandoned has ended it already."""
         with self._turn_lock:
             if alias not in self._turns:
@@ -197,7 +197,7 @@ class ThreadIsolation:
                 _turn.release()
 
     @contextmanager
-    def frame(self, name: str, databases: Databases, limits: Limits) -> Iterator[Frame]:
+    def frame(self, name: str, databases: Databases, limits: Limits) -> Iterator[Scope]:
         """Roll back, at the end, what the body does to the databases.
 
         `name` tells in messages whose frame it is. A frame inside another is undone alone. Raises
@@ -208,7 +208,7 @@ class ThreadIsolation:
         if not self._frames:
             self._substitute()
         before = {alias: private.snapshot() for alias, private in self._private.items()}
-        self._frames.append(Frame(name, databases, limits))
+        self._frames.append(Scope(name, databases, limits))
         try:
             yield self._frames[-1]
         finally:
@@ -239,7 +239,7 @@ class ThreadIsolation:
             outer.intact &= intact
         return problems
 
-    def admit(self, alias: str) -> list[Limits]:
+    def check_allowed(self, alias: str) -> list[Limits]:
         """Let a statement through, or raise `IsolationError`; called before each."""
         if self._abandoned:
             msg = f"This test ran out of time; it may not use the database {alias!r} any more."

@@ -184,7 +184,7 @@ class Vendor:
         """Whether the rollback has undone a violation that was found: then it was the test's."""
         return True
 
-    def cut(self, connection: Guarded) -> None:
+    def kill(self, connection: Guarded) -> None:
         """Free what the connection holds in the database; called from another thread."""
 
     def hold_line(self, descriptor: int) -> None:

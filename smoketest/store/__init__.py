@@ -10,9 +10,16 @@ as it was.
 """
 
 from smoketest.store.base import Render, ResultsStore
-from smoketest.store.errors import StoreError
-from smoketest.store.known import KnownTest, PastResult, Pause, RunSummary, Snapshot, Status
 from smoketest.store.memory import MemoryStore
+from smoketest.store.records import (
+    KnownTest,
+    PastResult,
+    Pause,
+    RunSummary,
+    Snapshot,
+    Status,
+    StoreError,
+)
 from smoketest.store.shared import FILE_NAME, SharedStore
 
 __all__ = [

@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from time import time, time_ns
 from typing import Any
 
-from smoketest.results import Cut, Outcome, Report, Result, RunResult, result_from_dict
-from smoketest.selection import Selection
-from smoketest.store.facts import read_facts, set_fact
-from smoketest.store.known import KnownTest, PastResult, Pause, Snapshot, Status
+from smoketest.results import (
+    Outcome,
+    Report,
+    Result,
+    RunResult,
+    Selection,
+    StopReason,
+    result_from_dict,
+)
 from smoketest.store.reading import read_known_tests, read_selection, read_snapshot
 from smoketest.store.recording import count_run, record
+from smoketest.store.records import KnownTest, PastResult, Pause, Snapshot, Status
+from smoketest.store.schema import read_metadata, set_metadata
 
 #: Derives from a snapshot what is kept with it, by name.
 Render = Callable[[Snapshot], Mapping[str, bytes]]
@@ -52,12 +59,12 @@ class ResultsStore(ABC):
         recorded that, so it is counted as aborted here. The caller holds the run lock.
         """
         with self._transaction() as database:
-            lost = read_facts(database).get("running_since")
+            lost = read_metadata(database).get("running_since")
             if lost is not None:
                 count_run(database, RunResult.ABORTED)
                 self._keep_renditions(database)
-            set_fact(database, "running_since", started_at)
-            set_fact(database, "last_attempt_at", started_at)
+            set_metadata(database, "running_since", started_at)
+            set_metadata(database, "last_attempt_at", started_at)
         return lost
 
     def record(self, report: Report) -> None:
@@ -68,7 +75,7 @@ class ResultsStore(ABC):
 
     def status(self) -> Status:
         """The little that may be asked often. Raises `StoreError`."""
-        facts = self._read_facts()
+        facts = self._read_metadata()
         pause = None
         if facts.get("paused_until", 0.0) > time():
             pause = Pause(until=facts["paused_until"], reason=facts["pause_reason"])
@@ -79,15 +86,15 @@ class ResultsStore(ABC):
             pause=pause,
         )
 
-    def _read_facts(self) -> Mapping[str, Any]:
+    def _read_metadata(self) -> Mapping[str, Any]:
         with self.connect() as database:
-            return read_facts(database)
+            return read_metadata(database)
 
     def pause(self, pause: Pause) -> None:
         """Let no test run until then. Raises `StoreError`."""
         with self._transaction() as database:
-            set_fact(database, "paused_until", pause.until)
-            set_fact(database, "pause_reason", pause.reason)
+            set_metadata(database, "paused_until", pause.until)
+            set_metadata(database, "pause_reason", pause.reason)
 
     def resume(self) -> None:
         """End the pause. Raises `StoreError`."""
@@ -102,7 +109,7 @@ class ResultsStore(ABC):
         """
         with self.connect() as database:
             database.execute("BEGIN")
-            generation = read_facts(database).get("generation", 0)
+            generation = read_metadata(database).get("generation", 0)
             row = database.execute("SELECT body FROM renditions WHERE name = ?", [name]).fetchone()
             if row is not None:
                 return generation, row[0]
@@ -113,8 +120,8 @@ class ResultsStore(ABC):
         database.execute("DELETE FROM renditions")
         database.executemany("INSERT INTO renditions VALUES (?, ?)", self._render(snapshot).items())
         # No small number: a store that begins anew must not come to one that it had before.
-        generation = max(read_facts(database).get("generation", 0) + 1, time_ns())
-        set_fact(database, "generation", generation)
+        generation = max(read_metadata(database).get("generation", 0) + 1, time_ns())
+        set_metadata(database, "generation", generation)
 
     def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
         """The newest report that says all that the selection asks for, narrowed to it.
@@ -127,10 +134,12 @@ class ResultsStore(ABC):
             rows = database.execute(
                 "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
             ).fetchall()
-            for run, stored_selection, cut in rows:
+            for run, stored_selection, stop_reason in rows:
                 if not read_selection(stored_selection).covers(selection):
                     continue
-                if cut == Cut.INTERRUPT or (cut == Cut.FAIL_FAST and not failfast):
+                if stop_reason == StopReason.INTERRUPT or (
+                    stop_reason == StopReason.FAIL_FAST and not failfast
+                ):
                     continue
                 (text,) = database.execute("SELECT report FROM runs WHERE id = ?", [run]).fetchone()
                 return Report.from_dict(json.loads(text)).narrowed_to(selection)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from smoketest.results import Outcome, RunResult, result_from_dict
-from smoketest.selection import Selection
-from smoketest.store.facts import read_facts
-from smoketest.store.known import KnownTest, RunSummary, Snapshot
+from smoketest.results import Outcome, RunResult, Selection, result_from_dict
+from smoketest.store.records import KnownTest, RunSummary, Snapshot
+from smoketest.store.schema import read_metadata
 
 
 def read_snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
-    facts = read_facts(database)
+    facts = read_metadata(database)
     tests = read_known_tests(database)
     row = database.execute(
         "SELECT started_at, duration, passed, collection_errors, outcomes FROM runs"

@@ -7,9 +7,8 @@ import sqlite3
 from collections import Counter
 from dataclasses import asdict
 
-from smoketest.results import Outcome, Report, Result, RunResult
-from smoketest.selection import is_dotted_prefix
-from smoketest.store.facts import set_fact
+from smoketest.results import Outcome, Report, Result, RunResult, is_dotted_prefix
+from smoketest.store.schema import set_metadata
 
 #: Runs whose outcomes are kept, and runs that are kept with all that they said.
 KEPT_RUNS = 100
@@ -27,7 +26,7 @@ def record(database: sqlite3.Connection, report: Report) -> None:
             report.passed,
             report.is_full,
             json.dumps(asdict(report.selection)),
-            report.cut,
+            report.stop_reason,
             sum(result.declaration.is_collection_error for result in report.results),
             json.dumps(Counter(r.outcome for r in report.results if not r.declaration.is_fixture)),
             json.dumps(report.to_dict()),
@@ -40,7 +39,7 @@ def record(database: sqlite3.Connection, report: Report) -> None:
         _forget_removed(database, report)
         database.execute("DELETE FROM facts WHERE name = 'begun_anew'")
         if report.passed:
-            set_fact(database, "last_success_at", report.finished_at)
+            set_metadata(database, "last_success_at", report.finished_at)
     if report.selection.is_everything:
         count_run(database, report.result)
         database.execute("DELETE FROM facts WHERE name = 'running_since'")

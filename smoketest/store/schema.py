@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -66,3 +67,11 @@ def make_schema(database: sqlite3.Connection) -> None:
             database.execute(statement)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.execute("COMMIT")
+
+
+def read_metadata(database: sqlite3.Connection) -> dict[str, Any]:
+    return dict(database.execute("SELECT name, value FROM facts").fetchall())
+
+
+def set_metadata(database: sqlite3.Connection, name: str, value: float | str) -> None:
+    database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, value])

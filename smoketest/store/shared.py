@@ -14,12 +14,11 @@ from pathlib import Path
 from time import monotonic, sleep, time, time_ns
 from typing import Any
 
-from smoketest.locks import HostLock
-from smoketest.state import StateError, StateFolder
 from smoketest.store.base import Render, ResultsStore, render_nothing
-from smoketest.store.errors import StoreError
-from smoketest.store.facts import set_fact
-from smoketest.store.schema import SCHEMA_VERSION, make_schema, schema_version
+from smoketest.store.directory import StateError, StateFolder
+from smoketest.store.locks import HostLock
+from smoketest.store.records import StoreError
+from smoketest.store.schema import SCHEMA_VERSION, make_schema, schema_version, set_metadata
 
 logger = logging.getLogger("smoketest")
 
@@ -43,12 +42,12 @@ class SharedStore(ResultsStore):
         #: The facts, and the state of the files that they were read from.
         self._remembered: tuple[_FilesState, Mapping[str, Any]] | None = None
 
-    def _read_facts(self) -> Mapping[str, Any]:
+    def _read_metadata(self) -> Mapping[str, Any]:
         """Read them again only if a file of the store has changed: opening SQLite costs more."""
         before = self._files_state()
         if self._remembered is not None and self._remembered[0] == before:
             return self._remembered[1]
-        facts = super()._read_facts()
+        facts = super()._read_metadata()
         changed_at = max((state[0] for state in before if state), default=0)
         # Two changes within one tick of the file system's clock look like one.
         if before == self._files_state() and changed_at < time_ns() - SETTLED_AFTER:
@@ -137,7 +136,7 @@ class SharedStore(ResultsStore):
                 aside,
             )
             with self._open() as database:
-                set_fact(database, "begun_anew", 1)
+                set_metadata(database, "begun_anew", 1)
 
 
 def _use_wal(database: sqlite3.Connection) -> None:

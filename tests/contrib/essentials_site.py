@@ -42,14 +42,14 @@ import json, sys, warnings
 import django
 django.setup()
 warnings.simplefilter("error")
-from smoketest import runner
-from smoketest.finding import find
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.assembly import run_options
-from smoketest.selection import Selection
+from smoketest.runner import supervisor
+from smoketest.runner.loader import find
+from smoketest.store.abandoned import LocallyAbandoned
+from smoketest.services import run_options
+from smoketest.results import Selection
 selection = Selection(names=tuple(sys.argv[1:]))
 suite = find(selection, run_options())
-report = runner.run(
+report = supervisor.run(
     suite, selection, run_options(), abandoned=LocallyAbandoned(), carried={}, failfast=False
 )
 keys = ("id", "outcome", "message")

@@ -17,11 +17,11 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.discovery import Suite
-from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import run
+from smoketest.runner.discovery import Suite
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, Apps, options
 from tests.servers.services import missing
 
@@ -109,7 +109,7 @@ def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> Non
     )
     code = (
         "import django; django.setup()\n"
-        "from smoketest.contrib.celery.site import site_app\n"
+        "from smoketest.contrib.celery.targets import site_app\n"
         "assert site_app().main == 'shop'\n"
     )
     environment = {
@@ -223,7 +223,7 @@ def test_worker_that_is_gone__is_excused_once(
 
 def test_beat__heard_in_the_future(shop: str, tmp_path: Path) -> None:
     """A clock that was ahead once does not keep beat alive."""
-    records, testing = import_module(f"{APP}.records"), import_module(f"{APP}.testing")
+    records, testing = import_module(f"{APP}.records"), import_module(f"{APP}.cases")
     test = testing.BeatTest("test_beat_is_alive")
     settings = {"SMOKETEST_STATE_DIR": str(tmp_path), "SMOKETEST_CELERY_REPLY_TIMEOUT": 0.1}
     with pytest.MonkeyPatch.context() as patch, override_settings(**settings):

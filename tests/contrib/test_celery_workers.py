@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.finding import find
 from smoketest.results import Report
-from smoketest.runner import run
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, options, outcomes, result_of
 from tests.servers.celery import Beat, Worker
 from tests.servers.processes import free_port, wait_for
@@ -50,7 +50,7 @@ app = Celery("shop")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-@app.task(name="shop.bake")
+@app.task(name="shop.bake", shared=False)
 def bake(seconds):
     time.sleep(seconds)
 """
@@ -139,7 +139,7 @@ def shop(tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
         client.flushdb()
     monkeypatch.setattr(f"{APP}.records._memory", {})
     # Limits that hold on a slow machine; a reply of the worker ends each wait early.
-    monkeypatch.setattr(f"{APP}.testing.CeleryTest.timeout", 120)
+    monkeypatch.setattr(f"{APP}.cases.CeleryTest.timeout", 120)
     monkeypatch.setattr(f"{APP}.rounds.WAIT", 30)
     monkeypatch.setattr(f"{APP}.survey.SHARED_FOR", 60)
     monkeypatch.setattr(f"{APP}.survey.LONGEST_WAIT", 120)

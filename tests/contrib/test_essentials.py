@@ -22,21 +22,20 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import override_settings
 
-from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.essentials import (
     caches,
     databases,
     disks,
-    inventory,
     memory,
     static_files,
     storages,
+    targets,
 )
 from smoketest.contrib.essentials.conf import PARTS, EssentialsConf
-from smoketest.finding import find
-from smoketest.results import Report
-from smoketest.runner import run
-from smoketest.selection import Selection
+from smoketest.results import Report, Selection
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import options
 from tests.contrib.essentials_site import PREFIX, Run, Site
 from tests.servers.mounts import hanging_mount, small_file_system, stale_mount
@@ -736,7 +735,7 @@ class TestHostNames:
             },
         }
         with override_settings(CACHES=caches, SMOKETEST_ESSENTIALS_HOSTS=["a.internal"]):
-            found = inventory.hosts()
+            found = targets.hosts()
         assert found == {
             "redis.internal": ["CACHES['default']"],
             "a.internal": ["CACHES['several']", "SMOKETEST_ESSENTIALS_HOSTS"],
@@ -754,7 +753,7 @@ class TestHostNames:
         printed = site.python(
             "-c",
             "import django; django.setup()\n"
-            "from smoketest.contrib.essentials import inventory; print(dict(inventory.hosts()))",
+            "from smoketest.contrib.essentials import targets; print(dict(targets.hosts()))",
         )
         databases = ["DATABASES['pg']"]
         assert printed.strip() == str({"pg1.internal": databases, "pg2.internal": databases})

@@ -16,12 +16,11 @@ from django.core.checks import run_checks
 from django.test import override_settings
 from django.urls import clear_url_caches
 
-from smoketest import assembly
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.finding import find
-from smoketest.results import Report
-from smoketest.runner import run
-from smoketest.selection import Selection
+from smoketest import services
+from smoketest.results import Report, Selection
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, Apps, options, result_of
 from tests.hanging import assert_hanging, released, reset
 from tests.ledger.models import Account
@@ -401,12 +400,12 @@ def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: boo
         answers += [] if hangs else ["the first answer"]
         with override_settings(SMOKETEST_TIMEOUT=0.2 if hangs else 60):
             selection = Selection(names=(f"{name}.test_check",))
-            first = assembly.coordinator().run(selection, wait=60).report
+            first = services.coordinator().run(selection, wait=60).report
         assert_hanging()
         answers += ["the second answer"]
         with override_settings(SMOKETEST_TIMEOUT=60):
             selection = Selection(names=(f"{name}.test_warning",))
-            second = assembly.coordinator().run(selection, wait=60).report
+            second = services.coordinator().run(selection, wait=60).report
     assert shown(first) == {"ChangingHealthCheck.test_check": "timed_out" if hangs else "passed"}
     assert "the second answer" in result_of(second, "test_warning").message
 

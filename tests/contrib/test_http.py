@@ -22,12 +22,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, Streami
 from django.test import override_settings
 from django.urls import path
 
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.contrib.http.entries import InvalidEntryError, parse, shown
 from smoketest.contrib.http.fetching import MAX_BODY
-from smoketest.finding import find
+from smoketest.contrib.http.targets import InvalidEntryError, parse, shown
 from smoketest.results import Report, Result
-from smoketest.runner import run
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, options
 from tests.ledger.models import Account
 from tests.servers.processes import free_port

@@ -13,11 +13,11 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from smoketest.abandoned import LocallyAbandoned
 from smoketest.contrib.redis.client import UnsupportedError, connect, place
-from smoketest.contrib.redis.configured import Configured, find_servers
-from smoketest.finding import find
-from smoketest.runner import run
+from smoketest.contrib.redis.targets import Configured, find_servers
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, options
 from tests.servers.services import missing
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.finding import find
-from smoketest.results import Report, Result
-from smoketest.runner import run
-from smoketest.selection import Selection
+from smoketest.results import Report, Result, Selection
+from smoketest.runner.loader import find
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, options, outcomes, result_of
 from tests.servers.processes import free_port, wait_for
 from tests.servers.redis import Redis
@@ -33,7 +32,7 @@ ALL_PASSED = dict.fromkeys(
 
 @pytest.fixture(autouse=True)
 def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{APP}.testing.RedisTest.timeout", 60)  # long enough for a slow machine
+    monkeypatch.setattr(f"{APP}.cases.RedisTest.timeout", 60)  # long enough for a slow machine
     if find_spec("redis") is None:
         missing("redis is not installed: pip install redis")
 

@@ -1,37 +1,49 @@
-"""The tables of modules in docs/architecture.md, in the order that the tests hold them to."""
+"""The tables of modules in docs/architecture.md, generated from the code."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from tests.test_architecture import EDGES, ORDER, PACKAGE
+from tests.test_architecture import PACKAGE
 
-CONTRIB = "smoketest.contrib"
+#: Packages from the lowest layer to the highest, as in the import-linter contract.
+PACKAGES = (
+    "isolation", "store", "runner", "coordination", "formats", "exporters", "web", "cli",
+    "management/commands",
+)  # fmt: skip
 
 
 def modules_tables() -> str:
-    """The core, the edges and the apps with tests, each with what its modules say of themselves."""
-    contrib = [name for name in ORDER if f"{name}.".startswith(f"{CONTRIB}.")]
-    sections = {
-        "The core, which knows no settings and no HTTP": [n for n in ORDER if n not in EDGES],
-        "The edges": [name for name in EDGES if name not in contrib],
-        "Apps with ready-made tests": [name for name in contrib if name.count(".") <= 2],
-    }
-    return "\n".join(f"### {head}\n\n{_table(names)}" for head, names in sections.items())
+    """Return a table for the top level, for each package and for the built-in checks."""
+    sections = {"`smoketest/`": sorted(PACKAGE.glob("*.py"))}
+    sections |= {f"`smoketest/{name}/`": sorted((PACKAGE / name).glob("*.py")) for name in PACKAGES}
+    sections["`smoketest/contrib/`"] = [
+        *sorted((PACKAGE / "contrib").glob("*.py")),
+        *sorted((PACKAGE / "contrib").glob("*/__init__.py")),
+    ]
+    return "\n".join(f"### {head}\n\n{_table(paths)}" for head, paths in sections.items())
 
 
-def _table(names: Iterable[str]) -> str:
-    summaries = {name: _summary(name) for name in names}
+def module_names() -> Sequence[str]:
+    """Return the dotted names of the modules in the tables."""
+    return [line.split("`")[1] for line in modules_tables().splitlines() if line.startswith("| `")]
+
+
+def _table(paths: Iterable[Path]) -> str:
+    summaries = {_name(path): _summary(path) for path in paths}
     rows = (f"| `{name}` | {summary} |\n" for name, summary in summaries.items() if summary)
-    return "".join(["| module | what it is for |\n", "| --- | --- |\n", *rows])
+    return "".join(["| module | purpose |\n", "| --- | --- |\n", *rows])
 
 
-def _summary(name: str) -> str:
-    """The first paragraph of the module; packages that only hold others say nothing."""
-    path = PACKAGE.parent.joinpath(*name.split("."))
-    package = path / "__init__.py"
-    source = package if package.is_file() else path.with_suffix(".py")
-    docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _summary(path: Path) -> str:
+    """Return the first paragraph of the docstring, empty for a module without one."""
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     first = " ".join(docstring.partition("\n\n")[0].split())
     return first.replace("``", "`").replace("|", "\\|")

@@ -15,6 +15,7 @@ from pathlib import Path
 import django
 
 from smoketest import conf
+from smoketest.conf import Settings
 from smoketest.contrib.celery.conf import CeleryConf
 from smoketest.contrib.essentials.conf import EssentialsConf
 from smoketest.contrib.health_check.conf import HealthCheckConf
@@ -22,7 +23,6 @@ from smoketest.contrib.http.conf import HttpConf
 from smoketest.contrib.redis.conf import RedisConf
 from smoketest.management.commands.smoketest import Command
 from smoketest.metrics import Context, SmokeTestCollector
-from smoketest.setting import Settings
 from tests.builders import NOW, make_known_test, make_run_summary, make_snapshot
 from tests.docs.modules import modules_tables
 

@@ -11,7 +11,6 @@ import pytest
 from tests.docs.markdown import DOCS, place
 from tests.docs.modules import modules_tables
 from tests.docs.tables import COMMAND, table_in
-from tests.test_architecture import ORDER
 
 PAGE = (DOCS / "architecture.md").read_text()
 PROSE = PAGE.replace(table_in(PAGE), "")
@@ -20,22 +19,7 @@ PATHS = sorted(set(re.findall(r"`((?:\w+/|\.ci/)[\w./-]*|[\w-]+\.toml)`", PROSE)
 
 
 def test_modules__are_those_of_the_code() -> None:
-    """In the order that the architecture's test holds them to."""
     assert table_in(PAGE) == modules_tables(), f"out of date: {COMMAND}"
-
-
-def test_modules__are_in_their_order() -> None:
-    """A module that has something to say is there, apps with tests by their name alone."""
-    shown: list[str] = []
-    for table in table_in(PAGE).split("###")[1:]:
-        names = re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)
-        assert names == sorted(names, key=ORDER.index)
-        shown += names
-    left_out = set(ORDER) - set(shown)
-    assert len(shown) == len(set(shown)) > len(left_out)
-    assert all(
-        name.startswith(("smoketest.contrib.", "smoketest.management")) for name in left_out
-    ), left_out
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if "NAME" not in path])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smoketest.command.arguments import FORMATS, TOKEN_VARIABLE, refuse_wrong_combinations
-from smoketest.command.exits import Exit
+from smoketest.cli.arguments import FORMATS, TOKEN_VARIABLE, refuse_wrong_combinations
+from smoketest.cli.exits import Exit
 from smoketest.management.commands.smoketest import Command
 from tests.docs import tables
 from tests.docs.markdown import DOCS, blocks, commands

@@ -13,9 +13,10 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from smoketest import assembly, query
+from smoketest import services
 from smoketest.metrics import OPEN_METRICS
 from smoketest.views import IndexView
+from smoketest.web import query
 from tests.conftest import Site
 from tests.docs.markdown import DOCS, Shown, commands, without_times
 from tests.e2e.test_readme import NewSite
@@ -165,7 +166,7 @@ def test_stored_result__of_the_release_before_does_not_answer(
 ) -> None:
     client = site(PASSES)
     before = ask(client)
-    monkeypatch.setattr(assembly._app_config(), "code_loaded_at", float("inf"))
+    monkeypatch.setattr(services._app_config(), "code_loaded_at", float("inf"))
     assert not is_same_run(before, ask(client))
 
 

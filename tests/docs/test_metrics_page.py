@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 
-from smoketest.command.arguments import TOKEN_VARIABLE, refuse_wrong_combinations
+from smoketest.cli.arguments import TOKEN_VARIABLE, refuse_wrong_combinations
 from smoketest.management.commands import smoketest as command
 from tests.docs import tables
 

@@ -17,7 +17,7 @@ from django.test import RequestFactory
 import smoketest
 from smoketest.case import METHOD_OPTIONS, SmokeTest
 from smoketest.management.commands import smoketest as command
-from smoketest.query import parse_query
+from smoketest.web.query import parse_query
 from tests.docs.markdown import DOCS, blocks, commands
 from tests.servers.site import clean_environment
 

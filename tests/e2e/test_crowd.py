@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from smoketest.assembly import WAITING_PLACES
+from smoketest.services import MAX_WAITERS
 from tests.e2e.promises.site import PromiseSite
 from tests.servers.client import Response
 from tests.servers.processes import wait_for
@@ -58,7 +58,7 @@ def crowd(site: PromiseSite) -> list[Response]:
             assert site.get("/", timeout=PATIENCE).status == 200
             wait_for(
                 lambda: pending(visits),
-                lambda count: count <= 1 + WAITING_PLACES,
+                lambda count: count <= 1 + MAX_WAITERS,
                 within=PATIENCE,
                 what="the answers to all clients that do not wait for the run",
             )

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_ways_out import has_django_prometheus
+from tests.exporters.test_django_prometheus import require_django_prometheus
 from tests.grafana.model import DASHBOARDS, OVERVIEW, QUERIES, Chosen, Query
 from tests.servers.prometheus import Prometheus
 from tests.servers.site import ExampleSite, gunicorn
-from tests.test_django_prometheus import require_django_prometheus
 
 pytestmark = pytest.mark.e2e
 

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from smoketest.command.exits import Exit
+from smoketest.cli.exits import Exit
 from tests.docs.markdown import DOCS, blocks
 from tests.servers.client import Response
 from tests.servers.processes import wait_for

@@ -28,8 +28,8 @@ WORKERS = 2
 #: Records the latest report over and over; without Django, so that it starts at once.
 RECORD_FOR_EVER = """
 import sys
-from smoketest.selection import Selection
-from smoketest.state import open_state_folder
+from smoketest.results import Selection
+from smoketest.store.directory import open_state_folder
 from smoketest.store import SharedStore
 
 store = SharedStore(open_state_folder(sys.argv[1], {}, ()))

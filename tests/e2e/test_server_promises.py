@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from smoketest.selection import Selection
+from smoketest.results import Selection
 from tests.e2e.promises import TIMEOUT
 from tests.e2e.promises.site import STAY, PromiseSite, meanwhile
 from tests.servers.mariadb import MariaDB

@@ -19,13 +19,13 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.exporters.test_django_prometheus import require_django_prometheus
 from tests.servers.client import get
 from tests.servers.exposition import Exposition, Series
 from tests.servers.node_exporter import NodeExporter
 from tests.servers.processes import Server, free_port, wait_for
 from tests.servers.pushgateway import Pushgateway
 from tests.servers.site import ExampleSite, gunicorn
-from tests.test_django_prometheus import require_django_prometheus
 
 pytestmark = pytest.mark.e2e
 

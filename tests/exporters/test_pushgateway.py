@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from smoketest.exporters import pushgateway
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError, pushgateway
 from smoketest.metrics import TEXT, Context, SmokeTestCollector, expose
 from tests.builders import make_declaration, make_known_test, make_result, make_snapshot
 from tests.servers.exposition import Exposition

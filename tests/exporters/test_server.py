@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError
 from smoketest.exporters.server import serving
 from smoketest.metrics import OPEN_METRICS, TEXT, Context, SmokeTestCollector, expose
 from tests.builders import make_known_test, make_snapshot

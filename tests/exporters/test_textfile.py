@@ -11,8 +11,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from smoketest.exporters import textfile
-from smoketest.exporters.errors import ExportError
+from smoketest.exporters import ExportError, textfile
 from smoketest.metrics import TEXT, Context, SmokeTestCollector, expose
 from tests.builders import make_declaration, make_known_test, make_result, make_snapshot
 from tests.servers.exposition import Exposition

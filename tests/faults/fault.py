@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from smoketest import SmokeTest
-from smoketest.discovery import SmokeClass, Suite
+from smoketest.runner.discovery import SmokeClass, Suite
 from tests.builders import make_declaration
 from tests.hanging import hang as hang  # noqa: PLC0414 - for the rows
 from tests.ledger.models import Account

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from django.db import connections
 
 from smoketest import SmokeTest
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.discovery import Suite
-from smoketest.results import Report
-from smoketest.runner import run
-from smoketest.selection import Selection
+from smoketest.results import Report, Selection
+from smoketest.runner.discovery import Suite
+from smoketest.runner.supervisor import run
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import options
 from tests.faults.fault import suite
 from tests.faults.places import Place

@@ -12,9 +12,9 @@ import pytest
 from django.db import connection
 
 from smoketest import SmokeTest
-from smoketest.abandoned import LocallyAbandoned
-from smoketest.discovery import Suite
 from smoketest.results import Result
+from smoketest.runner.discovery import Suite
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.faults.conftest import VENDORS, Places
 from tests.faults.fault import LONG, hang, suite, write
 from tests.faults.looking import assert_nothing_is_held, changes, outcomes, run_suite

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from smoketest.abandoned import LocallyAbandoned
 from smoketest.results import Report
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.faults.conftest import VENDORS, Places
 from tests.faults.fault import Fault
 from tests.faults.looking import (

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections, transaction
 
 from smoketest import SmokeTest
-from smoketest.abandoned import LocallyAbandoned
+from smoketest.store.abandoned import LocallyAbandoned
 from tests.faults.conftest import Places
 from tests.faults.fault import LONG, hang, sql, suite, write
 from tests.faults.looking import assert_nothing_is_held, changes, outcomes, run_suite

@@ -16,9 +16,9 @@ from smoketest.formats.html import (
     STRIP_LENGTH,
     Details,
     Filter,
-    Frame,
     Links,
     Overview,
+    PageContext,
     ago,
     names_within,
     render_details,
@@ -27,8 +27,7 @@ from smoketest.formats.html import (
     seconds,
     with_newer_results,
 )
-from smoketest.results import Cut, Outcome, Report, Result, Severity
-from smoketest.selection import Selection
+from smoketest.results import Outcome, Report, Result, Selection, Severity, StopReason
 from smoketest.store import KnownTest, PastResult, Pause
 from tests.builders import (
     NOW,
@@ -43,7 +42,7 @@ from tests.builders import (
     texts,
 )
 
-FRAME = Frame(
+FRAME = PageContext(
     links=Links(
         index="/smoketest/",
         assets={"page_css": "/a/page.css", "page_js": "/a/page.js", "fail_svg": "/a/fail.svg"},
@@ -156,11 +155,12 @@ def test_summary__warnings_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "words"), [(Cut.DEADLINE, "Its time was up"), (Cut.FAIL_FAST, "at the first failure")]
+    ("stop_reason", "words"),
+    [(StopReason.DEADLINE, "Its time was up"), (StopReason.FAIL_FAST, "at the first failure")],
 )
-def test_summary__cut_short(cut: Cut, words: str) -> None:
+def test_summary__cut_short(stop_reason: StopReason, words: str) -> None:
     """A run that was cut short says so."""
-    assert words in overview(make_result(Outcome.NOT_RUN), report={"cut": cut}).text
+    assert words in overview(make_result(Outcome.NOT_RUN), report={"stop_reason": stop_reason}).text
 
 
 def test_failing_test() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoketest.formats.json import read_report, render
-from smoketest.results import Cut, Outcome, Report, Result, Severity
-from smoketest.selection import Selection
+from smoketest.results import Outcome, Report, Result, Selection, Severity, StopReason
 from tests.builders import (
     NOW,
     PROPERTY,
@@ -202,7 +201,9 @@ def test_render__declared() -> None:
 
 def test_render__run() -> None:
     """A run tells what cut it short, of which release it is and how old it has become."""
-    report = make_report(cut=Cut.FAIL_FAST, release="v42", selection=Selection(tags=("db",)))
+    report = make_report(
+        stop_reason=StopReason.FAIL_FAST, release="v42", selection=Selection(tags=("db",))
+    )
     values = rendered(report, age=1.234_56)
     assert values["cut_short_by"] == "failfast"
     assert values["release"] == "v42"
@@ -266,7 +267,7 @@ def test_read_report() -> None:
         make_result(Outcome.FAILED, declaration, message="1 != 2", exception="AssertionError"),
         make_result(Outcome.SKIPPED, make_declaration("polls.smoke.T.test_it"), carried=True),
         selection=selection,
-        cut=Cut.DEADLINE,
+        stop_reason=StopReason.DEADLINE,
         release="v42",
     )
     assert read_report(rendered(report), selection) == report

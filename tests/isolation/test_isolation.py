@@ -25,11 +25,11 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 
-from smoketest import runner
-from smoketest.isolation import Frame, IsolationError, Limits, ThreadIsolation
+from smoketest.isolation import IsolationError, Limits, Scope, ThreadIsolation
 from smoketest.isolation.errors import RefusedStatementError, TransactionEndedError
 from smoketest.isolation.vendor import Vendor
 from smoketest.results import Databases
+from smoketest.runner import supervisor
 from tests.conftest import RunSmoke, outcomes, result_of
 from tests.hanging import HANG, Clock, assert_hanging, released, reset
 from tests.ledger.models import Account, Entry
@@ -54,7 +54,7 @@ def frame(
     databases: Databases = "__all__",
     limits: Limits = LIMITS,
     name: str = "a test",
-) -> AbstractContextManager[Frame]:
+) -> AbstractContextManager[Scope]:
     return isolation.frame(name, databases, limits)
 
 
@@ -820,9 +820,9 @@ def test_reading__does_not_take_the_write_lock(
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Replace the clock of the runner; smoke tests advance it as ``runner.monotonic``."""
+    """Replace the clock of the runner; smoke tests advance it as ``supervisor.monotonic``."""
     clock = Clock()
-    monkeypatch.setattr(runner, "monotonic", clock)
+    monkeypatch.setattr(supervisor, "monotonic", clock)
     return clock
 
 
@@ -845,7 +845,7 @@ def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None
     report = run_smoke(
         """
         import threading
-        from smoketest import runner
+        from smoketest.runner import supervisor
         from tests.isolation.test_isolation import is_another_waiting
         from tests.servers.processes import wait_for
 
@@ -859,7 +859,7 @@ def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None
                 Account.objects.create(name="0")
                 has_turn.set()
                 wait_for(is_another_waiting, what="the other to wait for its turn")
-                runner.monotonic.advance(100)
+                supervisor.monotonic.advance(100)
 
         class Test1(SmokeTest):
             timeout = 90

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.command.fixtures import ran, refused, run, site
+from tests.cli.fixtures import ran, refused, run, site
 
 __all__ = ["ran", "refused", "run", "site"]

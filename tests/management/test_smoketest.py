@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from smoketest import assembly
+from smoketest import services
 from tests.conftest import Apps
 
 Command = Callable[..., tuple[int, str, str]]
@@ -79,10 +79,10 @@ def test_another_run_goes_on(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is run, and nothing recorded, if the other run does not end."""
-    monkeypatch.setattr("smoketest.command.asking.GRACE", 0)
+    monkeypatch.setattr("smoketest.cli.asking.GRACE", 0)
     smoke = "class T(SmokeTest):\n    def test_it(self):\n        pass\n"
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
-        shared = assembly.state()
+        shared = services.state()
     with shared.run_lock.held(), pytest.raises(CommandError, match=r"did not end within 0\.2 s"):
         command(smoke, SMOKETEST_RUN_TIMEOUT=0.2)
     assert shared.store.snapshot().run_totals == {}

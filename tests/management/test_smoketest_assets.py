@@ -11,7 +11,7 @@ import yaml
 from django.core.management import CommandError, call_command
 from django.urls.base import set_script_prefix
 
-from smoketest import assets
+from smoketest.cli import assets
 from tests.servers.services import require
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from smoketest import assembly
+from smoketest import services
 from smoketest.management.commands.smoketest import PASSWORD_VARIABLE
 from tests import hanging
-from tests.command.site import FAILS, HANGS, PASSES, Run, Site, counting
+from tests.cli.site import FAILS, HANGS, PASSES, Run, Site, counting
 from tests.servers.client import get
 from tests.servers.exposition import Exposition
 from tests.servers.processes import free_port, wait_for
@@ -88,7 +88,7 @@ def test_wrong_combination(
     """Exit code 2 and what to write instead; nothing runs, and nothing is paused."""
     assert message in refused(*arguments)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
-        assert assembly.state().store.status().pause is None
+        assert services.state().store.status().pause is None
 
 
 def test_textfile(run: Run, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     assert code == 0
     assert re.fullmatch(r"No smoke test runs on this host until [\d-]+ [\d:]+ UTC\.\n", stdout)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
-        pause = assembly.state().store.status().pause
+        pause = services.state().store.status().pause
     assert pause
     assert pause.reason == "moving the database"
     assert before + 1800 <= pause.until <= time.time() + 1800
@@ -270,7 +270,7 @@ def test_pause__replaces_another(run: Run, tmp_path: Path) -> None:
     run("--pause", "30m", "--reason", "first")
     run("--pause", "5m", "--reason", "second")
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
-        pause = assembly.state().store.status().pause
+        pause = services.state().store.status().pause
     assert pause
     assert pause.reason == "second"
     assert pause.until < time.time() + 301
@@ -484,9 +484,9 @@ def test_loop__another_run_goes_on(
     run: Run, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round that cannot begin in time is told of, and the next one begins."""
-    monkeypatch.setattr("smoketest.command.asking.GRACE", 0)
+    monkeypatch.setattr("smoketest.cli.asking.GRACE", 0)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
-        release = assembly.state().run_lock.acquire()
+        release = services.state().run_lock.acquire()
     assert release
     clock.after[1] = release
     _, stdout, stderr = run("--every", "1s", SMOKETEST_RUN_TIMEOUT=0.2)
@@ -536,7 +536,7 @@ def test_loop__respects_every_that_passes(
 
     def pass_an_hour() -> None:
         seen.append(ran())
-        monkeypatch.setattr("smoketest.coordinator.time", lambda: time.time() + 3600)
+        monkeypatch.setattr("smoketest.coordination.coordinator.time", lambda: time.time() + 3600)
 
     clock.after = {1: lambda: seen.append(ran()), 2: pass_an_hour}
     run("--every", "60s", smoke=counting(tmp_path, options="every = 3600"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smoketest.command.arguments import refuse_wrong_combinations
+from smoketest.cli.arguments import refuse_wrong_combinations
 from smoketest.management.commands import smoketest as command
 from smoketest.results import Severity
 from tests.docs import tables

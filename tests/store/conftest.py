@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smoketest.state import StateFolder
 from smoketest.store import MemoryStore, ResultsStore, SharedStore
+from smoketest.store.directory import StateFolder
 
 
 @pytest.fixture

@@ -7,13 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from smoketest.results import Outcome, Result, RunResult
-from smoketest.state import open_state_folder
-from smoketest.store import (
-    FILE_NAME,
-    PastResult,
-    ResultsStore,
-    SharedStore,
-)
+from smoketest.store import FILE_NAME, PastResult, ResultsStore, SharedStore
+from smoketest.store.directory import open_state_folder
 from smoketest.store.recording import KEPT_RUNS
 from smoketest.store.schema import SCHEMA
 from tests.builders import NOW, make_declaration, make_report, make_result

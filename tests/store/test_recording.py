@@ -20,9 +20,7 @@ from time import sleep, time
 import pytest
 from hypothesis import given
 
-from smoketest.results import Cut, Outcome, Report, Result, RunResult, Severity
-from smoketest.selection import Selection
-from smoketest.state import StateFolder
+from smoketest.results import Outcome, Report, Result, RunResult, Selection, Severity, StopReason
 from smoketest.store import (
     FILE_NAME,
     KnownTest,
@@ -33,6 +31,7 @@ from smoketest.store import (
     Snapshot,
     StoreError,
 )
+from smoketest.store.directory import StateFolder
 from smoketest.store.recording import KEPT_REPORTS, KEPT_RUNS
 from smoketest.store.schema import SCHEMA_VERSION
 from tests.builders import (
@@ -135,7 +134,7 @@ def test_record__any_report(report: Report) -> None:
     """Any report is read as it was recorded, and its tests with it."""
     store = MemoryStore()
     store.record(report)
-    serves = report.cut is not Cut.INTERRUPT
+    serves = report.stop_reason is not StopReason.INTERRUPT
     assert store.latest_report(report.selection, failfast=True) == (report if serves else None)
     ran = {r.id: r for r in report.results if not r.carried and r.outcome is not NOT_RUN}
     assert store.latest_results() == ran
@@ -223,13 +222,13 @@ def test_record__filtered_run(store: ResultsStore) -> None:
     ]
 
 
-@pytest.mark.parametrize("cut", [Cut.FAIL_FAST, Cut.DEADLINE])
-def test_record__run_cut_short(store: ResultsStore, cut: Cut) -> None:
+@pytest.mark.parametrize("stop_reason", [StopReason.FAIL_FAST, StopReason.DEADLINE])
+def test_record__run_cut_short(store: ResultsStore, stop_reason: StopReason) -> None:
     """A run cut short counts as aborted and touches the tests that ran; none is forgotten."""
     record(store, of(A), of(B), of(C), at=100.0)
     before = store.snapshot()
     a, b = of(A, FAILED, at=200.0), of(B, NOT_RUN, at=200.0)
-    record(store, a, b, at=200.0, cut=cut)
+    record(store, a, b, at=200.0, stop_reason=stop_reason)
     after = store.snapshot()
     assert after.last_full_run == before.last_full_run
     assert after.last_success_at == 100.5
@@ -243,7 +242,7 @@ def test_record__run_cut_short(store: ResultsStore, cut: Cut) -> None:
 
 def test_record__filtered_run_cut_short(store: ResultsStore) -> None:
     """A filtered run that was cut short is no aborted run of the site."""
-    record(store, of(A, FAILED), selection=ONLY_A, cut=Cut.FAIL_FAST)
+    record(store, of(A, FAILED), selection=ONLY_A, stop_reason=StopReason.FAIL_FAST)
     assert store.snapshot().run_totals == {}
     assert store.snapshot().last_full_run is None
 
@@ -252,7 +251,7 @@ def test_record__carried_result(store: ResultsStore) -> None:
     """A result that was carried into a run is neither counted nor forgotten."""
     record(store, of(A, FAILED), at=100.0)
     before = known(store)
-    report = record(store, of(A, FAILED).as_carried(), of(B), at=200.0)
+    report = record(store, of(A, FAILED).as_carried_over(), of(B), at=200.0)
     assert known(store)[A] == before[A]
     assert known(store)[A].result.carried is False
     assert store.latest_report(EVERYTHING, failfast=False) == report
@@ -390,16 +389,18 @@ def test_latest_report__nothing_that_covers(store: ResultsStore) -> None:
 def test_latest_report__cut_by_failfast(store: ResultsStore) -> None:
     """A run that fail-fast cut short answers those alone who ask for fail-fast."""
     full = record(store, of(A, FAILED), of(B), at=100.0)
-    cut = record(store, of(A, FAILED), of(B, NOT_RUN), at=200.0, cut=Cut.FAIL_FAST)
+    stop_reason = record(
+        store, of(A, FAILED), of(B, NOT_RUN), at=200.0, stop_reason=StopReason.FAIL_FAST
+    )
     assert store.latest_report(EVERYTHING, failfast=False) == full
-    assert store.latest_report(EVERYTHING, failfast=True) == cut
+    assert store.latest_report(EVERYTHING, failfast=True) == stop_reason
 
 
 def test_latest_report__cut_by_deadline(store: ResultsStore) -> None:
     """A run that its deadline cut short is the latest that there is to say."""
     record(store, of(A), of(B), at=100.0)
-    cut = record(store, of(A), of(B, NOT_RUN), at=200.0, cut=Cut.DEADLINE)
-    assert store.latest_report(EVERYTHING, failfast=False) == cut
+    stop_reason = record(store, of(A), of(B, NOT_RUN), at=200.0, stop_reason=StopReason.DEADLINE)
+    assert store.latest_report(EVERYTHING, failfast=False) == stop_reason
 
 
 # How much is kept.
@@ -655,7 +656,7 @@ def test_shared_store__is_up_again_with_the_next_full_run(shared: SharedStore) -
     with pytest.raises(StoreError):
         shared.snapshot()
     record(shared, of(A), selection=ONLY_A)
-    record(shared, of(A), cut=Cut.DEADLINE)
+    record(shared, of(A), stop_reason=StopReason.DEADLINE)
     assert not shared.snapshot().is_up
     record(shared, of(A, FAILED))
     assert shared.snapshot().is_up

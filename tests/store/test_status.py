@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.results import Cut, Outcome, RunResult
-from smoketest.selection import Selection
-from smoketest.state import StateFolder
+from smoketest.results import Outcome, RunResult, Selection, StopReason
 from smoketest.store import (
     FILE_NAME,
     MemoryStore,
@@ -25,6 +23,7 @@ from smoketest.store import (
     Status,
     StoreError,
 )
+from smoketest.store.directory import StateFolder
 from tests.builders import NOW, PROPERTY, make_report, make_result, texts
 from tests.holding import holder
 
@@ -35,7 +34,7 @@ BEGIN = """
 import sys
 import time
 from pathlib import Path
-from smoketest.state import StateFolder
+from smoketest.store.directory import StateFolder
 from smoketest.store import SharedStore
 SharedStore(StateFolder(Path(sys.argv[1]), 0o600)).begin(float(sys.argv[2]))
 print("held", flush=True)
@@ -121,7 +120,7 @@ def test_status__begun_anew(shared: SharedStore, tmp_path: Path) -> None:
     assert not SharedStore(StateFolder(tmp_path, 0o600)).status().is_up
     shared.record(make_report(make_result(), selection=ONLY_POLLS))
     assert not shared.status().is_up, "a filtered run does not know everything"
-    shared.record(make_report(make_result(Outcome.NOT_RUN), cut=Cut.DEADLINE))
+    shared.record(make_report(make_result(Outcome.NOT_RUN), stop_reason=StopReason.DEADLINE))
     assert not shared.status().is_up, "neither does one that was cut short"
     shared.record(make_report(make_result()))
     assert shared.status().is_up
@@ -163,11 +162,11 @@ def test_begin__several_lost(store: ResultsStore) -> None:
     assert totals(store) == {ABORTED: 3}
 
 
-@pytest.mark.parametrize("cut", [Cut.DEADLINE, Cut.FAIL_FAST])
-def test_begin__cut_short(store: ResultsStore, cut: Cut) -> None:
+@pytest.mark.parametrize("stop_reason", [StopReason.DEADLINE, StopReason.FAIL_FAST])
+def test_begin__cut_short(store: ResultsStore, stop_reason: StopReason) -> None:
     """A run that was cut short was recorded: aborted, but not lost."""
     store.begin(NOW)
-    store.record(make_report(make_result(Outcome.NOT_RUN), cut=cut))
+    store.record(make_report(make_result(Outcome.NOT_RUN), stop_reason=stop_reason))
     assert store.begin(NOW + 60) is None
     assert totals(store) == {ABORTED: 1}
 

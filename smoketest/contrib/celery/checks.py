@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
+from smoketest.conf import InvalidSettingError
 from smoketest.contrib.celery.conf import CeleryConf, conf
-from smoketest.setting import InvalidSettingError
 
 
 def check_celery(**_: Any) -> list[CheckMessage]:

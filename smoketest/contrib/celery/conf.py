@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smoketest.setting import Setting, Settings, boolean, seconds
+from smoketest.conf import Setting, Settings, boolean, seconds
 
 
 class CeleryConf(Settings, prefix="SMOKETEST_CELERY_"):

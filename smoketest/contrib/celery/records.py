@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from smoketest.assembly import state_folder
-from smoketest.setting import InvalidSettingError
-from smoketest.state import StateError
+from smoketest.conf import InvalidSettingError
+from smoketest.services import state_folder
+from smoketest.store.directory import StateError
 
 #: For sites without such a folder: what runs tell later runs of this process.
 _memory: dict[str, Record] = {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from smoketest.contrib.celery.cases import BeatTest, QueueTest
 from smoketest.contrib.celery.conf import conf
-from smoketest.contrib.celery.site import site_app, site_queues
 from smoketest.contrib.celery.survey import Survey
-from smoketest.contrib.celery.testing import BeatTest, QueueTest
+from smoketest.contrib.celery.targets import site_app, site_queues
 from smoketest.contrib.variants import define
 
 _app = site_app()

@@ -7,16 +7,16 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
-from smoketest.contrib.essentials import inventory
+from smoketest.conf import InvalidSettingError
+from smoketest.contrib.essentials import targets
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
-from smoketest.setting import InvalidSettingError
 
 
 def check_names(**_: Any) -> list[CheckMessage]:
     """Nothing is left out, or read only, that the site does not have (E110, E111)."""
     try:
         skip, read_only = conf.skip, conf.read_only_databases
-        known = inventory.names()
+        known = targets.names()
     except InvalidSettingError:
         return []  # of which the package complains
     messages: list[CheckMessage] = []

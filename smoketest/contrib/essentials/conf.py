@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from smoketest.setting import Setting, Settings, is_number, is_strings, seconds
+from smoketest.conf import Setting, Settings, seconds
+from smoketest.validators import is_number, is_strings
 
 #: What can be left out, in the order of the documentation. Those that the site may have several
 #: of can be left out one by one: ``"caches.sessions"``.

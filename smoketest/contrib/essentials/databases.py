@@ -27,7 +27,7 @@ from django.utils.timezone import now
 from smoketest.case import SmokeTest, tag
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
 from smoketest.contrib.essentials.explain import failing, said
-from smoketest.contrib.essentials.inventory import is_read_only
+from smoketest.contrib.essentials.targets import is_read_only
 
 #: Unix time by the clock of the server; SQLite has that of this host.
 CLOCKS = {

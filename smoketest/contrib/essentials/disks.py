@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from smoketest.case import SmokeTest, tag
-from smoketest.contrib.essentials import inventory
+from smoketest.conf import InvalidSettingError
+from smoketest.contrib.essentials import targets
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
 from smoketest.contrib.essentials.explain import failing, size
-from smoketest.setting import InvalidSettingError
-from smoketest.state import StateError
+from smoketest.store.directory import StateError
 
 #: As many free inodes are enough, however large the file system is.
 ENOUGH_INODES = 1_000_000
@@ -30,7 +30,7 @@ class DiskTest(SmokeTest):
         """The file system has free space and inodes left."""
         with failing(f"The place {self.place!r} is unknown", "Run: manage.py check"):
             try:
-                path = Path(inventory.places()[self.place]()).absolute()
+                path = Path(targets.places()[self.place]()).absolute()
             except (InvalidSettingError, StateError) as error:
                 self.skipTest(f"There is no folder: {error}")
         if twin := _earlier_on_the_same(self.place, path):
@@ -66,10 +66,10 @@ def _earlier_on_the_same(place: str, path: Path) -> str:
     """
     mounts = _mounts()
     device = _device(path, mounts)
-    for other, locate in inventory.places().items():
+    for other, locate in targets.places().items():
         if other == place or not device:
             return ""
-        if inventory.is_wanted("disks", other) and device == _device(
+        if targets.is_wanted("disks", other) and device == _device(
             Path(locate()).absolute(), mounts
         ):
             return other

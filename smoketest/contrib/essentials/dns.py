@@ -6,7 +6,7 @@ import socket
 from typing import ClassVar
 
 from smoketest.case import SmokeTest, tag
-from smoketest.contrib.essentials import inventory
+from smoketest.contrib.essentials import targets
 from smoketest.contrib.essentials.explain import failing
 
 
@@ -19,7 +19,7 @@ class HostNameTest(SmokeTest):
 
     def test_resolves(self) -> None:
         """The name of a host that the site talks to has an address."""
-        origins = ", ".join(inventory.hosts().get(self.host, ()))
+        origins = ", ".join(targets.hosts().get(self.host, ()))
         advice = (
             f"It comes from {origins}. Look at /etc/resolv.conf, and try: getent hosts {self.host}"
         )

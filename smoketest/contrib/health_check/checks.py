@@ -8,9 +8,9 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils.module_loading import import_string
 
+from smoketest.conf import InvalidSettingError
 from smoketest.contrib.health_check.conf import HealthCheckConf, conf
-from smoketest.contrib.health_check.found import find_checks
-from smoketest.setting import InvalidSettingError
+from smoketest.contrib.health_check.targets import find_checks
 
 
 def check_health_check(**_: Any) -> list[CheckMessage]:

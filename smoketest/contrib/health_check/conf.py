@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smoketest.setting import Setting, Settings, boolean
+from smoketest.conf import Setting, Settings, boolean
 
 
 def is_entry(value: object) -> bool:

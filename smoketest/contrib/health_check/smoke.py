@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from smoketest.contrib.health_check.cases import HealthCheck, make_tests
 from smoketest.contrib.health_check.conf import conf
-from smoketest.contrib.health_check.found import find_checks
-from smoketest.contrib.health_check.running import HealthCheck, make_tests
+from smoketest.contrib.health_check.targets import find_checks
 from smoketest.contrib.variants import define
 
 for _check in find_checks():

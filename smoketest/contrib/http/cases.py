@@ -20,11 +20,11 @@ from asgiref.sync import async_to_sync
 from smoketest.case import SmokeTest, options
 from smoketest.conf import conf as package_conf
 from smoketest.contrib.http.conf import HttpConf, conf
-from smoketest.contrib.http.entries import PATIENCE, REDIRECTS, Check, shown
 from smoketest.contrib.http.expectations import Received, UnexpectedAnswerError, address, complaints
 from smoketest.contrib.http.fetching import MAX_BODY, NoAnswerError, certificate_of, fetch
-from smoketest.moments import utc
-from smoketest.redaction import Redactor
+from smoketest.contrib.http.targets import PATIENCE, REDIRECTS, Check, shown
+from smoketest.coordination.redaction import Redactor
+from smoketest.results import utc
 
 MAX_REDIRECTS = 10
 _DAY = 86_400
@@ -91,13 +91,13 @@ class PageTest(UrlTest):
         headers = dict(self.check.headers)
         kind = _pop(headers, "Content-Type") or "application/octet-stream"
         response: Any = self.client.generic(method, url, body, kind, headers=headers)
-        content, is_cut = _content(response, began + patience)
+        content, is_truncated = _content(response, began + patience)
         return Received(
             url=response.wsgi_request.build_absolute_uri(),
             status=response.status_code,
             headers=_headers(response),
             body=content,
-            is_cut=is_cut,
+            is_truncated=is_truncated,
             charset=response.charset or "utf-8",
             seconds=monotonic() - began,
             steps={},
@@ -132,7 +132,7 @@ class AddressTest(UrlTest):
             status=answer.status,
             headers=answer.headers,
             body=answer.body,
-            is_cut=answer.is_cut,
+            is_truncated=answer.is_truncated,
             charset=answer.headers.get_content_charset() or "utf-8",
             seconds=answer.seconds,
             steps=answer.steps,
@@ -257,9 +257,9 @@ def _content(response: Any, deadline: float) -> tuple[bytes, bool]:
                 return True
         return False
 
-    is_cut = (
+    is_truncated = (
         async_to_sync(read)()
         if response.is_async
         else any(is_enough(chunk) for chunk in response.streaming_content)
     )
-    return bytes(content[:MAX_BODY]), is_cut
+    return bytes(content[:MAX_BODY]), is_truncated

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
+from smoketest.conf import InvalidSettingError
 from smoketest.contrib.http.conf import HttpConf, conf
-from smoketest.contrib.http.entries import InvalidEntryError, parse
-from smoketest.setting import InvalidSettingError
+from smoketest.contrib.http.targets import InvalidEntryError, parse
 
 
 def check_entries(**_: Any) -> list[CheckMessage]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smoketest.setting import Setting, Settings, is_number
+from smoketest.conf import Setting, Settings
+from smoketest.validators import is_number
 
 
 class HttpConf(Settings, prefix="SMOKETEST_HTTP_"):

@@ -12,8 +12,8 @@ from urllib.parse import urldefrag, urljoin
 
 from django.utils.encoding import iri_to_uri
 
-from smoketest.contrib.http.entries import REDIRECTS, Check, Text, shown
 from smoketest.contrib.http.fetching import MAX_BODY
+from smoketest.contrib.http.targets import REDIRECTS, Check, Text, shown
 
 _SHOWN = 200
 
@@ -31,7 +31,7 @@ class Received:
     status: int
     headers: Message
     body: bytes
-    is_cut: bool
+    is_truncated: bool
     charset: str
     #: Of the whole check, with the redirects that were followed.
     seconds: float
@@ -105,7 +105,7 @@ def _texts(check: Check, received: Received) -> Iterator[str]:
     text = received.text if check.text or check.no_text else ""
     for wanted in check.text:
         if not _is_in(wanted, text):
-            where = f"its first {MAX_BODY:,} bytes" if received.is_cut else "it"
+            where = f"its first {MAX_BODY:,} bytes" if received.is_truncated else "it"
             yield f"{_quoted(wanted)} is not in {where}{_beginning(received)}"
     for unwanted in check.no_text:
         if _is_in(unwanted, text):
@@ -115,7 +115,7 @@ def _texts(check: Check, received: Received) -> Iterator[str]:
 def _json(check: Check, received: Received) -> Iterator[str]:
     if check.json is None:
         return
-    if received.is_cut:
+    if received.is_truncated:
         yield f"it is longer than {MAX_BODY:,} bytes, so that it is not read as JSON"
         return
     try:

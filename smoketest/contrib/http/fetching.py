@@ -57,7 +57,7 @@ class Answer:
     headers: Message
     body: bytes
     #: Whether the body goes on beyond `MAX_BODY`.
-    is_cut: bool
+    is_truncated: bool
     seconds: float
     #: Seconds of each step.
     steps: Mapping[str, float] = field(default_factory=dict)
@@ -119,13 +119,13 @@ def fetch(
             if clock.is_over:  # what it was cut off in may look like a head
                 raise TimeoutError
             clock.next("reading the answer")
-            content, is_cut = _read(response, clock)
+            content, is_truncated = _read(response, clock)
         clock.next("")
         return Answer(
             status=response.status,
             headers=response.headers,
             body=content,
-            is_cut=is_cut,
+            is_truncated=is_truncated,
             seconds=clock.seconds,
             steps=clock.steps,
         )

@@ -2,7 +2,7 @@
 
 from smoketest.contrib.http.cases import attributes_of, case_of
 from smoketest.contrib.http.conf import conf
-from smoketest.contrib.http.entries import parse
+from smoketest.contrib.http.targets import parse
 from smoketest.contrib.variants import define
 
 for _check in map(parse, conf.checks):

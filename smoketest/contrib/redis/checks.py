@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
+from smoketest.conf import InvalidSettingError
 from smoketest.contrib.redis.conf import RedisConf, conf
-from smoketest.contrib.redis.configured import find_servers
-from smoketest.setting import InvalidSettingError
+from smoketest.contrib.redis.targets import find_servers
 
 
 def check_redis(**_: Any) -> list[CheckMessage]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from smoketest.contrib.redis.configured import Configured
+from smoketest.contrib.redis.targets import Configured
 
 #: Seconds to connect, and to wait for an answer. A test asks a few times.
 PATIENCE = 2.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from smoketest.setting import Setting, Settings, is_number, is_strings
+from smoketest.conf import Setting, Settings
+from smoketest.validators import is_number, is_strings
 
 SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from smoketest.contrib.redis.configured import find_servers
-from smoketest.contrib.redis.testing import RedisTest
+from smoketest.contrib.redis.cases import RedisTest
+from smoketest.contrib.redis.targets import find_servers
 from smoketest.contrib.variants import define
 
 for _server in find_servers():

@@ -20,24 +20,21 @@ from django.core.management.base import (
 )
 from django.db import close_old_connections
 
-from smoketest import assembly
-from smoketest.command import asking, listing, output
-from smoketest.command.arguments import (
+from smoketest import services
+from smoketest.cli import asking, listing, output
+from smoketest.cli.arguments import (
     DEADLINE,
     PASSWORD_VARIABLE,
     add_arguments,
     refuse_wrong_combinations,
 )
-from smoketest.command.exits import Exit
-from smoketest.command.showing import Screen, write
-from smoketest.coordinator import Answer, problem_logger
-from smoketest.events import nobody
-from smoketest.exporters import pushgateway, server, textfile
-from smoketest.exporters.errors import ExportError
-from smoketest.gate import NoAnswerError, Round, until_stable
-from smoketest.moments import utc
-from smoketest.results import Cut, Report
-from smoketest.runner import RunInterrupted
+from smoketest.cli.exits import Exit
+from smoketest.cli.showing import Screen, write
+from smoketest.cli.stability import NoAnswerError, Round, until_stable
+from smoketest.coordination.coordinator import Answer, problem_logger
+from smoketest.exporters import ExportError, pushgateway, server, textfile
+from smoketest.results import Report, StopReason, ignore_events, utc
+from smoketest.runner.supervisor import RunInterrupted
 from smoketest.store import Pause, StoreError
 
 
@@ -124,7 +121,7 @@ class Command(BaseCommand):
         if answer is not None:
             screen.show(answer)
         if not (options["url"] or options["no_store"]):
-            screen.say(f"Results are in {assembly.state().store.location}")
+            screen.say(f"Results are in {services.state().store.location}")
             self._export(options)
         if exit_code is not Exit.PASSED:
             raise SystemExit(int(exit_code))
@@ -157,12 +154,12 @@ class Command(BaseCommand):
         if answer.pause:
             screen.say("Nothing was run: this is the latest result. --resume ends the pause.")
             return answer, Exit.FAILED
-        if answer.report.cut is Cut.DEADLINE:
+        if answer.report.stop_reason is StopReason.DEADLINE:
             return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
 
     def _list(self, options: dict[str, Any]) -> None:
-        suite = asking.Here(options, nobody).find()
+        suite = asking.Here(options, ignore_events).find()
         names = (listing.as_json if options["format"] == "json" else listing.as_text)(suite)
         if options["output"]:
             output.write(options["output"], names)
@@ -175,11 +172,11 @@ class Command(BaseCommand):
 
     def _export(self, options: dict[str, Any]) -> None:
         if options["textfile"]:
-            textfile.write(options["textfile"], assembly.collector())
+            textfile.write(options["textfile"], services.collector())
         if options["pushgateway"]:
             pushgateway.push(
                 options["pushgateway"],
-                assembly.collector(),
+                services.collector(),
                 job=options["job"],
                 grouping_key=dict(options["grouping"] or [("instance", socket.gethostname())]),
                 username=options["pushgateway_user"],
@@ -207,14 +204,14 @@ class Command(BaseCommand):
             yield
             return
         host, port = options["serve"]
-        collector = assembly.collector()
+        collector = services.collector()
         with server.serving(host, port, collector, options["certificate"], options["key"]):
             self.stderr.write(f"Serving /metrics on {host}:{port}")
             yield
 
     def _run_one_round(self, options: dict[str, Any]) -> None:
         try:
-            answer = asking.Here(options, nobody, is_regular=True).run()
+            answer = asking.Here(options, ignore_events, is_regular=True).run()
             report, pause = answer.report, answer.pause
             self.stdout.write(_summary(report))
             if pause:
@@ -228,15 +225,15 @@ class Command(BaseCommand):
 
     def _pause(self, seconds: float, reason: str) -> None:
         pause = Pause(until=time.time() + seconds, reason=reason)
-        self._write(lambda: assembly.state().store.pause(pause))
+        self._write(lambda: services.state().store.pause(pause))
         self.stdout.write(f"No smoke test runs on this host until {utc(pause.until)}.")
 
     def _resume(self) -> None:
-        self._write(assembly.state().store.resume)
+        self._write(services.state().store.resume)
         self.stdout.write("Smoke tests run again on this host.")
 
     def _write(self, write: Callable[[], None]) -> None:
-        store = assembly.state().store
+        store = services.state().store
         if not store.is_shared:
             msg = "There is no shared results store, so a pause would reach no other process."
             raise CommandError(f"{msg} Set SMOKETEST_STATE_DIR.", returncode=Exit.USAGE)

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch, reverse
 
-from smoketest.assets import ChangedFilesError, Site, collect, write
+from smoketest.cli.assets import ChangedFilesError, Site, collect, write
 
 
 class Command(BaseCommand):

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from smoketest.state import open_state_folder
 from smoketest.store import SharedStore
+from smoketest.store.directory import open_state_folder
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for

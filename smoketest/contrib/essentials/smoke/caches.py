@@ -2,7 +2,7 @@
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.caches import CacheTest
-from smoketest.contrib.essentials.inventory import caches, is_wanted
+from smoketest.contrib.essentials.targets import caches, is_wanted
 
 for _alias in caches():
     if is_wanted("caches", _alias):

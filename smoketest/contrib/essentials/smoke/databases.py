@@ -2,7 +2,7 @@
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.databases import CLOCKS, ClockTest, DatabaseTest, MigrationsTest
-from smoketest.contrib.essentials.inventory import databases, is_read_only, is_wanted, vendor
+from smoketest.contrib.essentials.targets import databases, is_read_only, is_wanted, vendor
 
 for _alias in databases():
     _attributes = {"alias": _alias, "databases": {_alias}}

@@ -4,8 +4,8 @@ from smoketest.case import tag
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.disks import DiskTest
 from smoketest.contrib.essentials.dns import HostNameTest
-from smoketest.contrib.essentials.inventory import hosts, is_wanted, places
 from smoketest.contrib.essentials.memory import MemoryLeft
+from smoketest.contrib.essentials.targets import hosts, is_wanted, places
 
 for _place in places():
     if is_wanted("disks", _place):

@@ -1,8 +1,8 @@
 """One class for each mail server."""
 
 from smoketest.contrib import variants
-from smoketest.contrib.essentials.inventory import is_wanted, mailers
 from smoketest.contrib.essentials.mail import MailTest
+from smoketest.contrib.essentials.targets import is_wanted, mailers
 
 for _alias in mailers():
     if is_wanted("mail", _alias):

@@ -6,8 +6,8 @@ from django.views import defaults
 
 from smoketest.case import tag
 from smoketest.contrib.essentials.error_pages import ErrorPages
-from smoketest.contrib.essentials.inventory import is_wanted
 from smoketest.contrib.essentials.static_files import StaticFiles
+from smoketest.contrib.essentials.targets import is_wanted
 
 if is_wanted("error_pages"):
 

@@ -1,8 +1,8 @@
 """One class for each storage."""
 
 from smoketest.contrib import variants
-from smoketest.contrib.essentials.inventory import is_wanted, storages
 from smoketest.contrib.essentials.storages import StorageTest
+from smoketest.contrib.essentials.targets import is_wanted, storages
 
 for _alias in storages():
     if is_wanted("storages", _alias):

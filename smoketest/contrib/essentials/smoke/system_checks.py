@@ -6,7 +6,7 @@ from django.core.checks import WARNING, CheckMessage, run_checks
 
 from smoketest.case import SmokeTest, options, tag
 from smoketest.contrib.essentials.explain import failing
-from smoketest.contrib.essentials.inventory import is_wanted
+from smoketest.contrib.essentials.targets import is_wanted
 
 #: How many messages are shown.
 SHOWN = 5

@@ -1,0 +1,160 @@
+"""How ``manage.py smoketest`` gets a report: by a run here, or from a deployed site."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from smoketest import services
+from smoketest.cli import arguments
+from smoketest.cli.exits import Exit
+from smoketest.cli.remote import NothingMatchesError, RefusedError, RemoteSite
+from smoketest.cli.stability import NoAnswerError
+from smoketest.coordination.coordinator import (
+    GRACE,
+    Answer,
+    BusyError,
+    Coordinator,
+    NothingSelectedError,
+    PausedError,
+)
+from smoketest.coordination.suggestions import NO_TESTS
+from smoketest.results import Listener, Selection, is_dotted_prefix, utc
+from smoketest.runner.discovery import Suite
+from smoketest.store import Pause, StoreError
+from smoketest.store.directory import StateError
+
+#: Asks for a run that takes so many seconds at most; ``math.inf`` leaves that to the options.
+#: Raises `CommandError`, or `smoketest.cli.stability.NoAnswerError` where asking again may help.
+Ask = Callable[[float], Answer]
+
+#: Seconds that a deployed site has for an answer, if the options name no other.
+ANSWER_WITHIN = 60.0
+
+
+def there(options: dict[str, Any]) -> Ask:
+    """Of the site at an address."""
+    site = RemoteSite(url=options["url"], token=arguments.token(options))
+    within = options["run_timeout"] or ANSWER_WITHIN
+
+    def ask(seconds: float) -> Answer:
+        timeout = min(within, seconds)
+        try:
+            return site.run(_named(options), failfast=options["failfast"], timeout=timeout)
+        except RefusedError as error:
+            raise CommandError(str(error), returncode=Exit.USAGE) from None
+        except NothingMatchesError as error:
+            raise CommandError(str(error), returncode=Exit.NOTHING) from None
+
+    return ask
+
+
+class Here:
+    """Runs the tests in this process."""
+
+    def __init__(
+        self, options: dict[str, Any], listener: Listener, *, is_regular: bool = False
+    ) -> None:
+        self._coordinator = _coordinator(options)
+        self._options = options
+        self._listener = listener
+        self._is_regular = is_regular
+        self._selection = self._select()
+
+    def find(self) -> Suite:
+        """The tests that would run. Raises `CommandError`."""
+        return self._find(self._selection)
+
+    def run(self, seconds: float = math.inf) -> Answer:
+        """Within the time of a run; within `seconds` if that is less."""
+        wait = min(self._coordinator.options.run_timeout + GRACE, seconds)
+        try:
+            answer = self._coordinator.run(
+                self._selection,
+                wait=wait,
+                within=seconds,
+                failfast=self._options["failfast"],
+                respect_every=self._is_regular,
+                record=not self._options["no_store"],
+                listener=self._listener,
+            )
+        except NothingSelectedError as error:
+            raise _nothing(error, self._selection) from None
+        except PausedError as error:
+            raise NoAnswerError(_paused(error.pause, "and no result is stored")) from None
+        except StateError as error:
+            raise CommandError(str(error), returncode=Exit.USAGE) from None
+        except BusyError:
+            msg = f"Another run did not end within {wait:g} s, so nothing was run. Try again later."
+            raise NoAnswerError(msg, is_timeout=True) from None
+        if answer.pause and self._options["until_stable"]:
+            raise NoAnswerError(_paused(answer.pause, "so nothing was run"))
+        return answer
+
+    def _find(self, selection: Selection) -> Suite:
+        try:
+            return self._coordinator.find(selection)
+        except NothingSelectedError as error:
+            raise _nothing(error, selection) from None
+
+    def _select(self) -> Selection:
+        """What the options name; with ``--failed`` those of it that failed when they last ran."""
+        selection = _named(self._options)
+        if not self._options["failed"]:
+            return selection
+        suite = self._find(selection)
+        ids = [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
+        failed = self._failed()
+        names = [one for one in ids if any(is_dotted_prefix(name, one) for name in failed)]
+        if not names:
+            msg = f"Of {selection}, none failed when it last ran. Leave out --failed to run them."
+            raise CommandError(msg, returncode=Exit.NOTHING)
+        return replace(selection, names=tuple(names))
+
+    def _failed(self) -> list[str]:
+        """The tests that failed when they last ran, and the classes and modules."""
+        try:
+            results = self._coordinator.store.latest_results().values()
+        except StoreError as error:
+            raise CommandError(str(error), returncode=Exit.USAGE) from None
+        return [
+            result.id.rpartition(".")[0] if result.declaration.is_fixture else result.id
+            for result in results
+            if result.is_problem
+        ]
+
+
+def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
+    if selection.is_everything:
+        message = NO_TESTS
+    else:
+        message = " ".join(map(str, error.unknown)) or f"No smoke test matches {selection}."
+        message += " manage.py smoketest --list names all tests."
+    return CommandError(message, returncode=Exit.NOTHING)
+
+
+def _named(options: dict[str, Any]) -> Selection:
+    return Selection(
+        names=tuple(dict.fromkeys(options["names"])),
+        tags=tuple(dict.fromkeys(options["tag"])),
+        excluded_tags=tuple(dict.fromkeys(options["exclude_tag"])),
+    )
+
+
+def _coordinator(options: dict[str, Any]) -> Coordinator:
+    """That of the site, with what the options change."""
+    coordinator = services.coordinator()
+    names = ("workers", "timeout", "run_timeout")
+    changes = {name: options[name] for name in names if options[name] is not None}
+    return replace(coordinator, options=replace(coordinator.options, **changes))
+
+
+def _paused(pause: Pause, consequence: str) -> str:
+    return (
+        f"The runs are paused until {utc(pause.until)} ({pause.reason}), {consequence}. End the"
+        " pause with --resume."
+    )

@@ -1,0 +1,131 @@
+"""The alert rules, dashboards and example configuration that come with the package.
+
+The files stand in ``prometheus/`` and ``grafana/`` of the project, and work as they are. Here they
+are told the name of the job, how often it is scraped and where the site has its metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+#: Remembers what was written, to know later what somebody has changed.
+MANIFEST = ".smoketest-assets.json"
+
+_PACKAGE = Path(__file__).parents[1]
+_RULES = "prometheus/rules/smoketest.yml"
+_SERVICE_MONITOR = "prometheus/operator/servicemonitor.yml"
+_PROMETHEUS = ("prometheus/prometheus.yml", "prometheus/alertmanager.yml", _RULES)
+_TOKEN = "prometheus/smoketest.token"  # noqa: S105 - the name of a file
+
+# How the files in the project say it.
+_JOB = re.compile(r"((?:job_name|replacement|io/name): )shop$", re.MULTILINE)
+_INTERVAL = re.compile(r"(interval: )30s$", re.MULTILINE)
+_METRICS = "/smoketest/metrics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What Prometheus has to know of the site."""
+
+    job: str
+    #: How often it is scraped and rules are evaluated, such as ``30s``.
+    interval: str
+    metrics_path: str
+
+
+class ChangedFilesError(Exception):
+    """Files would be lost that somebody has changed; nothing was written."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(paths)
+        super().__init__(", ".join(map(str, self.paths)))
+
+
+def collect(site: Site, *, operator: bool) -> dict[str, str]:
+    """The contents of all files, by their paths; for the Prometheus Operator if asked for."""
+    source = _source()
+    grafana = [
+        path.relative_to(source).as_posix()
+        for pattern in ("dashboards/*.json", "provisioning/*/*.yml")
+        for path in sorted((source / "grafana").glob(pattern))
+    ]
+    names = [_SERVICE_MONITOR] if operator else [*_PROMETHEUS, _TOKEN]
+    files = {name: (source / name).read_text(encoding="utf-8") for name in [*names, *grafana]}
+    for name in {_SERVICE_MONITOR, _PROMETHEUS[0]} & files.keys():
+        files[name] = _for_site(files[name], site)
+    if operator:
+        rules = (source / _RULES).read_text(encoding="utf-8")
+        files["prometheus/operator/prometheusrule.yml"] = _prometheus_rule(rules)
+    return files
+
+
+class Written(NamedTuple):
+    """What became of the files."""
+
+    new: list[Path]
+    #: Those that somebody has changed, and that are not new: they were left alone.
+    kept: list[Path]
+
+
+def write(files: Mapping[str, str], folder: Path, *, force: bool) -> Written:
+    """Write what is new since the last time.
+
+    Raises `ChangedFilesError` for files that are new here and were changed there, unless forced;
+    and `OSError` or `ValueError` where the folder cannot be used.
+    """
+    manifest = folder / MANIFEST
+    written: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
+    changed, kept, pending = [], [], {}
+    for name, content in files.items():
+        path, digest = folder / name, _digest(content.encode())
+        present = _digest(path.read_bytes()) if path.exists() else None
+        is_edited = present is not None and present != written.get(name)
+        if present == digest:
+            continue
+        if is_edited and written.get(name) == digest and not force:
+            kept.append(path)
+            continue
+        if is_edited:
+            changed.append(path)
+        pending[path] = content
+    if changed and not force:
+        raise ChangedFilesError(changed)
+    for path, content in pending.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    written |= {name: _digest(content.encode()) for name, content in files.items()}
+    manifest.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    return Written(list(pending), kept)
+
+
+def _source() -> Path:
+    """Inside of an installed package, or beside a checked-out one."""
+    installed = _PACKAGE / "assets"
+    return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def _for_site(content: str, site: Site) -> str:
+    content = _JOB.sub(rf"\g<1>{site.job}", content)
+    content = _INTERVAL.sub(rf"\g<1>{site.interval}", content)
+    return content.replace(_METRICS, site.metrics_path)
+
+
+def _prometheus_rule(rules: str) -> str:
+    """The rules as a resource: https://prometheus-operator.dev/docs/api-reference/api/"""
+    head = (
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
+        "  name: smoketest\nspec:\n"
+    )
+    lines = (f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
+    return head + "".join(lines)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,156 @@
+"""What ``manage.py smoketest`` prints: while it runs, and at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from django.core.management.base import OutputWrapper
+from django.core.management.color import Style, no_style
+
+from smoketest import metrics, services
+from smoketest.cli import display, output
+from smoketest.coordination.coordinator import Answer
+from smoketest.formats import json, junit, ndjson, text
+from smoketest.results import Event, Listener, Result
+
+Paint = Callable[[str], str]
+
+try:
+    from smoketest.cli import live
+except ImportError:  # whatever is wrong with rich, the tests can be run without it
+    HAS_RICH = False
+else:
+    HAS_RICH = True
+
+
+def write(stream: OutputWrapper, text: str) -> None:
+    """Write to a stream of the command; whoever reads it, such as ``head``, may have had enough."""
+    try:
+        try:
+            stream.write(text, str, ending="")
+        except UnicodeEncodeError:  # the locale may not have all characters
+            stream.write(text.encode("ascii", "backslashreplace").decode(), str, ending="")
+        stream.flush()
+    except BrokenPipeError:
+        # Python would try once more when it ends, and complain.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+class Screen:
+    """The two streams of a command, each with the colours that it takes by Django's rules.
+
+    The report goes to standard output, what happens on the way to it to standard error.
+    """
+
+    def __init__(
+        self,
+        stdout: OutputWrapper,
+        stderr: OutputWrapper,
+        style: Style,
+        options: dict[str, Any],
+    ) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._format: str = options["format"]
+        self._file = options["output"]
+        #: A gate tells of its rounds, not of each test of each.
+        self._tells_lines: bool = options["verbosity"] > bool(options["until_stable"])
+        self._is_silent = not options["verbosity"]
+        if os.environ.get("NO_COLOR") and not options["force_color"]:  # https://no-color.org
+            style = no_style()
+        always = bool(options["force_color"])
+        self._report_style = style if always or stdout.isatty() else no_style()
+        self._style = style if always or stderr.isatty() else no_style()
+        #: Of ndjson that goes to a file at the end.
+        self._lines: list[str] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[Listener]:
+        """Show the events that the listener is told of."""
+        with self._display() as show:
+            if self._format != "ndjson":
+                yield show
+                return
+
+            def tell(event: Event) -> None:
+                show(event)
+                self._add_line(ndjson.render_event(event, with_tracebacks=True))
+
+            yield tell
+
+    def show(self, answer: Answer) -> None:
+        """Print the report, or write it to the file and print the text. Raises `OutputError`."""
+        if self._format != "text":
+            content = self._render(answer)
+            if not self._file:
+                write(self._stdout, content)
+                return
+            output.write(self._file, content)
+        plain = text.render(answer.report, pause=answer.pause).rstrip() + "\n"
+        if self._file and self._format == "text":
+            output.write(self._file, plain)
+        write(self._stdout, self._coloured(plain, answer))
+
+    def say(self, message: str, *, is_good: bool | None = None) -> None:
+        """A line beside the report; a silent command says only what is bad."""
+        if self._is_silent and is_good is not False:
+            return
+        paints: dict[bool | None, Paint] = {
+            True: self._style.SUCCESS,
+            False: self._style.ERROR,
+            None: str,
+        }
+        write(self._stderr, f"{paints[is_good](message)}\n")
+
+    def _display(self) -> AbstractContextManager[Listener]:
+        if self._is_silent or (self._format == "ndjson" and not self._file):
+            return display.nothing()
+        if HAS_RICH and self._stderr.isatty() and sys.stderr.isatty():
+            with_colours = self._style.SUCCESS("x") != "x"
+            console = live.make_console(sys.stderr, with_colours=with_colours)
+            if live.can_show(console):
+                return live.live(console)
+        return display.lines(self._write_line) if self._tells_lines else display.nothing()
+
+    def _write_line(self, line: str, result: Result | None) -> None:
+        paint: Paint = str
+        if result is not None and result.is_problem:
+            paint = self._style.ERROR if result.is_critical else self._style.WARNING
+        write(self._stderr, f"{paint(line)}\n")
+
+    def _render(self, answer: Answer) -> str:
+        match self._format:
+            case "json":
+                rendered = json.render(
+                    answer.report, age=answer.age, with_tracebacks=True, pause=answer.pause
+                )
+                return f"{rendered}\n"
+            case "junit":
+                return junit.render(answer.report)
+            case "prometheus":
+                return metrics.expose(services.collector(), metrics.TEXT).decode()
+            case _:
+                last = ndjson.render_report(
+                    answer.report, age=answer.age, with_tracebacks=True, pause=answer.pause
+                )
+                return "".join([*self._lines, last])
+
+    def _add_line(self, line: str) -> None:
+        if self._file:
+            self._lines.append(line)
+        else:
+            write(self._stdout, line)
+
+    def _coloured(self, plain: str, answer: Answer) -> str:
+        """The verdict and the problems in the colours that Django has for them."""
+        style = self._report_style
+        verdict, rest = plain.split("\n", 1)
+        good = style.SUCCESS if answer.report.passed else style.ERROR
+        head, *problems = rest.split("\n\n")
+        return "\n\n".join([f"{good(verdict)}\n{head}", *map(style.ERROR, problems)])

@@ -1,0 +1,331 @@
+"""What an entry of ``SMOKETEST_HTTP_CHECKS`` may say, and what it means."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+
+from django.utils.encoding import iri_to_uri
+
+from smoketest.results import Severity
+from smoketest.validators import is_number
+
+#: Text that has to be found, as it is or by a pattern.
+Text = str | re.Pattern[str]
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Share of the test's time that is spent on waiting; the rest is for saying so.
+PATIENCE = 0.9
+SUCCESSES = frozenset(range(200, 300))
+
+#: Headers whose values tell nothing worth hiding.
+_HARMLESS = frozenset({
+    "accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host",
+    "user-agent",
+})  # fmt: skip
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class InvalidEntryError(ValueError):
+    """An entry says what it may not; the message tells what may be said instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A request, and what has to come of it."""
+
+    url: str
+    name: str = ""
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    status: frozenset[int] = SUCCESSES
+    text: tuple[Text, ...] = ()
+    no_text: tuple[Text, ...] = ()
+    json: Mapping[str, Any] | None = None
+    response_headers: Mapping[str, Text | None] = field(default_factory=dict)
+    #: Where a redirect has to lead; with `follow` where all of them have to end.
+    redirect: str = ""
+    follow: bool = False
+    #: Seconds that the answer may take.
+    max_time: float | None = None
+    certificate_days: float | None = None
+    #: Path of a file with the certificates to trust, in place of the system's.
+    ca_file: str = ""
+    severity: str = Severity.CRITICAL
+    timeout: float | None = None
+    slow_after: float | None = None
+    every: float = 0
+    maintainer: str = ""
+    runbook_url: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_of_this_site(self) -> bool:
+        return self.url.startswith("/")
+
+    @property
+    def secrets(self) -> set[str]:
+        """What of the request must not be shown."""
+        found = {
+            part
+            for name, value in self.headers.items()
+            if name.lower() not in _HARMLESS
+            for part in (value, *value.split())
+        }
+        query, body = urlsplit(self.url).query, self.body.decode("utf-8", "replace")
+        for form in (query, body):
+            found |= {form, *(pair.partition("=")[2] for pair in form.split("&"))}
+            found |= {value for _, value in parse_qsl(form)}  # as the other site reads them
+        with suppress(ValueError):
+            found |= set(_texts_in(json.loads(body)))
+        return found - {""}
+
+
+def _texts_in(document: Any) -> Iterator[str]:
+    """The texts in a JSON document, but for the keys."""
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, (dict, list)):
+        for member in document.values() if isinstance(document, dict) else document:
+            yield from _texts_in(member)
+
+
+def parse(entry: str | Mapping[str, Any]) -> Check:
+    """The check that an entry stands for. Raises `InvalidEntryError`."""
+    given = {"url": entry} if isinstance(entry, str) else dict(entry)
+    if "url" not in given:
+        raise InvalidEntryError("there is no 'url'.")
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(_KEYS)}."
+            raise InvalidEntryError(f"{key!r} is no key.", hint)
+        allowed, read = _KEYS[key]
+        try:
+            values[key] = read(value)
+        except (TypeError, ValueError) as error:
+            shown = "wrong" if key in _SECRET else repr(value)
+            raise InvalidEntryError(f"{key!r} is {shown}; it must be {allowed}.") from error
+    _complain_of_contradictions(values)
+    if isinstance(given.get("body"), (dict, list)):
+        values["headers"] = {"Content-Type": "application/json", **values.get("headers", {})}
+    if "redirect" in values and not values.get("follow"):
+        values.setdefault("status", REDIRECTS)
+    values.setdefault("name", _name(values["url"]))
+    return Check(**values)
+
+
+def shown(url: str) -> str:
+    """An address without what may be a secret in it."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    plain = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    return f"{plain}?..." if parts.query else plain
+
+
+def _complain_of_contradictions(values: Mapping[str, Any]) -> None:
+    max_time, timeout = values.get("max_time"), values.get("timeout")
+    if max_time and timeout and max_time >= timeout * PATIENCE:
+        msg = (
+            f"'max_time' is {max_time!r}; it must be less than {PATIENCE:.0%} of 'timeout', which"
+            f" is {timeout!r}."
+        )
+        raise InvalidEntryError(msg)
+    if not values["url"].startswith("https:"):
+        for key in ("certificate_days", "ca_file"):
+            if key in values:
+                msg = f"{key!r} is for addresses that begin with https://."
+                raise InvalidEntryError(msg)
+    if "json" in values and values.get("method") == "HEAD":
+        raise InvalidEntryError("'json' has no meaning with HEAD, whose answers have no body.")
+
+
+def _name(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}{parts.path}".strip("/") or "home"
+
+
+# What values may be: each reads one, and raises TypeError or ValueError for a wrong one
+
+
+def _url(value: Any) -> str:
+    parts = urlsplit(_string(value))
+    _require(value.isprintable() and " " not in value and not parts.fragment)
+    if parts.scheme or parts.netloc:
+        _require(parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc)
+        _ = parts.port  # raises for a wrong one
+        return str(iri_to_uri(_with_ascii_host(parts)))
+    _require(value.startswith("/") and not value.startswith("//"))
+    return str(iri_to_uri(value))
+
+
+def _with_ascii_host(parts: SplitResult) -> str:
+    host = str(parts.hostname)
+    netloc = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    if parts.port:
+        netloc += f":{parts.port}"
+    return urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
+
+
+def _require(condition: object) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _name_of_test(value: Any) -> str:
+    _require(re.search(r"[^\W_]", _string(value)))
+    return str(value)
+
+
+def _method(value: Any) -> str:
+    _require(_string(value).upper() in _METHODS)
+    return str(value).upper()
+
+
+def _headers(value: Any) -> dict[str, str]:
+    _require(isinstance(value, Mapping))
+    for name, content in value.items():
+        _require(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", _string(name)))
+        _require(not re.search(r"[\r\n\0]", _string(content)))
+        content.encode("latin-1")  # raises a ValueError
+    return dict(value)
+
+
+def _body(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (dict, list)):
+        return json.dumps(value).encode()
+    return _string(value).encode()
+
+
+def _status(value: Any) -> frozenset[int]:
+    items = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    _require(items)
+    found: set[int] = set()
+    for item in items:
+        if isinstance(item, str):
+            match = re.fullmatch(r"([1-5])xx", item)
+            _require(match)
+            first = int(item[0]) * 100
+            found.update(range(first, first + 100))
+        else:
+            _require(isinstance(item, int) and not isinstance(item, bool) and 100 <= item <= 599)
+            found.add(item)
+    return frozenset(found)
+
+
+def _texts(value: Any) -> tuple[Text, ...]:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    _require(items and all(isinstance(item, (str, re.Pattern)) and item for item in items))
+    _require(all(isinstance(p.pattern, str) for p in items if isinstance(p, re.Pattern)))
+    return tuple(items)
+
+
+def _json(value: Any) -> dict[str, Any]:
+    _require(isinstance(value, Mapping) and all(isinstance(key, str) and key for key in value))
+    return dict(value)
+
+
+def _response_headers(value: Any) -> dict[str, Text | None]:
+    _require(isinstance(value, Mapping) and value)
+    for name, content in value.items():
+        _require(_string(name))
+        _require(content is None or _texts(content))
+    return dict(value)
+
+
+def _redirect(value: Any) -> str:
+    parts = urlsplit(_string(value))
+    _require(value.startswith("/") or (parts.scheme in {"http", "https"} and parts.hostname))
+    return str(value)
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _more_than_zero(value: Any) -> float:
+    _require(is_number(value) and value > 0)
+    return float(value)
+
+
+def _zero_or_more(value: Any) -> float:
+    _require(is_number(value) and value >= 0)
+    return float(value)
+
+
+def _file(value: Any) -> str:
+    _require(isinstance(value, (str, Path)) and Path(value).is_file())
+    return str(value)
+
+
+def _severity(value: Any) -> str:
+    _require(value in list(Severity))
+    return str(value)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    _require(isinstance(value, (list, tuple, set, frozenset)))
+    _require(all(isinstance(item, str) and item for item in value))
+    return tuple(sorted(value))
+
+
+_TEXTS = "a text or a compiled pattern, or a list of them"
+_POSITIVE = "a number of seconds, more than 0"
+_ADDRESS = (
+    "a path of this site, such as '/login/', or an address that begins with http:// or https://,"
+    " without a user name (send a header Authorization), spaces or a fragment"
+)
+
+#: What each key allows, and what reads it.
+_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "url": (_ADDRESS, _url),
+    "name": ("a text with letters or digits in it", _name_of_test),
+    "method": (f"one of {', '.join(_METHODS)}", _method),
+    "headers": ("a dict of names and texts, without line breaks", _headers),
+    "body": ("a text, bytes, or a dict or list that is sent as JSON", _body),
+    "status": ("a status from 100 to 599, a class such as '2xx', or a list of them", _status),
+    "text": (_TEXTS, _texts),
+    "no_text": (_TEXTS, _texts),
+    "json": ("a dict of paths, such as 'queue.depth', and values", _json),
+    "response_headers": (
+        "a dict of names and texts or compiled patterns, or None for a header that is not there",
+        _response_headers,
+    ),
+    "redirect": ("a path that begins with a slash, or an address", _redirect),
+    "follow": ("True or False", _boolean),
+    "max_time": (_POSITIVE, _more_than_zero),
+    "certificate_days": ("a number of days, 0 or more", _zero_or_more),
+    "ca_file": ("the path of a file that exists", _file),
+    "severity": (" or ".join(repr(str(severity)) for severity in Severity), _severity),
+    "timeout": (_POSITIVE, _more_than_zero),
+    "slow_after": (_POSITIVE, _more_than_zero),
+    "every": ("a number of seconds, 0 or more", _zero_or_more),
+    "maintainer": ("a text", _string),
+    "runbook_url": ("a text", _string),
+    "tags": ("a list of texts", _tags),
+}
+#: Keys whose values are not shown; an address may have a password in it.
+_SECRET = {"url", "headers", "body"}

@@ -1,0 +1,1 @@
+"""Answer requests for results: run, wait for the run in progress, or serve a stored report."""

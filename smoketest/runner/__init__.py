@@ -1,0 +1,1 @@
+"""Discover and run smoke tests on supervised threads."""

@@ -1,0 +1,436 @@
+"""Run the smoke tests of one batch, one after the other, on the calling thread.
+
+This is what unittest's suite does for classes and modules (``setUpClass``, ``setUpModule`` and
+their cleanups), with isolation around every step and one result for every test. It knows no
+deadlines: a `Monitor` is told which step begins and how long it may take.
+"""
+
+from __future__ import annotations
+
+import math
+import unittest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from time import time  # bound here: a test may patch the module
+from types import ModuleType
+from typing import Any, Protocol
+
+from smoketest.case import SmokeTest
+from smoketest.isolation import (
+    IsolationError,
+    Limits,
+    RefusedStatementError,
+    Scope,
+    ThreadIsolation,
+)
+from smoketest.results import Databases, Declaration, Outcome, Result, Severity
+from smoketest.runner.discovery import SmokeClass
+from smoketest.runner.failures import Failure, from_exception, from_message, is_interrupt
+
+#: Classes whose tests share a thread.
+Batch = tuple[SmokeClass, ...]
+
+#: Does something, and returns what went wrong besides what it raises.
+_Action = Callable[[], Iterable[BaseException]]
+
+_WORST_FIRST = (Outcome.ERRORED, Outcome.FAILED, Outcome.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stretch of test code that may take so many seconds, and the tests it decides about."""
+
+    #: The name of unittest's hook; empty for a test.
+    hook: str = ""
+    declarations: tuple[Declaration, ...]
+    timeout: float
+    started_at: float
+
+    def results(self, outcome: Outcome, duration: float, failure: Failure) -> Iterator[Result]:
+        """The results of all its tests, if the step itself ended like this."""
+        if self.hook:
+            failure = {**failure, "message": f"{self.hook}: {failure['message']}"}
+        for declaration in self.declarations:
+            yield Result(
+                declaration=declaration,
+                outcome=outcome,
+                started_at=self.started_at,
+                duration=duration,
+                **failure,
+            )
+
+
+class Monitor(Protocol):
+    """Whoever waits for the results and may give up waiting."""
+
+    def timing(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
+        """Around a step; gives how many seconds it has taken.
+
+        Leaving it raises if nobody waits for the thread any more.
+        """
+
+    def report(self, result: Result) -> None:
+        """A test has its result."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no further test is to begin."""
+
+
+def make_batches(classes: Iterable[SmokeClass]) -> list[Batch]:
+    """One batch for each class, so that classes run in parallel.
+
+    The classes of all modules that have fixtures make one batch together: they share what
+    ``setUpModule`` made, and unittest keeps the module cleanups of a process in a single list.
+    """
+    batches: list[Batch] = []
+    with_module_fixtures: list[SmokeClass] = []
+    for smoke_class in classes:
+        if _has_module_fixtures(smoke_class.module):
+            with_module_fixtures.append(smoke_class)
+        else:
+            batches.append((smoke_class,))
+    return [tuple(with_module_fixtures), *batches] if with_module_fixtures else batches
+
+
+class Execution:
+    """Runs batches on the thread whose databases the isolation holds."""
+
+    def __init__(
+        self,
+        isolation: ThreadIsolation,
+        watch: Monitor,
+        *,
+        lock_timeout: float,
+        run_timeout: float,
+    ) -> None:
+        self._isolation = isolation
+        self._supervise = watch
+        self._lock_timeout = lock_timeout
+        self._run_timeout = run_timeout
+        self._test: SmokeTest | None = None
+
+    def run(self, batch: Batch) -> None:
+        for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
+            if _has_module_fixtures(module):
+                self._run_with_module_fixtures(module, list(group))
+            else:
+                for smoke_class in group:
+                    self._run_class(smoke_class, list(smoke_class.declarations))
+
+    def _run_with_module_fixtures(self, module: ModuleType, classes: list[SmokeClass]) -> None:
+        pending = {smoke_class: list(smoke_class.declarations) for smoke_class in classes}
+        while pending and not self._supervise.is_stopped:
+            fixtures = self._fixtures(
+                module.__name__,
+                "Module",
+                SmokeTest,
+                chain.from_iterable(pending.values()),
+                set_up=vars(module).get("setUpModule", _nothing),
+                tear_down=vars(module).get("tearDownModule", _nothing),
+                clean_up=_do_module_cleanups,
+            )
+            with fixtures as frame:
+                if frame is None:
+                    return
+                while pending and frame.intact and not self._supervise.is_stopped:
+                    smoke_class = next(iter(pending))
+                    self._run_class(smoke_class, pending[smoke_class], frame)
+                    if not pending[smoke_class]:
+                        del pending[smoke_class]
+
+    def _run_class(
+        self, smoke_class: SmokeClass, pending: list[Declaration], outer: Scope | None = None
+    ) -> None:
+        """Run the pending tests, and take from the list those that are done.
+
+        What ``setUpClass`` wrote is lost when a test loses the connection; then it runs again for
+        the rest, unless the fixtures of the module are lost as well.
+        """
+        case = smoke_class.case
+        if not _has_class_fixtures(case):
+            declarations = tuple(pending)
+            while pending and not self._supervise.is_stopped and (outer is None or outer.intact):
+                self._run_test(smoke_class, pending.pop(0))
+            self._clean_up_class(smoke_class, declarations)
+            return
+        while pending and not self._supervise.is_stopped and (outer is None or outer.intact):
+            fixtures = self._fixtures(
+                smoke_class.id,
+                "Class",
+                case,
+                pending,
+                set_up=case.setUpClass,
+                tear_down=case.tearDownClass,
+                clean_up=lambda: _do_class_cleanups(case),
+            )
+            with fixtures as frame:
+                if frame is None:
+                    pending.clear()
+                    return
+                while pending and frame.intact and not self._supervise.is_stopped:
+                    self._run_test(smoke_class, pending.pop(0))
+
+    def _run_test(self, smoke_class: SmokeClass, declaration: Declaration) -> None:
+        case = smoke_class.case
+        problems = _Problems()
+        step = _step((declaration,), declaration.timeout)
+        with self._supervise.timing(step) as elapsed:
+            with (
+                problems.catching(),
+                self._frame(declaration.id, case, step.timeout, idle=step.timeout),
+            ):
+                self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
+                self._test.run(_Recorder(self._test, problems))
+                self._test = None  # what it keeps open, such as a cursor, is closed in its frame
+            duration = elapsed()
+        self._report(step, problems, duration)
+
+    def _clean_up_class(
+        self, smoke_class: SmokeClass, declarations: tuple[Declaration, ...]
+    ) -> None:
+        """What tests of a class without class fixtures may have left to do, as in unittest."""
+        case = smoke_class.case
+        if not case._class_cleanups:  # type: ignore[attr-defined]
+            return
+        name = f"{smoke_class.id}.tearDownClass"
+        timeout = _longest(declarations)
+
+        def clean_up() -> list[BaseException]:
+            with self._frame(name, case, timeout, idle=timeout):
+                return list(_do_class_cleanups(case))
+
+        self._tear_down(name, declarations, timeout, [clean_up], None)
+
+    @contextmanager
+    def _fixtures(
+        self,
+        owner: str,
+        kind: str,
+        case: type[SmokeTest],
+        declarations: Iterable[Declaration],
+        *,
+        set_up: Callable[[], Any],
+        tear_down: Callable[[], Any],
+        clean_up: _Action,
+    ) -> Iterator[Scope | None]:
+        """Around tests that share what ``setUpClass`` or ``setUpModule`` writes.
+
+        Gives None when that failed; the tests have their results then.
+        """
+        declarations = tuple(declarations)
+        timeout = _longest(declarations)
+        with ExitStack() as stack:
+
+            def end_frame() -> list[BaseException]:
+                stack.close()
+                return []
+
+            def tear_down_alone() -> list[BaseException]:
+                tear_down()
+                return []
+
+            frame: Scope | None = None
+            problems = _Problems()
+            step = _step(declarations, timeout, f"setUp{kind}")
+            with self._supervise.timing(step) as elapsed:
+                with problems.catching():
+                    # Tests that do not use its databases are a pause for them.
+                    idle = self._run_timeout
+                    frame = stack.enter_context(self._frame(owner, case, timeout, idle=idle))
+                    set_up()
+                duration = elapsed()
+            if problems:
+                self._report(step, problems, duration)
+                yield None
+                actions: list[_Action] = [clean_up, end_frame]
+            else:
+                yield frame
+                actions = [tear_down_alone, clean_up, end_frame]
+            self._tear_down(f"{owner}.tearDown{kind}", declarations, timeout, actions, frame)
+
+    def _tear_down(
+        self,
+        name: str,
+        declarations: tuple[Declaration, ...],
+        timeout: float,
+        actions: Sequence[_Action],
+        frame: Scope | None,
+    ) -> None:
+        """Run the actions; a problem is a result of its own, since the tests have theirs."""
+        severities = {declaration.severity for declaration in declarations}
+        declaration = replace(
+            declarations[0],
+            id=name,
+            severity=Severity.CRITICAL if Severity.CRITICAL in severities else Severity.WARNING,
+            timeout=timeout,
+            description="",
+        )
+        problems = _Problems()
+        step = _step((declaration,), timeout)
+        with self._supervise.timing(step) as elapsed:
+            for action in actions:
+                with problems.catching():
+                    for error in action():
+                        with problems.catching():
+                            raise error
+            duration = elapsed()
+        was_lost = frame is not None and not frame.intact  # so that tearing down had to fail
+        if problems.outcome.is_problem and not was_lost:
+            self._report(step, problems, duration)
+
+    def cancel(self) -> None:
+        """End the ``async def`` test that runs at this moment; called from another thread."""
+        if (test := self._test) is not None:
+            test.cancel()
+
+    def _frame(
+        self, name: str, case: type[SmokeTest], timeout: float, *, idle: float
+    ) -> AbstractContextManager[Scope]:
+        databases: Databases = "__all__" if case.databases == "__all__" else tuple(case.databases)
+        if math.isinf(self._run_timeout):  # nobody watches the clock
+            idle = math.inf
+        limits = Limits(
+            statement=timeout, lock=self._lock_timeout, idle=idle, read_only=case.read_only
+        )
+        return self._isolation.frame(name, databases, limits)
+
+    def _report(self, step: Step, problems: _Problems, duration: float) -> None:
+        for result in step.results(problems.outcome, duration, problems.failure):
+            self._supervise.report(result)
+
+
+class _Problems:
+    """What went wrong in a step; the worst of it is the outcome."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Outcome, Failure]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def outcome(self) -> Outcome:
+        found = {outcome for outcome, _ in self._found}
+        return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.PASSED)
+
+    @property
+    def failure(self) -> Failure:
+        """The first of the worst, with the tracebacks of all.
+
+        What isolation refused comes before what came of that in the code under test.
+        """
+        worst = [failure for outcome, failure in self._found if outcome is self.outcome]
+        if not worst:
+            return from_message("")
+        refused = [f for f in worst if f["exception"] == RefusedStatementError.__qualname__]
+        first = (refused or worst)[0]
+        more = len(self._found) - 1
+        return {
+            **first,
+            "message": first["message"] + (f" (and {more} more)" if more else ""),
+            "traceback": "\n".join(failure["traceback"] for _, failure in self._found),
+        }
+
+    def add(self, outcome: Outcome, failure: Failure) -> None:
+        self._found.append((outcome, failure))
+
+    def skip(self, reason: str) -> None:
+        self.add(Outcome.SKIPPED, from_message(reason))
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        try:
+            yield
+        except unittest.SkipTest as skip:
+            self.skip(str(skip))
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            outcome = Outcome.FAILED if isinstance(error, AssertionError) else Outcome.ERRORED
+            self.add(outcome, _describe(error))
+
+
+class _Recorder(unittest.TestResult):
+    """The `unittest.TestResult` of one test."""
+
+    def __init__(self, test: SmokeTest, problems: _Problems) -> None:
+        super().__init__()
+        self._test = test
+        self._problems = problems
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        self._problems.add(Outcome.ERRORED, _describe(err[1]))
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        self._problems.add(Outcome.FAILED, from_exception(err[1]))
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
+        if err is None:
+            return
+        failed = issubclass(err[0], test.failureException)
+        failure = _describe(err[1])
+        which = subtest.id().removeprefix(f"{test.id()} ")
+        self._problems.add(
+            Outcome.FAILED if failed else Outcome.ERRORED,
+            {**failure, "message": f"{which} {failure['message']}"},
+        )
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        if test is self._test:  # a skipped subtest does not skip the rest
+            self._problems.skip(reason)
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        """It passes."""
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        self._problems.add(
+            Outcome.FAILED,
+            from_message("unexpected success: it passed, but is marked as expectedFailure"),
+        )
+
+
+def _describe(error: BaseException) -> Failure:
+    if isinstance(error, IsolationError):
+        error.is_reported = True
+    return from_exception(error)
+
+
+def _longest(declarations: Iterable[Declaration]) -> float:
+    return max(declaration.timeout for declaration in declarations)
+
+
+def _step(declarations: Sequence[Declaration], timeout: float, hook: str = "") -> Step:
+    return Step(hook=hook, declarations=tuple(declarations), timeout=timeout, started_at=time())
+
+
+def _has_module_fixtures(module: ModuleType) -> bool:
+    return not vars(module).keys().isdisjoint({"setUpModule", "tearDownModule"})
+
+
+def _has_class_fixtures(case: type[SmokeTest]) -> bool:
+    if getattr(case, "__unittest_skip__", False):
+        return False
+    inherited = (unittest.TestCase.setUpClass.__func__, unittest.TestCase.tearDownClass.__func__)  # type: ignore[attr-defined]
+    own = (
+        getattr(case.setUpClass, "__func__", None),
+        getattr(case.tearDownClass, "__func__", None),
+    )
+    return own != inherited
+
+
+def _do_class_cleanups(case: type[SmokeTest]) -> Iterator[BaseException]:
+    case.doClassCleanups()
+    for _, error, _ in case.tearDown_exceptions:  # type: ignore[attr-defined]
+        yield error
+
+
+def _do_module_cleanups() -> Iterator[BaseException]:
+    unittest.doModuleCleanups()
+    yield from ()
+
+
+def _nothing() -> None:
+    """In place of a fixture that the module does not have."""

@@ -1,0 +1,467 @@
+"""Run a suite on threads, give up on tests that take too long, and build the report.
+
+Each class runs on one of a few daemon threads while the calling thread watches the clock. A test
+over its time gets its result at that moment; its thread is *abandoned*: whatever it does later is
+discarded, the isolation refuses its statements, and another thread goes on with the rest. Nothing
+is ever raised inside the hung thread, since that can leave locks of the process held for ever.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from time import monotonic, time  # bound here: a test may patch the module
+from typing import Protocol
+
+from smoketest.isolation import ThreadIsolation
+from smoketest.results import (
+    Declaration,
+    Finished,
+    Listener,
+    Outcome,
+    Report,
+    Result,
+    Running,
+    Selection,
+    Started,
+    StopReason,
+    ignore_events,
+    utc,
+)
+from smoketest.runner.discovery import SmokeClass, Suite
+from smoketest.runner.executor import Batch, Execution, Monitor, Step, make_batches
+from smoketest.runner.failures import from_exception, from_message, from_thread
+from smoketest.runner.options import RunOptions
+from smoketest.runner.threads import isolated_thread
+
+#: Seconds to wait, after the run, for threads that close their connections.
+CLOSE_TIMEOUT = 1.0
+#: Seconds between two looks at the clock. A signal whose handler runs just before a wait does not
+#: interrupt that wait, so that a longer one would delay Ctrl-C.
+LONGEST_WAIT = 0.5
+
+
+class AbandonedTests(Protocol):
+    """Knows the tests whose abandoned threads still live, in whichever process of the host."""
+
+    def running(self) -> Mapping[str, float]:
+        """Their ids, and the Unix time at which each began."""
+
+    def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
+        """Remember tests as running until the function that is returned is called."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal, ended the run; `report` holds what was known by then."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def run(
+    suite: Suite,
+    selection: Selection,
+    options: RunOptions,
+    *,
+    abandoned: AbandonedTests,
+    carried: Mapping[str, Result],
+    failfast: bool = False,
+    listener: Listener = ignore_events,
+) -> Report:
+    """Run the tests of the suite, all but those for which `carried` holds an earlier result.
+
+    With `failfast`, no further test begins once a critical one has failed. Never raises for
+    anything that a test does, and `RunInterrupted` where the calling thread is interrupted.
+    """
+    running = abandoned.running()
+    results: dict[str, Result] = {}
+    for declaration in suite.declarations:
+        if declaration.id in carried:
+            results[declaration.id] = carried[declaration.id].as_carried_over()
+        elif declaration.id in running:
+            results[declaration.id] = _still_running(declaration, running[declaration.id])
+    progress = _Progress(results, options, failfast=failfast, listener=listener)
+    listener(
+        Started(
+            (*(error.id for error in suite.collection_errors), *(d.id for d in suite.declarations))
+        )
+    )
+    for known in (*suite.collection_errors, *results.values()):
+        progress.stop_if_failed(known)
+        listener(Finished(known))
+    batches = make_batches(_without_results(suite.classes, results))
+    try:
+        if options.workers:
+            _Supervisor(batches, progress, abandoned).run()
+        else:
+            _run_inline(batches, progress)
+    except KeyboardInterrupt as interrupt:
+        progress.stop_reason = StopReason.INTERRUPT
+        raise RunInterrupted(progress.report(suite, selection)) from interrupt
+    return progress.report(suite, selection)
+
+
+class _Progress:
+    """What is known of a run so far; shared by its threads."""
+
+    def __init__(
+        self,
+        results: dict[str, Result],
+        options: RunOptions,
+        *,
+        failfast: bool,
+        listener: Listener,
+    ) -> None:
+        #: Held while anything of a run is read or changed, notified of what the watcher waits for.
+        self.changed = threading.Condition()
+        self.results = results
+        self.options = options
+        self.stop_reason = StopReason.NONE
+        self.started_at = time()
+        self.started = monotonic()
+        self.deadline = self.started + options.run_timeout
+        #: When the watcher looks again by itself, in seconds of the monotonic clock.
+        self.wakes_at = self.deadline
+        self._failfast = failfast
+        self._listener = listener
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stop_reason is not StopReason.NONE
+
+    def execution(self, isolation: ThreadIsolation, watch: Monitor) -> Execution:
+        is_watched = self.options.workers > 0
+        return Execution(
+            isolation,
+            watch,
+            lock_timeout=self.options.lock_timeout,
+            run_timeout=self.options.run_timeout if is_watched else math.inf,
+        )
+
+    def wake_supervisor_for(self, deadline: float) -> None:
+        """Unless it looks in time anyway; the caller holds the lock."""
+        if deadline < self.wakes_at:
+            self.changed.notify_all()
+
+    def begin(self, step: Step) -> None:
+        if not (step.hook or step.declarations[0].is_fixture):
+            self._listener(Running(step.declarations[0].id))
+
+    def record(self, result: Result) -> None:
+        with self.changed:
+            self.results[result.id] = result
+            self.stop_if_failed(result)
+        self._listener(Finished(result))  # it takes its time, which no other thread waits for
+
+    def stop_if_failed(self, result: Result) -> None:
+        if self._failfast and result.is_problem and result.is_critical:
+            self.stop_reason = StopReason.FAIL_FAST
+
+    def report(self, suite: Suite, selection: Selection) -> Report:
+        """The report, in the order of discovery."""
+        with self.changed:
+            results = dict(self.results)
+        in_order = [
+            results.pop(declaration.id) if declaration.id in results else self._not_run(declaration)
+            for declaration in suite.declarations
+        ]
+        return Report(
+            selection=selection,
+            results=(*suite.collection_errors, *in_order, *results.values()),
+            started_at=self.started_at,
+            duration=monotonic() - self.started,
+            stop_reason=self.stop_reason,
+            release=self.options.release,
+        )
+
+    def _not_run(self, declaration: Declaration) -> Result:
+        if self.stop_reason is StopReason.FAIL_FAST:
+            reason = "another test had failed (fail-fast)"
+        elif self.stop_reason is StopReason.INTERRUPT:
+            reason = "the run was interrupted"
+        else:
+            reason = f"the time of the whole run, {self.options.run_timeout:g} s, was over"
+        return Result(
+            declaration=declaration,
+            outcome=Outcome.NOT_RUN,
+            started_at=self.started_at,
+            **from_message(reason),
+        )
+
+
+class _Worker(threading.Thread):
+    """A thread that runs batches from the queue; the `Monitor` of their execution.
+
+    Its attributes are read and changed under ``progress.changed`` alone.
+    """
+
+    def __init__(self, name: str, queue: deque[Batch], progress: _Progress) -> None:
+        super().__init__(name=name, daemon=True)
+        self._queue = queue
+        self._progress = progress
+        self._isolation: ThreadIsolation | None = None
+        self._execution: Execution | None = None
+        #: Whether the watcher has to wait for it.
+        self.is_busy = True
+        self.batch: Batch = ()
+        #: What it does, and by when (in seconds of the monotonic clock) that has to end.
+        self.step: Step | None = None
+        self.deadline = math.inf
+        #: Seconds of the step in which it waited for other tests.
+        self._waited = 0.0
+        #: Called when the thread ends after it was abandoned.
+        self._let_go: Callable[[], None] | None = None
+
+    def run(self) -> None:
+        try:
+            # Before anything may fail: a batch that nobody has taken would be waited for.
+            has_batch = self._take_batch()
+            with isolated_thread(self._waiting) as self._isolation:
+                self._execution = self._progress.execution(self._isolation, self)
+                while has_batch:
+                    self._execution.run(self.batch)
+                    has_batch = self._take_batch()
+        except _AbandonedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - a fault of ours must not hang the run
+            self._crash(error)
+        finally:
+            with self._progress.changed:
+                self.is_busy = False
+                self._progress.changed.notify_all()
+                let_go = self._let_go
+            if let_go:
+                let_go()
+
+    @contextmanager
+    def timing(self, step: Step) -> Iterator[Callable[[], float]]:
+        self._progress.begin(step)
+        started = monotonic()
+        with self._progress.changed:
+            self._end_if_abandoned()
+            self.step, self.deadline, self._waited = step, started + step.timeout, 0.0
+            self._progress.wake_supervisor_for(self.deadline)
+        try:
+            yield lambda: monotonic() - started - self._waited
+        finally:
+            with self._progress.changed:
+                if monotonic() >= self.deadline:
+                    # Where C code kept the interpreter lock, or a test the hub of gevent, the
+                    # watcher comes late; it has to decide all the same.
+                    self._progress.changed.wait_for(lambda: self.is_abandoned)
+                self._end_if_abandoned()
+                self.step, self.deadline = None, math.inf
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around a wait for other tests, which is not the time of this one."""
+        began = monotonic()
+        with self._progress.changed:
+            deadline, self.deadline = self.deadline, math.inf
+        try:
+            yield
+        finally:
+            with self._progress.changed:
+                waited = monotonic() - began
+                self.deadline = deadline + waited
+                self._waited += waited
+                self._progress.wake_supervisor_for(self.deadline)
+
+    def report(self, result: Result) -> None:
+        self._progress.record(result)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._progress.is_stopped
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._let_go is not None
+
+    def abandon(self, let_go: Callable[[], None]) -> None:
+        """Wait for it no more; called by the watcher, which holds the lock."""
+        self.is_busy = False
+        self._let_go = let_go
+        self._progress.changed.notify_all()
+        if self._isolation is not None:
+            self._isolation.abandon()
+        if self._execution is not None:
+            self._execution.cancel()
+
+    def wait_until_killed(self, timeout: float) -> None:
+        if self._isolation is not None:
+            self._isolation.wait_until_killed(timeout)
+
+    def _take_batch(self) -> bool:
+        with self._progress.changed:
+            self._end_if_abandoned()
+            if not self._queue or self.is_stopped:
+                # The watcher may go on while this thread closes its connections.
+                self.batch, self.is_busy = (), False
+                self._progress.changed.notify_all()
+                return False
+            self.batch = self._queue.popleft()
+            return True
+
+    def _end_if_abandoned(self) -> None:
+        if self.is_abandoned:
+            raise _AbandonedError
+
+    def _crash(self, error: BaseException) -> None:
+        with self._progress.changed:
+            left = _without_results(self.batch, self._progress.results)
+        for declaration in Suite(classes=left).declarations:
+            self._progress.record(
+                Result(
+                    declaration=declaration,
+                    outcome=Outcome.ERRORED,
+                    started_at=time(),
+                    **from_exception(error),
+                )
+            )
+
+
+class _AbandonedError(BaseException):
+    """Unwinds a thread that nobody waits for any more."""
+
+
+class _Supervisor:
+    """Starts the threads, gives up on those that take too long, and waits for the rest."""
+
+    def __init__(
+        self, batches: list[Batch], progress: _Progress, abandoned: AbandonedTests
+    ) -> None:
+        self._queue = deque(batches)
+        self._progress = progress
+        self._abandoned = abandoned
+        self._workers: list[_Worker] = []
+
+    def run(self) -> None:
+        interrupted: list[_Worker] = []
+        try:
+            with self._progress.changed:
+                try:
+                    self._supervise()
+                finally:  # an interrupt leaves nothing behind either
+                    interrupted = [worker for worker in self._workers if worker.is_busy]
+                    for worker in interrupted:
+                        worker.abandon(_nothing)
+        finally:
+            self._wait_for(interrupted)
+
+    def _supervise(self) -> None:
+        self._start_workers()
+        while busy := [worker for worker in self._workers if worker.is_busy]:
+            self._progress.wakes_at = min(self._progress.deadline, *(w.deadline for w in busy))
+            self._progress.changed.wait(
+                min(LONGEST_WAIT, max(0.0, self._progress.wakes_at - monotonic()))
+            )
+            self._abandon_late()
+            self._start_workers()
+
+    def _wait_for(self, interrupted: list[_Worker]) -> None:
+        """The threads close their connections; those that were interrupted are cut from theirs.
+
+        The process may end next, and what is cut by then is free.
+        """
+        until = monotonic() + CLOSE_TIMEOUT
+        for worker in self._workers:
+            if not worker.is_abandoned:
+                worker.join(max(0.0, until - monotonic()))
+        for worker in interrupted:
+            worker.wait_until_killed(max(0.0, until - monotonic()))
+
+    def _start_workers(self) -> None:
+        """One for each batch that waits, as many as may run at a time."""
+        busy = sum(worker.is_busy for worker in self._workers)
+        wanted = min(len(self._queue), self._progress.options.workers - busy)
+        for _ in range(0 if self._progress.is_stopped else wanted):
+            worker = _Worker(f"smoketest-{len(self._workers)}", self._queue, self._progress)
+            self._workers.append(worker)
+            worker.start()
+
+    def _abandon_late(self) -> None:
+        now = monotonic()
+        is_over = now >= self._progress.deadline
+        busy = [worker for worker in self._workers if worker.is_busy]
+        if is_over and busy:
+            self._progress.stop_reason = StopReason.DEADLINE
+        for worker in busy:
+            if worker.step and now >= worker.deadline:
+                self._abandon(worker, f"timed out after {worker.step.timeout:g} s")
+            elif is_over:
+                seconds = self._progress.options.run_timeout
+                self._abandon(worker, f"the time of the whole run, {seconds:g} s, was over")
+
+    def _abandon(self, worker: _Worker, reason: str) -> None:
+        step = worker.step
+        if step is None:  # it runs no test at this moment
+            worker.abandon(_nothing)
+            return
+        test_ids = [declaration.id for declaration in step.declarations]
+        failure = from_thread(reason, worker.ident)
+        for result in step.results(Outcome.TIMED_OUT, time() - step.started_at, failure):
+            self._progress.record(result)
+        worker.abandon(self._abandoned.hold(test_ids, step.started_at))
+        if rest := _without_results(worker.batch, self._progress.results):
+            self._queue.appendleft(rest)
+
+
+class _Inline:
+    """The `Monitor` of an execution in the calling thread: it cannot give up on anything."""
+
+    def __init__(self, progress: _Progress) -> None:
+        self._progress = progress
+
+    def timing(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
+        self._progress.begin(step)
+        started = monotonic()
+        return nullcontext(lambda: monotonic() - started)
+
+    def report(self, result: Result) -> None:
+        self._progress.record(result)
+
+    @property
+    def is_stopped(self) -> bool:
+        if not self._progress.is_stopped and monotonic() >= self._progress.deadline:
+            self._progress.stop_reason = StopReason.DEADLINE
+        return self._progress.is_stopped
+
+
+def _run_inline(batches: list[Batch], progress: _Progress) -> None:
+    watch = _Inline(progress)
+    with ThreadIsolation() as isolation:
+        execution = progress.execution(isolation, watch)
+        for batch in batches:
+            if not watch.is_stopped:
+                execution.run(batch)
+
+
+def _still_running(declaration: Declaration, since: float) -> Result:
+    return Result(
+        declaration=declaration,
+        outcome=Outcome.TIMED_OUT,
+        started_at=time(),
+        **from_message(f"still running since {utc(since)}, so it was not started again"),
+    )
+
+
+def _without_results(
+    classes: tuple[SmokeClass, ...], results: Collection[str]
+) -> tuple[SmokeClass, ...]:
+    """The classes with those of their tests alone that have no result yet."""
+    left = []
+    for smoke_class in classes:
+        pending = tuple(d for d in smoke_class.declarations if d.id not in results)
+        if pending:
+            left.append(replace(smoke_class, declarations=pending))
+    return tuple(left)
+
+
+def _nothing(*_: object) -> None:
+    """There is nobody to tell."""

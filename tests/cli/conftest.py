@@ -1,0 +1,7 @@
+"""A site on which the command runs."""
+
+from __future__ import annotations
+
+from tests.cli.fixtures import ran, refused, run, site
+
+__all__ = ["ran", "refused", "run", "site"]

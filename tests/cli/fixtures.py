@@ -1,0 +1,73 @@
+"""The sites of `tests.cli.site` as fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from smoketest.management.commands.smoketest import Command
+from tests.cli.site import PASSES, Run, Site, counting
+from tests.conftest import Apps
+
+
+@pytest.fixture
+def run(apps: Apps, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command as the shell does: its exit code, output and errors.
+
+    The site has one smoke module, and its results in `tmp_path / "state"`.
+    """
+
+    def run(*arguments: str, smoke: str = PASSES, **settings: Any) -> tuple[int, str, str]:
+        if not apps.names:
+            apps.add(smoke)
+        changes = {"SMOKETEST_STATE_DIR": tmp_path / "state", **settings}
+        with override_settings(INSTALLED_APPS=["smoketest", *apps.names], **changes):
+            try:
+                Command().run_from_argv(["manage.py", "smoketest", *arguments])
+            except SystemExit as end:
+                code = end.code
+            else:
+                code = 0
+        output = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site whose one smoke test passes; no process of it outlives the test."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = Site(folder)
+    site.smoke(PASSES)
+    yield site
+    for process in site.processes:
+        process.kill()
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Callable[[], int]:
+    """How often the test of `tests.cli.site.counting` has run."""
+    path = tmp_path / "ran"
+    path.touch()
+    return lambda: len(path.read_text())
+
+
+@pytest.fixture
+def refused(run: Run, ran: Callable[[], int], tmp_path: Path) -> Callable[..., str]:
+    """Run the command with arguments that it has to refuse before anything runs: what it says."""
+
+    def refused(*arguments: str) -> str:
+        code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))
+        assert (code, stdout) == (2, "")
+        assert "Traceback" not in stderr
+        assert ran() == 0
+        return stderr
+
+    return refused

@@ -1,0 +1,385 @@
+"""Which options go together, and what each takes; what is wrong exits with 2 and runs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smoketest.cli.arguments import FORMATS, TOKEN_VARIABLE
+from smoketest.coordination.coordinator import Coordinator
+from tests import hanging
+from tests.cli.site import FAILS, PASSES, Run
+from tests.conftest import Apps
+
+URL = "http://127.0.0.1:1/smoketest/"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "many"], "'many' is no number of threads: 1 or more, or 0 for none"),
+        (["--workers", "-1"], "--workers: "),
+        (["--workers", "1.5"], "'1.5' is no number of threads"),
+        (["--timeout", "soon"], "--timeout: 'soon' is no duration; write a number and s, m, h or"),
+        (["--timeout", "0"], "'0' is no duration"),
+        (["--run-timeout", "long"], "--run-timeout: 'long' is no duration"),
+        (["--until-stable", "ever"], "--until-stable: 'ever' is no duration"),
+        (["--until-stable", "1s", "--deadline", "x"], "--deadline: 'x' is no duration"),
+        (["--format", "yaml"], "invalid choice: 'yaml'"),
+        (["--url", "shop.example"], "is no address of smoke tests, such as https://shop.example/"),
+        (["--url", ""], "is no address"),
+        (["--url", "https://a:hunter@b.example/"], "an address with a password would be shown"),
+        ([""], "the name is empty; leave it out to run all tests"),
+        (["--tag", ""], "--tag: the name is empty"),
+        (["--exclude-tag", ""], "--exclude-tag: the name is empty"),
+        (["--url", URL, "--token", "ключ-ключ-ключ-ключ"], "holds spaces, or other than ASCII"),
+        (["--url", URL, "--token", "one two three four five"], "holds spaces, or other than ASCII"),
+        (["--url", URL, "--token", "one\nX-Header: two"], "holds spaces, or other than ASCII"),
+    ],
+)
+def test_wrong_value(refused: Callable[..., str], arguments: list[str], message: str) -> None:
+    """It is quoted, with what is allowed."""
+    assert message in refused(*arguments)
+
+
+def test_wrong_format(run: Run) -> None:
+    """All formats are named."""
+    stderr = run("--format", "yaml")[2]
+    assert all(name in stderr for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        # Nothing of a run goes with a pause.
+        (["--pause", "1h", "--reason", "x", "a.b"], "--pause runs nothing; give it alone, without"),
+        (["--resume", "--failed"], "--resume runs nothing; give it alone, without --failed."),
+        (["--resume", "--workers", "0"], "without --workers."),
+        (["--resume", "--list"], "without --list."),
+        (["--resume", "--url", URL], "without --url."),
+        (["--resume", "--format", "json"], "without --format."),
+        # Nor what one run alone can do with regular runs.
+        (["--every", "60s", "shop"], "--every runs all tests regularly and prints a line for each"),
+        (["--every", "60s", "--tag", "db"], "leave out --tag."),
+        (["--every", "60s", "--exclude-tag", "db"], "leave out --exclude-tag."),
+        (["--every", "60s", "--failed"], "leave out --failed."),
+        (["--every", "60s", "--failfast"], "leave out --failfast."),
+        (["--every", "60s", "--format", "json"], "leave out --format."),
+        (["--every", "60s", "--output", "x"], "leave out --output."),
+        (["--every", "60s", "--no-store"], "leave out --no-store."),
+        (["--every", "60s", "--until-stable", "5s"], "leave out --until-stable."),
+        (["--every", "60s", "--list", "--url", URL], "leave out --list and --url."),
+        # What tells of stored results needs them.
+        (
+            ["--no-store", "--textfile", "x.prom"],
+            "--no-store leaves the stored results as they are",
+        ),
+        (["--no-store", "--pushgateway", "localhost:9091"], "choose one."),
+        (["--no-store", "--format", "prometheus"], "of this host; leave out --no-store."),
+        (["--url", URL, "--format", "prometheus"], "of this host; leave out --url."),
+        # The gate
+        (["--deadline", "5m"], "--deadline goes with --until-stable."),
+        (
+            ["--until-stable", "300s"],
+            "--until-stable 300s cannot come before the --deadline of 300s",
+        ),
+        (["--until-stable", "5s", "--deadline", "5s"], "make that one longer."),
+        # Another site
+        (["--token", "x" * 20], "--token goes with --url."),
+        (["--url", URL, "--failed"], "--url runs the tests where the site is, with its settings"),
+        (["--url", URL, "--workers", "4"], "leave out --workers."),
+        (["--url", URL, "--workers", "0"], "leave out --workers."),
+        (["--url", URL, "--timeout", "5s"], "leave out --timeout."),
+        (["--url", URL, "--no-store"], "leave out --no-store."),
+        (["--url", URL, "--list"], "leave out --list."),
+        (["--url", URL, "--textfile", "x.prom"], "leave out --textfile."),
+        (["--url", URL, "--pushgateway", "localhost:9091"], "leave out --pushgateway."),
+        # The list
+        (["--list", "--failfast"], "--list runs nothing; leave out --failfast."),
+        (["--list", "--workers", "2"], "--list runs nothing; leave out --workers."),
+        (["--list", "--workers", "0"], "--list runs nothing; leave out --workers."),
+        (["--list", "--timeout", "2s"], "leave out --timeout."),
+        (["--list", "--run-timeout", "2s"], "leave out --run-timeout."),
+        (["--list", "--no-store"], "leave out --no-store."),
+        (["--list", "--until-stable", "5s"], "leave out --until-stable."),
+        (["--list", "--textfile", "x.prom"], "leave out --textfile."),
+        (["--list", "--format", "junit"], "--list takes the formats text and json."),
+        (["--list", "--format", "prometheus"], "--list takes the formats text and json."),
+    ],
+)
+def test_wrong_combination(refused: Callable[..., str], arguments: list[str], message: str) -> None:
+    """What contradicts, or would be ignored in silence, is named."""
+    assert message in refused(*arguments)
+
+
+def test_token__of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is better there than in a list of processes; the end of its line is no part of it."""
+    monkeypatch.setenv(TOKEN_VARIABLE, "sixteen-or-more-characters\n")
+    code, _, stderr = run("--url", URL)
+    assert code == 1
+    assert f"{URL} cannot be asked" in stderr
+    assert "sixteen" not in stderr
+
+
+# Which tests
+
+SEVERAL = """
+class T(SmokeTest):
+    @tag("db")
+    def test_one(self):
+        pass
+
+    @tag("db", "slow")
+    def test_two(self):
+        pass
+
+    @tag("mail")
+    def test_three(self):
+        pass
+
+class U(SmokeTest):
+    def test_four(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], {"one", "two", "three", "four"}),
+        (["app0"], {"one", "two", "three", "four"}),
+        (["app0.smoke.U"], {"four"}),
+        (["app0.smoke.T.test_one", "app0.smoke.U"], {"one", "four"}),
+        (["app0.smoke.U", "app0.smoke.U", "app0.smoke.U.test_four"], {"four"}),
+        (["--tag", "db"], {"one", "two"}),
+        (["--tag", "db", "--tag", "mail"], {"one", "two", "three"}),
+        (["--tag", "db", "--exclude-tag", "slow"], {"one"}),
+        (["--exclude-tag", "db", "--exclude-tag", "nothing-has-it"], {"three", "four"}),
+        (["app0.smoke.T", "--tag", "mail"], {"three"}),
+    ],
+)
+def test_selection(run: Run, arguments: list[str], names: set[str]) -> None:
+    """What is selected runs, once."""
+    code, stdout, stderr = run(*arguments, smoke=SEVERAL)
+    assert code == 0
+    assert f"tests run: {len(names)}\n" in stdout
+    assert all(f".test_{name} (" in stderr for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["app0.smoke.T.test_on"],
+            "is named app0.smoke.T.test_on. Did you mean app0.smoke.T.test_",
+        ),
+        (["test_four"], "Did you mean app0.smoke.U.test_four?"),
+        (["--tag", "mial"], "No smoke test has the tag mial. Did you mean mail?"),
+        (["--tag", "db", "--tag", "dv"], "No smoke test has the tag dv."),
+        (["app0.smoke.U", "--tag", "db"], "No smoke test matches test app0.smoke.U, tag db."),
+    ],
+)
+def test_selection__of_nothing(run: Run, arguments: list[str], message: str) -> None:
+    """Exit code 3 and what may have been meant."""
+    code, stdout, stderr = run(*arguments, smoke=SEVERAL)
+    assert (code, stdout) == (3, "")
+    assert message in stderr
+
+
+# Those that failed last
+
+FAILING = """
+class T(SmokeTest):
+    def test_passes(self):
+        pass
+
+    @tag("db")
+    def test_fails(self):
+        self.fail("x")
+
+class U(SmokeTest):
+    severity = "warning"
+    def test_warns(self):
+        self.fail("y")
+"""
+
+
+def test_failed(run: Run) -> None:
+    """Those that failed run again, warnings too, until they pass."""
+    assert run(smoke=FAILING)[0] == 1
+    for _ in range(2):
+        code, stdout, stderr = run("--failed")
+        assert code == 1
+        assert "tests run: 2\n" in stdout
+        assert "test_passes" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--tag", "db"], "test_fails"),
+        (["app0.smoke.U"], "test_warns"),
+        (["app0.smoke.T"], "test_fails"),
+        (["--exclude-tag", "db"], "test_warns"),
+    ],
+)
+def test_failed__and_a_selection(run: Run, arguments: list[str], name: str) -> None:
+    """Both hold."""
+    run(smoke=FAILING)
+    _, stdout, stderr = run("--failed", *arguments)
+    assert "tests run: 1\n" in stdout
+    assert f".{name} (" in stderr
+
+
+def test_failed__none(run: Run) -> None:
+    """Exit code 3, never PASS: nothing has been tested. Neither has it before the first run."""
+    for _ in range(2):
+        code, stdout, stderr = run("--failed")
+        assert (code, stdout) == (3, "")
+        assert "Of every test, none failed when it last ran. Leave out --failed" in stderr
+        run()
+
+
+def test_failed__unknown_name(run: Run) -> None:
+    """A name that nothing has is told of as without --failed."""
+    run(smoke=FAILING)
+    code, _, stderr = run("--failed", "app0.smoke.S")
+    assert code == 3
+    assert "No smoke test is named app0.smoke.S. Did you mean" in stderr
+
+
+@pytest.mark.parametrize("hook", ["setUpClass", "tearDownClass", "tearDownModule"])
+def test_failed__fixture(run: Run, hook: str) -> None:
+    """What a fixture spoiled is all of its class, or module."""
+    if hook == "tearDownModule":
+        smoke = f"{PASSES}\ndef tearDownModule():\n    raise RuntimeError\n"
+    else:
+        smoke = f"{PASSES}\n    @classmethod\n    def {hook}(cls):\n        raise RuntimeError\n"
+    assert run(smoke=smoke)[0] == 1
+    code, _, stderr = run("--failed")
+    assert code == 1
+    assert "app0.smoke.T.test_it" in stderr
+    assert f"{hook}" in stderr
+
+
+def test_failed__module_that_can_be_imported_now(run: Run, apps: Apps) -> None:
+    """All of its tests run, or those of them that were selected."""
+    assert run(smoke="raise RuntimeError")[0] == 1
+    (apps.folder / "app0" / "smoke.py").write_text(
+        "from smoketest import SmokeTest\n"
+        "class Longer(SmokeTest):\n"
+        "    def test_one(self): pass\n"
+        "    def test_two(self): pass\n"
+    )
+    code, _, stderr = run("--failed", "app0.smoke.Longer.test_two")
+    assert code == 0
+    assert "test_two" in stderr
+    assert "test_one" not in stderr
+
+
+def test_failed__module_that_still_cannot_be_imported(run: Run) -> None:
+    run(smoke="raise RuntimeError")
+    code, stdout, _ = run("--failed")
+    assert code == 1
+    assert "app0.smoke errored" in stdout
+
+
+def test_failed__test_that_is_gone(run: Run, apps: Apps) -> None:
+    """Nobody is told of a test that the site has no more."""
+    run(smoke=FAILS)
+    apps.names.clear()
+    apps.add(FAILS, name="app1")
+    code, _, stderr = run("--failed")
+    assert code == 3
+    assert "none failed when it last ran" in stderr
+
+
+# How they run
+
+SLOW = """
+class T(SmokeTest):
+    def test_default(self):
+        time.sleep(0.5)
+
+class U(SmokeTest):
+    timeout = 60
+    def test_declares(self):
+        time.sleep(0.5)
+"""
+
+
+def test_timeout(run: Run) -> None:
+    """It is for the tests that declare none."""
+    code, stdout, _ = run("--timeout", "0.2s", smoke=SLOW)
+    assert code == 1
+    assert "app0.smoke.T.test_default errored: timed out after 0.2 s" in stdout
+    assert "test_declares" not in stdout
+
+
+def test_run_timeout(run: Run) -> None:
+    """It ends the run, whatever the tests declare; and is no longer than it says."""
+    hanging.reset()
+    smoke = SLOW.replace("time.sleep(0.5)", "hanging.hang()")
+    code, stdout, _ = run(
+        "--run-timeout", "0.2s", "--format", "json", smoke=f"from tests import hanging\n{smoke}"
+    )
+    hanging.assert_hanging()
+    hanging.released.set()
+    assert code == 4
+    messages = [result["message"] for result in json.loads(stdout)["results"]]
+    assert messages == ["the time of the whole run, 0.2 s, was over"] * 2
+
+
+@pytest.mark.parametrize(("arguments", "seconds"), [([], 90), (["--run-timeout", "2m"], 120)])
+def test_run_timeout__of_the_site(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], seconds: float
+) -> None:
+    """A site whose run takes long has the time that it was given."""
+    seen = []
+    run_it = Coordinator.run
+
+    def look(coordinator: Coordinator, *args: object, **kwargs: object) -> object:
+        seen.append(coordinator.options.run_timeout)
+        return run_it(coordinator, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Coordinator, "run", look)
+    assert run(*arguments, SMOKETEST_RUN_TIMEOUT=90)[0] == 0
+    assert seen == [seconds]
+
+
+def test_workers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many threads as it says; 0 is the calling one."""
+    smoke = "import os, threading\nbarrier = threading.Barrier(2)\n" + "".join(
+        f"class T{n}(SmokeTest):\n"
+        "    def test_it(self):\n"
+        "        if 'MEET' in os.environ:\n"
+        "            barrier.wait(60)\n"
+        "        self.fail(threading.current_thread().name)\n"
+        for n in range(4)
+    )
+    assert "smoketest-1" not in run("--workers", "1", smoke=smoke)[1]
+    with monkeypatch.context() as context:
+        context.setenv("MEET", "1")
+        assert "smoketest-1" in run("--workers", "2")[1]
+    assert run("--workers", "0")[1].count("failed: MainThread") == 4
+
+
+def test_failfast(run: Run) -> None:
+    """Nothing begins after the first failure; a warning is none."""
+    run_all = run("--failfast", "--workers", "1", smoke=FAILING)[1]
+    assert "tests failed: 1\n" in run_all
+    assert "tests not run: 2\n" in run_all
+    assert run("--failfast", "app0.smoke.U")[0] == 0
+
+
+def test_no_store(run: Run, tmp_path: Path) -> None:
+    """What was stored is there as before, and nothing says where."""
+    run(smoke=FAILS)
+    before = (tmp_path / "state" / "results.sqlite3").read_bytes()
+    code, _, stderr = run("--no-store")
+    assert code == 1
+    assert "Results are in" not in stderr
+    assert (tmp_path / "state" / "results.sqlite3").read_bytes() == before

@@ -1,0 +1,80 @@
+"""The lines that tell of a run while it goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from smoketest.cli import display
+from smoketest.results import Event, Finished, Outcome, Result, Running, Severity, Started, Waiting
+from tests.builders import make_collection_error, make_declaration, make_result
+
+WARNING = make_declaration(severity=Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (make_result(), "passed    polls.smoke.PollsTest.test_vote (0.250 s)"),
+        (
+            make_result(Outcome.FAILED, message="1 != 2"),
+            "failed    polls.smoke.PollsTest.test_vote (0.250 s): 1 != 2",
+        ),
+        (
+            make_result(Outcome.ERRORED, WARNING, message="KeyError: 'x'"),
+            "errored   polls.smoke.PollsTest.test_vote (0.250 s) [warning]: KeyError: 'x'",
+        ),
+        (
+            make_result(Outcome.TIMED_OUT, message="timed out after 5 s", duration=5.001),
+            "timed out polls.smoke.PollsTest.test_vote (5.001 s): timed out after 5 s",
+        ),
+        (
+            make_result(Outcome.SKIPPED, WARNING, message="no bank today"),
+            "skipped   polls.smoke.PollsTest.test_vote: no bank today",
+        ),
+        (
+            make_result(Outcome.NOT_RUN, message="fail-fast"),
+            "not run   polls.smoke.PollsTest.test_vote: fail-fast",
+        ),
+        (
+            make_collection_error(message="No module named 'x'"),
+            "errored   blog.smoke (0.250 s): No module named 'x'",
+        ),
+        (
+            make_result(Outcome.FAILED, message="First differing element 0:\n1\n  2\r\n"),
+            "failed    polls.smoke.PollsTest.test_vote (0.250 s): First differing element 0: 1 2",
+        ),
+    ],
+)
+def test_line(result: Result, line: str) -> None:
+    """One line, whatever the message is."""
+    assert display.line(result) == line
+
+
+def told(*events: Event) -> list[tuple[str, Result | None]]:
+    written: list[tuple[str, Result | None]] = []
+    with display.lines(lambda line, result: written.append((line, result))) as tell:
+        for event in events:
+            tell(event)
+    return written
+
+
+def test_lines() -> None:
+    """How many tests there are, and a line for each that has its result."""
+    result = make_result()
+    assert told(Started(("a", "b")), Running("a"), Finished(result)) == [
+        ("Running 2 tests.", None),
+        (display.line(result), result),
+    ]
+
+
+def test_lines__one_test() -> None:
+    assert told(Started(("a",))) == [("Running 1 test.", None)]
+
+
+def test_lines__waiting() -> None:
+    assert told(Waiting()) == [("Another run goes on; waiting for it.", None)]
+
+
+def test_nothing() -> None:
+    with display.nothing() as tell:
+        tell(Started(("a",)))

@@ -1,0 +1,315 @@
+"""Each exit code, of a real process; and what Ctrl-C and SIGTERM leave behind, which is nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from xml.etree import ElementTree
+
+import pytest
+from django.test import override_settings
+
+from smoketest import services
+from smoketest.cli.exits import Exit
+from tests.cli.site import FAILS, HANGS, Process, Site
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.processes import wait_for
+from tests.servers.site import require_module
+
+#: One test has passed when the other hangs, with a row that is written and a lock that is held.
+WRITES_AND_HANGS = """
+class A(SmokeTest):
+    def test_passes(self):
+        pass
+
+class B(SmokeTest):
+    timeout = 60
+    def test_writes(self):
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO ledger (entry) VALUES ('from a smoke test')")
+            {then}
+"""
+SLEEPS = WRITES_AND_HANGS.format(then='print("hanging", flush=True); time.sleep(60)')
+#: In the middle of a statement, of which the server alone knows.
+SLEEPS_THERE = WRITES_AND_HANGS.format(
+    then='print("hanging", flush=True); cursor.execute("SELECT pg_sleep(60)")'
+)
+TABLE = "CREATE TABLE ledger (entry text)"
+
+
+def test_passed(site: Site) -> None:
+    assert site.run()[0] == Exit.PASSED == 0
+
+
+def test_failed(site: Site) -> None:
+    site.smoke(FAILS)
+    assert site.run()[0] == Exit.FAILED == 1
+
+
+def test_failed__is_told_once_as_it_happens_and_in_the_report(site: Site) -> None:
+    """A site without LOGGING does not hear it from the logger as well."""
+    site.smoke(FAILS.replace("'x'", "'the shop is shut'"))
+    _, stdout, stderr = site.run()
+    assert (stdout.count("the shop is shut"), stderr.count("the shop is shut")) == (1, 1)
+
+
+def test_failed__warning(site: Site) -> None:
+    """A warning is no reason to stop a deployment."""
+    site.smoke(FAILS.replace("def", "severity = 'warning'\n    def"))
+    assert site.run()[0] == 0
+
+
+def test_failed__time_out_of_a_test(site: Site) -> None:
+    """One test that ran out of time did not pass; it is not the run that did."""
+    site.smoke(HANGS.replace("60", "0.1", 1))
+    assert site.run()[0] == 1
+
+
+def test_failed__fail_fast(site: Site) -> None:
+    """What was left out because another test failed makes no other code of it."""
+    site.smoke(FAILS + "\n    def test_other(self):\n        pass\n")
+    code, stdout, _ = site.run("--failfast")
+    assert code == 1
+    assert "tests not run: 1" in stdout
+
+
+def test_failed__module_cannot_be_imported(site: Site) -> None:
+    """Whatever was selected: the test asked for may be in there."""
+    site.smoke("\nimport nonsense")
+    code, stdout, stderr = site.run("shop.smoke.T.test_it", "--tag", "db")
+    assert code == 1
+    assert "shop.smoke errored: cannot be imported: No module named 'nonsense'" in stdout
+    assert "Traceback" not in stderr
+
+
+def test_failed__nobody_answers(site: Site) -> None:
+    """A site that cannot be asked has not passed."""
+    code, stdout, stderr = site.run("--url", "http://127.0.0.1:1/smoketest/")
+    assert (code, stdout) == (1, "")
+    assert "http://127.0.0.1:1/smoketest/ cannot be asked: " in stderr
+    assert "Connection refused" in stderr
+
+
+def test_usage(site: Site) -> None:
+    assert site.run("--nonsense")[0] == Exit.USAGE == 2
+
+
+def test_usage__setting(site: Site) -> None:
+    site.smoke(FAILS, SMOKETEST_TIMEOUT="soon")
+    code, stdout, stderr = site.run()
+    assert (code, stdout) == (2, "")
+    assert "SMOKETEST_TIMEOUT is 'soon'" in stderr
+
+
+def test_nothing__no_tests(site: Site) -> None:
+    (site.folder / "shop" / "smoke.py").unlink()
+    for arguments in ((), ("--failed",), ("--list",)):
+        code, stdout, stderr = site.run(*arguments)
+        assert (code, stdout) == (Exit.NOTHING, "") == (3, "")
+        assert "Write one in the file smoke.py" in stderr
+        assert "Traceback" not in stderr
+
+
+def test_nothing__unknown_name(site: Site) -> None:
+    """One unknown name is enough: nothing is run of the others."""
+    code, stdout, stderr = site.run("shop.smoke.T", "shop.smoke.S.test_it")
+    assert (code, stdout) == (3, "")
+    assert "No smoke test is named shop.smoke.S.test_it. Did you mean shop.smoke.T" in stderr
+    assert "--list names all tests" in stderr
+
+
+def test_timed_out__run(site: Site) -> None:
+    """The time of the whole run was over."""
+    site.smoke(HANGS.replace('print("hanging", flush=True)', "pass"))
+    code, stdout, _ = site.run("--run-timeout", "0.3s", "--format", "json")
+    assert code == Exit.TIMED_OUT == 4
+    (result,) = json.loads(stdout)["results"]
+    assert result["message"] == "the time of the whole run, 0.3 s, was over"
+
+
+def test_timed_out__another_run(site: Site) -> None:
+    """The run of somebody else did not end in time."""
+    site.run()
+    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
+        shared = services.state()
+    with shared.run_lock.held() as is_ours:
+        assert is_ours
+        code, stdout, stderr = site.run("--until-stable", "0.4s", "--deadline", "0.5s")
+    assert (code, stdout) == (4, "")
+    assert re.search(r"no result: Another run did not end within 0\.[45]\d* s", stderr)
+
+
+# Ctrl-C and SIGTERM
+
+SIGNALS = [(signal.SIGINT, Exit.INTERRUPTED, 130), (signal.SIGTERM, Exit.TERMINATED, 143)]
+
+
+@pytest.fixture
+def ledger(site: Site) -> Iterator[sqlite3.Connection]:
+    """The table that the tests of the site write to."""
+    with closing(sqlite3.connect(site.folder / "db", timeout=1)) as database:
+        database.execute(TABLE)
+        database.commit()
+        yield database
+
+
+@pytest.mark.parametrize("workers", [4, 0])
+@pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
+def test_interrupt(
+    site: Site, ledger: sqlite3.Connection, number: int, name: Exit, code: int, workers: int
+) -> None:
+    """It tells what is known, and writes nothing: whoever comes next can write at once."""
+    site.smoke(SLEEPS, SMOKETEST_WORKERS=workers)
+    process = site.start()
+    process.wait_for("hanging")
+    process.wait_for(r"passed    shop\.smoke\.A\.test_passes")
+    assert process.end(number) == name == code
+    assert "tests passed: 1" in process.stdout
+    assert "tests not run: 1" in process.stdout
+    assert process.stdout.startswith("hanging\nFAIL\n")
+    assert "Traceback" not in process.stdout + process.stderr
+    ledger.execute("INSERT INTO ledger (entry) VALUES ('from another')")
+    assert ledger.execute("SELECT entry FROM ledger").fetchall() == [("from another",)]
+
+
+@pytest.mark.parametrize("workers", [4, 0])
+def test_interrupt__twice(site: Site, ledger: sqlite3.Connection, workers: int) -> None:
+    """Whoever is in a hurry gets no more than the code, and no traceback of ours."""
+    site.smoke(SLEEPS, SMOKETEST_WORKERS=workers)
+    process = site.start()
+    process.wait_for("hanging")
+    process.popen.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    assert process.end(signal.SIGINT) in {130, -signal.SIGINT}
+    ledger.execute("INSERT INTO ledger (entry) VALUES ('from another')")
+    assert ledger.execute("SELECT entry FROM ledger").fetchall() == [("from another",)]
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+@pytest.mark.parametrize("format_name", ["json", "junit", "ndjson"])
+def test_interrupt__format(site: Site, format_name: str, to_file: bool) -> None:
+    """What others read is whole."""
+    site.smoke(HANGS.replace('print("hanging", flush=True)', "open('hanging', 'w').close()"))
+    path = site.folder / "report"
+    process = site.start("--format", format_name, *(["--output", str(path)] if to_file else []))
+    wait_for((site.folder / "hanging").exists, what="the test")
+    assert process.end(signal.SIGINT) == 130
+    content = path.read_text() if to_file else process.stdout
+    match format_name:
+        case "json":
+            assert json.loads(content)["cut_short_by"] == "interrupt"
+        case "ndjson":
+            events = [json.loads(line) for line in content.splitlines()]
+            assert [event["event"] for event in events] == ["start", "running", "report"]
+        case "junit":
+            suites = ElementTree.fromstring(content)  # noqa: S314 - it is ours
+            assert suites.find(".//skipped").attrib == {  # type: ignore[union-attr]
+                "message": "not run: the run was interrupted"
+            }
+
+
+@pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
+def test_interrupt__while_it_waits_for_another_run(
+    site: Site, number: int, name: Exit, code: int
+) -> None:
+    """Nothing has run, nothing is told but that it ended, and the other run goes on."""
+    site.run()
+    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
+        shared = services.state()
+    with shared.run_lock.held() as is_ours:
+        assert is_ours
+        process = site.start()
+        process.wait_for("Another run goes on; waiting for it")
+        assert process.end(number) == name == code
+        assert process.stdout == ""
+        assert "Traceback" not in process.stderr
+        assert shared.run_lock.acquire() is None
+    assert site.run()[0] == 0
+
+
+def test_interrupt__at_the_gate(site: Site) -> None:
+    """Between two rounds."""
+    process = site.start("--until-stable", "60s")
+    process.wait_for("passing for 0 of 60 s")
+    assert process.end(signal.SIGINT) == 130
+    assert process.stderr.endswith("Interrupted.\n")
+
+
+def test_interrupt__leaves_the_next_run_alone(site: Site) -> None:
+    """The test that was interrupted does not count as running."""
+    site.smoke(HANGS)
+    process = site.start()
+    process.wait_for("hanging")
+    process.end(signal.SIGINT)
+    site.smoke(FAILS.replace("self.fail('x')", "pass"))
+    code, stdout, _ = site.run()
+    assert (code, stdout.partition("\n")[0]) == (0, "PASS")
+
+
+# With PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    require_module("psycopg", "psycopg[binary]")
+    with PostgreSQL() as server:
+        server.sql(TABLE)
+        yield server
+
+
+def in_transaction(server: PostgreSQL) -> str:
+    """The backends that hold something, and what they do."""
+    return server.sql(
+        "SELECT pid, state, query FROM pg_stat_activity"
+        " WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client"
+        " backend'"
+    )
+
+
+def start_on(site: Site, server: PostgreSQL, smoke: str, workers: int) -> Process:
+    """Until its test holds a lock."""
+    site.smoke(smoke, SMOKETEST_WORKERS=workers, DATABASES={"default": server.django()})
+    process = site.start()
+    process.wait_for("hanging")
+    assert in_transaction(server) != ""
+    return process
+
+
+@pytest.mark.parametrize("workers", [4, 0])
+@pytest.mark.parametrize("smoke", [SLEEPS, SLEEPS_THERE], ids=["python", "server"])
+@pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
+def test_interrupt__postgresql(
+    site: Site,
+    postgresql: PostgreSQL,
+    smoke: str,
+    number: int,
+    name: Exit,
+    code: int,
+    workers: int,
+) -> None:
+    """The server rolls the transaction back, although its statement would take 60 s."""
+    process = start_on(site, postgresql, smoke, workers)
+    assert process.end(number) == name == code
+    wait_for(
+        lambda: in_transaction(postgresql),
+        lambda found: found == "",
+        within=20,
+        what="the end of the transaction",
+    )
+    assert "Traceback" not in process.stderr
+    assert "tests not run: 1" in process.stdout
+    postgresql.sql("SET lock_timeout = '20s'; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
+    assert postgresql.sql("SELECT count(*) FROM ledger") == "0"
+
+
+def test_interrupt__just_before_the_wait(site: Site) -> None:
+    """A signal whose handler runs just before the command waits does not end that wait."""
+    # As the C handler does, `interrupt_main` notes the signal without waking the main thread.
+    hangs = "import _thread; _thread.interrupt_main(); time.sleep(60)"
+    site.smoke(HANGS.replace("time.sleep(60)", hangs))
+    assert site.start().popen.wait(30) == 130

@@ -1,7 +1,0 @@
-"""A site on which the command runs."""
-
-from __future__ import annotations
-
-from tests.command.fixtures import ran, refused, run, site
-
-__all__ = ["ran", "refused", "run", "site"]

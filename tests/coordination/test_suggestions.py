@@ -1,0 +1,126 @@
+"""What may have been meant by a name or a tag that nothing has."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smoketest.coordination.suggestions import LIMIT, find_unknown
+from smoketest.results import Selection
+from tests.builders import PROPERTY, make_declaration, selections
+
+TESTS = (
+    make_declaration("polls.smoke.PollsTest.test_vote", tags=("db", "readiness")),
+    make_declaration("polls.smoke.PollsTest.test_results", tags=("db",)),
+    make_declaration("shop.smoke.orders.OrdersTest.test_order", tags=("mail",)),
+)
+
+
+def unknown(**selection: tuple[str, ...]) -> list[str]:
+    return [str(one) for one in find_unknown(Selection(**selection), TESTS)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "polls",
+        "polls.smoke",
+        "polls.smoke.PollsTest",
+        "polls.smoke.PollsTest.test_vote",
+        "shop.smoke.orders",
+    ],
+)
+def test_known_name(name: str) -> None:
+    """A test, a class, a module and a package are known by their names."""
+    assert unknown(names=(name,)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("polls.smoke.PollsTest.test_vot", "polls.smoke.PollsTest.test_vote"),
+        ("polls.smoke.PolsTest", "polls.smoke.PollsTest"),
+        ("poll", "polls"),
+        ("shop.smoke.order", "shop.smoke.orders"),
+        # The end of a name, as people know it from the report or the file.
+        ("test_vote", "polls.smoke.PollsTest.test_vote"),
+        ("PollsTest", "polls.smoke.PollsTest"),
+        ("PollsTest.test_results", "polls.smoke.PollsTest.test_results"),
+        # Its end, misspelt, or in another place.
+        ("OrderTest", "shop.smoke.orders.OrdersTest"),
+        ("polls.tests.PollsTests.test_resuls", "polls.smoke.PollsTest.test_results"),
+    ],
+)
+def test_unknown_name(name: str, meant: str) -> None:
+    """The nearest name comes first."""
+    ((message),) = unknown(names=(name,))
+    assert message.startswith(f"No smoke test is named {name}. Did you mean {meant}")
+
+
+def test_unknown_name__is_no_beginning_of_a_word() -> None:
+    """`a.b` names nothing of `a.bc`."""
+    assert unknown(names=("polls.smoke.PollsTest.test_",)) != []
+
+
+def test_unknown_name__like_nothing() -> None:
+    """Nothing is suggested where nothing is near."""
+    assert unknown(names=("qqqqqq",)) == ["No smoke test is named qqqqqq."]
+
+
+def test_unknown_tag() -> None:
+    """The nearest tag is suggested."""
+    assert unknown(tags=("readyness",)) == [
+        "No smoke test has the tag readyness. Did you mean readiness?"
+    ]
+
+
+def test_unknown_tag__like_nothing() -> None:
+    """All tags are named where none is near."""
+    assert unknown(tags=("zzz",)) == [
+        "No smoke test has the tag zzz. There are db, mail, readiness."
+    ]
+
+
+def test_unknown_tag__no_tags() -> None:
+    (one,) = find_unknown(Selection(tags=("db",)), [make_declaration()])
+    assert str(one) == "No smoke test has the tag db. There are no tags."
+
+
+def test_excluded_tag() -> None:
+    """To exclude a tag that nothing has is no fault: a script may serve several sites."""
+    assert unknown(excluded_tags=("zzz",)) == []
+
+
+def test_each_is_told_of() -> None:
+    """In the order in which they were given, names first; what is known is left out."""
+    messages = unknown(names=("nothing", "polls", "shopp"), tags=("db", "dbb"))
+    assert [message.partition(".")[0] for message in messages] == [
+        "No smoke test is named nothing",
+        "No smoke test is named shopp",
+        "No smoke test has the tag dbb",
+    ]
+
+
+def test_no_more_than_a_few() -> None:
+    """However many there are."""
+    tests = [make_declaration(f"app{n}.smoke.T.test_it") for n in range(20)]
+    for name in ("test_it", "app.smoke.T.test_it"):
+        (one,) = find_unknown(Selection(names=(name,)), tests)
+        assert one.hint.count("smoke") == LIMIT
+
+
+@PROPERTY
+@given(selections(), st.lists(st.text(max_size=20), unique=True, max_size=5))
+def test_any_names(selection: Selection, ids: list[str]) -> None:
+    """Whatever is not told of as unknown has a test; what is suggested is the name of one."""
+    tests = [make_declaration(test_id, tags=(test_id[:3],)) for test_id in ids]
+    found = find_unknown(selection, tests)
+    known_names = [
+        name
+        for name in selection.names
+        if any(f"{test_id}.".startswith(f"{name}.") for test_id in ids)
+    ]
+    known_tags = [tag for tag in selection.tags if any(tag in test.tags for test in tests)]
+    asked = len(selection.names) + len(selection.tags)
+    assert len(found) == asked - len(known_names) - len(known_tags)

@@ -1,0 +1,431 @@
+"""Tests of `smoketest.runner.failures`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smoketest import tag
+from smoketest.isolation.connection import private_connection
+from smoketest.runner.failures import (
+    MESSAGE_LIMIT,
+    TRACEBACK_LIMIT,
+    clean,
+    from_exception,
+    from_message,
+    from_thread,
+    is_interrupt,
+)
+from tests.builders import PROPERTY
+
+MEGABYTES = "x" * 10_000_000
+
+
+class WithoutMessageError(Exception):
+    """Its ``__str__`` raises what it is given."""
+
+    def __str__(self) -> NoReturn:
+        raise self.args[0]
+
+
+class WithoutCauseError(Exception):
+    """Even its cause cannot be asked for."""
+
+    @property
+    def __cause__(self) -> NoReturn:  # type: ignore[override]
+        raise RecursionError
+
+
+def caught(raises: Callable[[], object]) -> BaseException:
+    """What the function raised, with its traceback."""
+    try:
+        raises()
+    except BaseException as error:  # noqa: BLE001 - whatever a test may raise
+        return error
+    pytest.fail("nothing was raised")
+
+
+def is_encodable(text: str) -> bool:
+    return text == text.encode("utf-8", "replace").decode()
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "exception"),
+    [
+        (AssertionError("1 != 2"), "1 != 2", "AssertionError"),
+        (KeyError("vote"), "KeyError: 'vote'", "KeyError"),
+        (KeyError(), "KeyError", "KeyError"),
+        (LookupError("vote"), "vote", "LookupError"),
+        (ValueError(), "ValueError", "ValueError"),
+        (ValueError(" \n\t"), "ValueError", "ValueError"),
+        (OSError(28, "No space left"), "[Errno 28] No space left", "OSError"),
+        (SystemExit(3), "3", "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", "KeyboardInterrupt"),
+        (ValueError("a\0b\r\n\\😀"), "a\0b\r\n\\😀", "ValueError"),
+        (ValueError("\ud800 \udc80"), "? ?", "ValueError"),
+        (KeyError("\ud800"), "KeyError: '\\ud800'", "KeyError"),
+        (KeyError("\ud800", 1), "KeyError: ('\\ud800', 1)", "KeyError"),
+    ],
+    ids=repr,
+)
+def test_describe__message(error: BaseException, message: str, exception: str) -> None:
+    """The message is what the exception says, and its name where that says too little."""
+    failure = from_exception(error)
+    assert failure["message"] == message
+    assert failure["exception"] == exception
+
+
+@pytest.mark.parametrize("broken", [ValueError("oops"), SystemExit(1), KeyboardInterrupt()])
+def test_describe__broken_str(broken: BaseException) -> None:
+    """An exception whose ``__str__`` raises, whatever that is, is known by its name."""
+    failure = from_exception(caught(lambda: raise_(WithoutMessageError(broken))))
+    name = type(broken).__name__
+    assert failure["message"] == f"WithoutMessageError (its message cannot be shown: {name})"
+    assert "WithoutMessageError" in failure["traceback"]
+
+
+def test_describe__huge_message() -> None:
+    """A message of megabytes is cut in its middle, and says how much is left out."""
+    failure = from_exception(caught(lambda: raise_(ValueError(f"begin{MEGABYTES}end"))))
+    assert len(failure["message"]) < MESSAGE_LIMIT + 100
+    assert failure["message"].startswith("beginxxx")
+    assert failure["message"].endswith("xxxend")
+    left_out = len(MEGABYTES) + len("beginend") - MESSAGE_LIMIT
+    assert f"\n[... {left_out} characters left out ...]\n" in failure["message"]
+    assert len(failure["traceback"]) < TRACEBACK_LIMIT + 100
+    assert failure["traceback"].startswith("Traceback (most recent call last):\n")
+
+
+def make_hostile(base: type[Exception], *arguments: object) -> Exception:
+    """An exception whose class has a name of megabytes that no encoding holds."""
+    name = f"\ud800{MEGABYTES}"
+    hostile: Exception = type("Hostile", (base,), {"__qualname__": name})(*arguments)
+    return hostile
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        make_hostile(ValueError, "no"),
+        make_hostile(ValueError),
+        make_hostile(KeyError, "vote"),
+        make_hostile(WithoutMessageError, OSError()),
+        WithoutMessageError(make_hostile(ValueError)),
+    ],
+    ids=["message", "no message", "KeyError", "broken str", "raised by str"],
+)
+def test_describe__hostile_name(error: Exception) -> None:
+    """The name of an exception may be as hostile as its message."""
+    failure = from_exception(error)
+    for text in (failure["message"], failure["exception"], failure["traceback"]):
+        assert is_encodable(text)
+        assert len(text) < TRACEBACK_LIMIT + 100
+    assert len(failure["message"]) < MESSAGE_LIMIT + 100
+
+
+def test_describe__qualified_name() -> None:
+    """The class of an exception is named with the class that holds it."""
+
+    class Outer:
+        class InnerError(Exception):
+            pass
+
+    assert from_exception(Outer.InnerError("no"))["exception"].endswith("Outer.InnerError")
+
+
+@PROPERTY
+@given(st.text(st.characters()), st.integers(2, 40))
+def test_clean__any_text(text: str, limit: int) -> None:
+    """Any text comes back encodable: whole if it is short, with both ends if it is long."""
+    cleaned = clean(text, limit)
+    safe = text.encode("utf-8", "replace").decode()
+    assert is_encodable(cleaned)
+    if len(text) <= limit:
+        assert cleaned == safe
+    else:
+        half = limit // 2
+        left_out = f"\n[... {len(text) - 2 * half} characters left out ...]\n"
+        assert cleaned == f"{safe[:half]}{left_out}{safe[-half:]}"
+
+
+def test_clean__limit() -> None:
+    """A text as long as the limit is whole."""
+    assert clean("abcd", 4) == "abcd"
+    assert clean("abcde", 4) == "ab\n[... 1 characters left out ...]\nde"
+
+
+def test_say__words() -> None:
+    """Where there is no exception there are words alone."""
+    assert from_message("not here \ud800") == {
+        "message": "not here ?",
+        "exception": "",
+        "traceback": "",
+    }
+    assert len(from_message(MEGABYTES)["message"]) < MESSAGE_LIMIT + 100
+
+
+# Tracebacks
+
+
+def raise_(error: BaseException) -> NoReturn:
+    raise error
+
+
+@contextlib.contextmanager
+def nothing() -> Iterator[None]:
+    yield
+
+
+def shown_files(text: str) -> list[str]:
+    """The names of the files of a traceback's frames, in their order."""
+    return [Path(name).name for name in re.findall(r'^[ |]*File "(.+?)"', text, re.MULTILINE)]
+
+
+def in_unittest() -> None:
+    unittest.TestCase().assertEqual(1, 2)
+
+
+def in_contextlib() -> None:
+    with nothing():
+        raise_(ValueError("here"))
+
+
+def in_threading() -> None:
+    threading.Thread(target=raise_, args=[ValueError("here")]).run()
+
+
+def in_the_package() -> None:
+    tag("")
+
+
+def in_the_isolation() -> None:
+    private_connection(None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raises", "machinery"),
+    [
+        (in_unittest, "case.py"),
+        (in_contextlib, "contextlib.py"),
+        (in_threading, "threading.py"),
+        (in_the_package, "case.py"),
+        (in_the_isolation, "connection.py"),
+    ],
+)
+def test_traceback__machinery(raises: Callable[[], None], machinery: str) -> None:
+    """A traceback shows the test and what it called, not what called the test."""
+    failure = from_exception(caught(raises))
+    assert f"in {raises.__name__}" in failure["traceback"]
+    assert machinery not in shown_files(failure["traceback"])
+    assert failure["traceback"].rstrip().endswith(failure["message"])
+
+
+def test_traceback__import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that cannot be imported is shown without the import system."""
+    (tmp_path / "broken_module.py").write_text("import broken_further_down\n")
+    (tmp_path / "broken_further_down.py").write_text("raise OSError('not today')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    failure = from_exception(caught(lambda: importlib.import_module("broken_module")))
+    assert shown_files(failure["traceback"]) == [
+        Path(__file__).name,  # caught
+        Path(__file__).name,  # the lambda
+        "broken_module.py",
+        "broken_further_down.py",
+    ]
+
+
+def test_traceback__only_machinery() -> None:
+    """Where there is nothing but machinery, that is shown rather than nothing."""
+    error = caught(in_the_package)
+    while error.__traceback__ and error.__traceback__.tb_next:
+        error.__traceback__ = error.__traceback__.tb_next
+    failure = from_exception(error)
+    assert shown_files(failure["traceback"]) == ["case.py"]
+    assert "in tag" in failure["traceback"]
+
+
+def test_traceback__none() -> None:
+    """An exception that was never raised has its last line."""
+    assert from_exception(ValueError("no"))["traceback"] == "ValueError: no\n"
+
+
+def test_traceback__cause() -> None:
+    """What an exception was raised from is shown before it."""
+
+    def chained() -> None:
+        try:
+            raise_(OSError("disk"))
+        except OSError as error:
+            raise ValueError("no votes") from error
+
+    text = from_exception(caught(chained))["traceback"]
+    parts = ["in raise_", "OSError: disk", "was the direct cause of", "ValueError: no votes\n"]
+    assert sorted(parts, key=text.index) == parts
+
+
+def test_traceback__context() -> None:
+    """What was being handled is shown too, unless it was suppressed."""
+
+    def chained(*, suppressed: bool) -> None:
+        try:
+            raise_(OSError("disk"))
+        except OSError:
+            if suppressed:
+                raise ValueError("no votes") from None
+            raise ValueError("no votes")  # noqa: B904 - the context is what is tested
+
+    text = from_exception(caught(lambda: chained(suppressed=False)))["traceback"]
+    assert text.index("OSError: disk") < text.index("During handling of the above exception")
+    text = from_exception(caught(lambda: chained(suppressed=True)))["traceback"]
+    assert "OSError" not in text
+
+
+def test_traceback__chain_machinery() -> None:
+    """Machinery is hidden of an exception that others were raised from, as well."""
+
+    def chained() -> None:
+        try:
+            in_the_package()
+        except TypeError as error:
+            raise ValueError("no votes") from error
+
+    text = from_exception(caught(chained))["traceback"]
+    assert "in in_the_package" in text
+    assert "case.py" not in shown_files(text)
+
+
+def test_traceback__group() -> None:
+    """Every exception of a group is shown, without machinery."""
+    group = BaseExceptionGroup("both", [OSError("disk"), caught(in_the_package)])
+    text = from_exception(caught(lambda: raise_(group)))["traceback"]
+    assert "OSError: disk" in text
+    assert "TypeError: tag()" in text
+    assert "case.py" not in shown_files(text)
+
+
+def test_traceback__circle() -> None:
+    """Exceptions that cause one another are each shown once."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert from_exception(first)["traceback"].count("ValueError: first") == 1
+
+
+def test_traceback__long_chain() -> None:
+    """A chain of exceptions, as of thousands of attempts, may be longer than the stack."""
+    error = ValueError("attempt 0")
+    for number in range(1, 3_000):
+        following = ValueError(f"attempt {number}")
+        following.__context__, error = error, following
+    text = from_exception(error)["traceback"]
+    assert text.startswith("ValueError: attempt 0\n")
+    assert text.endswith("ValueError: attempt 2999\n")
+
+
+def test_traceback__notes() -> None:
+    """Notes are shown, and lone surrogates in them hurt nobody."""
+    error = ValueError("no")
+    error.add_note("ask \ud800 the payments team")
+    assert "ask ? the payments team" in from_exception(error)["traceback"]
+
+
+def test_traceback__broken() -> None:
+    """An exception that cannot be looked into does not hurt the run."""
+    failure = from_exception(WithoutCauseError("no"))
+    assert failure["message"] == "no"
+    assert failure["traceback"].endswith("cannot be shown: RecursionError)")
+
+
+def test_traceback__deep_recursion() -> None:
+    """Endless recursion is told in few lines."""
+
+    def deeper() -> None:
+        deeper()
+
+    failure = from_exception(caught(deeper))
+    assert failure["exception"] == "RecursionError"
+    assert "in deeper" in failure["traceback"]
+    assert len(failure["traceback"]) < TRACEBACK_LIMIT + 100
+
+
+# Threads
+
+
+@contextlib.contextmanager
+def waiting_thread(target: Callable[[threading.Event, threading.Event], Any]) -> Iterator[int]:
+    """A thread that runs `target` with an event to set, and one to wait for."""
+    started, may_end = threading.Event(), threading.Event()
+    thread = threading.Thread(target=target, args=[started, may_end], daemon=True)
+    thread.start()
+    assert started.wait(60)
+    assert thread.ident is not None
+    try:
+        yield thread.ident
+    finally:
+        may_end.set()
+        thread.join(60)
+
+
+def hang_in_a_test(started: threading.Event, may_end: threading.Event) -> None:
+    started.set()
+    hang(may_end)
+
+
+def hang(may_end: threading.Event) -> None:
+    while not may_end.is_set():
+        pass
+
+
+def test_describe_thread__alive() -> None:
+    """A thread that lives is shown where it is, without the frames that started it."""
+    with waiting_thread(hang_in_a_test) as ident:
+        failure = from_thread("timed out after 1 s", ident)
+    assert failure["message"] == "timed out after 1 s"
+    assert failure["exception"] == ""
+    assert failure["traceback"].startswith("It was here (most recent call last):\n")
+    functions = re.findall(r"^  File .* in (\w+)$", failure["traceback"], re.MULTILINE)
+    assert functions[:2] == ["hang_in_a_test", "hang"]
+
+
+def test_describe_thread__ended() -> None:
+    """Of a thread that has ended, there are words alone."""
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    assert from_thread("timed out \ud800", thread.ident) == from_message("timed out ?")
+
+
+def test_describe_thread__never_started() -> None:
+    """Of a thread that never began, there are words alone."""
+    assert from_thread("timed out", None) == from_message("timed out")
+
+
+# Interrupts
+
+
+def test_is_interrupt__main_thread() -> None:
+    """Ctrl-C is the wish of a person; nothing else that a test raises is."""
+    assert is_interrupt(KeyboardInterrupt())
+    assert not is_interrupt(SystemExit())
+    assert not is_interrupt(ValueError())
+
+
+def test_is_interrupt__other_thread() -> None:
+    """In the thread of a test, a KeyboardInterrupt is an exception like any other."""
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(is_interrupt(KeyboardInterrupt())))
+    thread.start()
+    thread.join()
+    assert answers == [False]

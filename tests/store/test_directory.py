@@ -1,0 +1,316 @@
+"""The folder for the state of a site: where it is, who may use it, and when it is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from smoketest.store.directory import StateError, StateFolder, open_state_folder
+
+IDENTITY = ("site.settings", "site.urls", "default django.db.backends.postgresql db 5432 site")
+NOBODY = 65534
+ADVICE = "Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def user(uid: int, *groups: int) -> Iterator[None]:
+    """Be another user, as far as the kernel is concerned; only root can."""
+    before = os.getgroups()
+    os.setgroups(groups)
+    os.setresgid(uid, uid, 0)
+    os.setresuid(uid, uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(before)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can reach, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files, without any from elsewhere."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def open_temporary(*identity: str) -> StateFolder:
+    return open_state_folder("", {}, identity or IDENTITY)
+
+
+def test_open_state_folder__explicit(tmp_path: Path) -> None:
+    """A folder that is set is made, its parents too, private to the user that makes it."""
+    path = tmp_path / "var" / "smoketest"
+    with umask(0):
+        folder = open_state_folder(str(path), {}, IDENTITY)
+    assert folder == StateFolder(path, file_mode=0o600)
+    assert mode(path) == 0o700
+
+
+def test_open_state_folder__explicit_comes_before_systemd(tmp_path: Path) -> None:
+    """A folder that is set is used as it is, whatever systemd says."""
+    environment = {"STATE_DIRECTORY": str(tmp_path / "systemd")}
+    assert open_state_folder(str(tmp_path), environment, IDENTITY).path == tmp_path
+
+
+def test_open_state_folder__explicit_symbolic_link(tmp_path: Path) -> None:
+    """Whoever sets the folder may set a link to it."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert open_state_folder(str(tmp_path / "link"), {}, IDENTITY).path == tmp_path / "link"
+
+
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o2770, 0o660), (0o755, 0o600)])
+def test_open_state_folder__explicit_keeps_its_mode(
+    tmp_path: Path, folder_mode: int, file_mode: int
+) -> None:
+    """The group may write the files of a folder that it may write, whatever the umask."""
+    tmp_path.chmod(folder_mode)
+    folder = open_state_folder(str(tmp_path), {}, IDENTITY)
+    with umask(0o077):
+        path = folder.file("results")
+    assert mode(tmp_path) == folder_mode
+    assert mode(path) == folder.file_mode == file_mode
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "folder_mode",
+    [
+        0o2770,
+        0o770,
+    ],
+)
+def test_open_state_folder__explicit_is_shared_by_its_group(public: Path, folder_mode: int) -> None:
+    """Users of the folder's group, cron and web, can open each other's files."""
+    group = 2000
+    os.chown(public, 0, group)
+    public.chmod(folder_mode)
+    with user(1001, group):
+        path = open_state_folder(str(public), {}, IDENTITY).file("results")
+    with user(1002, group):
+        path.write_text("of the other user")
+    assert path.read_text() == "of the other user"
+
+
+@needs_root
+def test_open_state_folder__explicit_used_by_root(public: Path) -> None:
+    """What root makes there, by a command of a deployment, the owner of the folder can open."""
+    os.chown(public, 1001, 1001)
+    path = open_state_folder(str(public), {}, IDENTITY).file("results")
+    with user(1001):
+        path.write_text("of the owner")
+    assert path.read_text() == "of the owner"
+
+
+@pytest.mark.parametrize("below", ["", "smoketest"])
+def test_open_state_folder__explicit_is_no_folder(tmp_path: Path, below: str) -> None:
+    """A file where the folder, or its parent, should be is refused, with what to do."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / below
+    with pytest.raises(StateError) as caught:
+        open_state_folder(str(path), {}, IDENTITY)
+    assert str(caught.value).startswith(f"{path} cannot be made: ")
+    assert str(caught.value).endswith(f". {ADVICE}")
+
+
+@needs_root
+def test_open_state_folder__explicit_cannot_be_written(public: Path) -> None:
+    """A folder that this user may only read is refused."""
+    with user(NOBODY), pytest.raises(StateError) as caught:
+        open_state_folder(str(public), {}, IDENTITY)
+    assert str(caught.value) == f"{public} cannot be written by this user. {ADVICE}"
+
+
+def test_open_state_folder__comes_and_goes(tmp_path: Path) -> None:
+    """A folder that others remove at any moment is there or refused, never another error."""
+    path = tmp_path / "smoketest"
+    stopped = threading.Event()
+
+    def remove() -> None:
+        while not stopped.is_set():
+            shutil.rmtree(path, ignore_errors=True)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    refusals = 0
+    try:
+        for _ in range(2000):
+            try:
+                open_state_folder(str(path), {}, IDENTITY)
+            except StateError:
+                refusals += 1
+    finally:
+        stopped.set()
+        remover.join()
+    assert refusals < 2000
+
+
+def test_open_state_folder__systemd(tmp_path: Path) -> None:
+    """Below the first of systemd's folders, each site has a private folder of its own."""
+    environment = {"STATE_DIRECTORY": f"{tmp_path}:/var/lib/other"}
+    with umask(0):
+        folder = open_state_folder("", environment, IDENTITY)
+        file = folder.file("results")
+    assert folder.path.parent == tmp_path
+    assert folder.path.name.startswith("smoketest-")
+    assert mode(folder.path) == 0o700
+    assert mode(file) == folder.file_mode == 0o600
+
+
+def test_open_state_folder__systemd_folder_is_missing(tmp_path: Path) -> None:
+    """Systemd's folder itself is never made: it would belong to the wrong user."""
+    with pytest.raises(StateError, match="No such file or directory"):
+        open_state_folder("", {"STATE_DIRECTORY": str(tmp_path / "missing")}, IDENTITY)
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("environment", [{}, {"STATE_DIRECTORY": ""}])
+def test_open_state_folder__temporary(temporary: Path, environment: dict[str, str]) -> None:
+    """Else it is private, among the temporary files, and bears the number of the user."""
+    with umask(0):
+        folder = open_state_folder("", environment, IDENTITY)
+    assert folder.path.parent == temporary
+    assert folder.path.name.startswith(f"django-smoketest-{os.getuid()}-")
+    assert folder.file_mode == 0o600
+    assert mode(folder.path) == 0o700
+
+
+def test_open_state_folder__temporary_is_found_again(temporary: Path) -> None:
+    """Every process of a site gets the same folder."""
+    assert open_temporary() == open_temporary()
+    assert len(list(temporary.iterdir())) == 1
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_open_state_folder__temporary_of_another_site(temporary: Path, part: int) -> None:
+    """Sites that differ in anything that identifies them have different folders."""
+    other = [*IDENTITY]
+    other[part] += "-staging"
+    assert open_temporary(*other).path != open_temporary().path
+    assert len(list(temporary.iterdir())) == 2
+
+
+def test_open_state_folder__temporary_without_user_numbers(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where users have no numbers, as on Windows, the folder bears the name of the user."""
+    monkeypatch.delattr(os, "getuid")
+    monkeypatch.setenv("USERNAME", "ada")
+    folder = open_temporary()
+    assert folder.path.parent == temporary
+    assert folder.path.name.startswith("django-smoketest-ada-")
+
+
+@needs_root
+def test_open_state_folder__temporary_of_another_user(temporary: Path) -> None:
+    """A folder that another user put there first is refused."""
+    path = open_temporary().path
+    os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(StateError) as caught:
+        open_temporary()
+    assert str(caught.value) == f"{path} belongs to another user. {ADVICE}"
+    assert path.parent == temporary
+
+
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize("open_mode", [0o770, 0o705, 0o701])
+def test_open_state_folder__temporary_is_open_to_others(open_mode: int) -> None:
+    """A private folder that others may enter is refused."""
+    path = open_temporary().path
+    path.chmod(open_mode)
+    with pytest.raises(StateError) as caught:
+        open_temporary()
+    assert str(caught.value) == (f"{path} is open to other users; its mode must be 0700. {ADVICE}")
+
+
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize("exists", [True, False])
+def test_open_state_folder__temporary_symbolic_link(tmp_path: Path, exists: bool) -> None:
+    """A link is refused: whoever put it there chose where we write."""
+    path = open_temporary().path
+    path.rmdir()
+    path.symlink_to(tmp_path / "elsewhere")
+    if exists:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+    with pytest.raises(StateError, match="is not a folder" if exists else "cannot be made"):
+        open_temporary()
+    assert (tmp_path / "elsewhere").exists() is exists
+
+
+def test_open_state_folder__no_temporary_files() -> None:
+    """A process that can write nowhere, as in a read-only container, is told what to do."""
+    script = """
+import resource
+from smoketest.store.directory import StateError, open_state_folder
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may have a byte
+try:
+    open_state_folder("", {}, ())
+except StateError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={name: value for name, value in environment.items() if "COVERAGE" not in name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ADVICE in done.stdout
+
+
+def test_state_folder__file(tmp_path: Path) -> None:
+    """A file is made empty, once; what it holds later is left alone."""
+    folder = StateFolder(tmp_path, file_mode=0o640)
+    path = folder.file("results")
+    assert path.read_bytes() == b""
+    assert mode(path) == 0o640
+    path.write_text("kept")
+    path.chmod(0o600)
+    assert folder.file("results") == path
+    assert path.read_text() == "kept"
+    assert mode(path) == 0o600
+
+
+def test_state_folder__file_of_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """A file that cannot be made says so, with what to do."""
+    folder = StateFolder(tmp_path / "gone", file_mode=0o600)
+    with pytest.raises(StateError) as caught:
+        folder.file("results")
+    path = tmp_path / "gone" / "results"
+    assert str(caught.value) == f"{path} cannot be written: No such file or directory. {ADVICE}"

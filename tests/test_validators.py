@@ -1,0 +1,70 @@
+"""Tests of `smoketest.validators`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smoketest.validators import parse_duration
+from tests.builders import PROPERTY
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("1.5h", 5400),
+        ("0.25", 0.25),
+        (" 5s ", 5),
+        (" 10s\n", 10),
+        ("007m", 420),
+    ],
+)
+def test_parse_duration__valid(text: str, seconds: float) -> None:
+    """A number of seconds, minutes, hours or days; without a unit, of seconds."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "s", "m30", "soon"),
+        *("0", "0s", "0.0h", "-1", "-5m", "+5m"),
+        *("1.", ".5", "1e3", "1,5h", "1_000", "0x10", "nan", "inf", "infinity"),
+        *("1w", "10S", "2H", "1 h", "1h30m", "1h 30m", "90 s s", "5ms"),
+        *("30m\0", "30m;", "1/2h"),
+        *("-5s", "5x", "5 5", ".s", "٣ s"),
+    ],
+)
+def test_parse_duration__invalid(text: str) -> None:
+    """Anything else is refused, with what was written and what is allowed."""
+    with pytest.raises(ValueError, match="is no duration") as caught:
+        parse_duration(text)
+    assert str(caught.value) == (
+        f"{text!r} is no duration; write a number and s, m, h or d, such as 90s or 30m, of no"
+        " more than 365d."
+    )
+
+
+@PROPERTY
+@given(st.text() | st.from_regex(r"\d+(\.\d+)?[smhd]?", fullmatch=True))
+def test_parse_duration__any_text(text: str) -> None:
+    """A duration is more than nothing and has an end; what is none raises nothing else."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        assert "such as 90s or 30m" in str(error)  # noqa: PT017 - either outcome is fine
+    else:
+        assert 0 < seconds < float("inf")
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 20, "4000000d"])
+def test_parse_duration__endless(text: str) -> None:
+    """Refused is what would end after the year 9999: no calendar can say when that is."""
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(text)

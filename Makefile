@@ -38,7 +38,7 @@ test: $(INSTALLED)
 
 test-e2e: $(INSTALLED)
 	rm -f .coverage.e2e.*
-	$(call PYTEST,e2e) --dist loadfile -m e2e $(PYTEST_ARGS)
+	$(call PYTEST,e2e) -p no:randomly --dist loadfile -m e2e $(PYTEST_ARGS)
 
 test-all: $(INSTALLED)
 	$(TOX) run $(TOX_ARGS)

@@ -58,11 +58,11 @@ def exposition(environment: Environment, folder: Path, tests: int) -> str:
     """The page of a site with so many tests after a run, in the text format."""
     code = (
         "import django; django.setup()\n"
-        "from smoketest import assembly\n"
+        "from smoketest import services\n"
         "from smoketest.metrics import TEXT, expose\n"
         "from smoketest.results import Selection\n"
-        "assembly.coordinator().run(Selection(), wait=0)\n"
-        "print(expose(assembly.collector(), TEXT).decode(), end='')"
+        "services.coordinator().run(Selection(), wait=0)\n"
+        "print(expose(services.collector(), TEXT).decode(), end='')"
     )
     settings = {"SMOKETEST_INTERVAL": 60, "SMOKETEST_PUBLIC_URL": "https://shop.example.com"}
     return subprocess.run(

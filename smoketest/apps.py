@@ -1,4 +1,4 @@
-"""The Django app."""
+"""Configuration of the Django app."""
 
 from time import time
 
@@ -9,7 +9,7 @@ class SmokeTestConfig(AppConfig):
     name = "smoketest"
     verbose_name = "Smoke tests"
 
-    #: Unix time at which this process had loaded the site's code.
+    #: Unix time at which this process had loaded the code of the site.
     code_loaded_at = 0.0
 
     def ready(self) -> None:
@@ -17,7 +17,7 @@ class SmokeTestConfig(AppConfig):
 
         self.code_loaded_at = time()
         if checks.can_use_django_prometheus():
-            from smoketest import services  # noqa: PLC0415 - for these sites
-            from smoketest.exporters import django_prometheus  # noqa: PLC0415 - for these sites
+            from smoketest import services  # noqa: PLC0415 - optional
+            from smoketest.exporters import django_prometheus  # noqa: PLC0415 - optional
 
             django_prometheus.install(services.collector())

@@ -1,4 +1,4 @@
-"""What the author of a smoke test writes with: `SmokeTest`, `tag` and `options`."""
+"""The base class `SmokeTest`, and the decorators `tag` and `options`."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | type[unittest.TestCase])
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-#: Attribute in which `options` leaves what a method overrides.
+#: Name of the attribute in which `options` stores overrides on a method.
 OPTIONS_ATTRIBUTE = "_smoketest_options"
 
 
 class SmokeTest(unittest.TestCase):
-    """A smoke test case: a `unittest.TestCase` whose ``test_*`` methods run on the live site.
+    """Base class of smoke tests: a `unittest.TestCase` whose tests run in the live site.
 
-    The attributes may be overridden by a subclass and, all but `databases` and `read_only`, by
-    `options` on a method. A wrong value raises `TypeError` or `ValueError` where it is written.
+    Override the attributes in a subclass, or for a single method with `options` (except `databases`
+    and `read_only`). An invalid value raises `TypeError` or `ValueError` when the class or method
+    is defined.
     """
 
-    #: ``"critical"``, or ``"warning"``: reported, but the run still passes.
+    #: ``"critical"``, or ``"warning"``: a failure is reported, but the run passes.
     severity: ClassVar[str] = "critical"
-    #: Seconds a test may take, setUp and tearDown included; None: ``SMOKETEST_TIMEOUT``.
+    #: Timeout in seconds, including setUp and tearDown. Default: ``SMOKETEST_TIMEOUT``.
     timeout: ClassVar[float | None] = None
-    #: Seconds after which a test counts as slow; None: ``SMOKETEST_SLOW_AFTER``.
+    #: Slow threshold in seconds. Default: ``SMOKETEST_SLOW_AFTER``.
     slow_after: ClassVar[float | None] = None
-    #: A test is not run again before this many seconds have passed.
+    #: Minimum seconds between two executions of a test. Default: each run executes it.
     every: ClassVar[float] = 0
-    #: Database aliases that the tests may use; any other is refused.
+    #: Database aliases that the tests may use; others are refused.
     databases: ClassVar[Collection[str]] = "__all__"
-    #: Whether the database refuses the tests' writes.
+    #: Whether writes to the databases are refused.
     read_only: ClassVar[bool] = False
-    #: Who looks after the tests; a label, by which alerts are routed.
+    #: Team or person responsible for the tests; a label for routing alerts.
     maintainer: ClassVar[str] = ""
-    #: Where to read what to do when a test fails.
+    #: URL of instructions for failures of the tests.
     runbook_url: ClassVar[str] = ""
 
-    #: A custom message is printed alone, without the values that unittest would add.
+    #: Show only the custom message of an assertion, not the compared values, in reports.
     longMessage = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -60,28 +61,28 @@ class SmokeTest(unittest.TestCase):
 
     @functools.cached_property
     def client(self) -> SmokeClient:
-        """A browser of this site, new for each test; see `smoketest.client.SmokeClient`."""
-        # Django's client is heavy, and most sites start without need of it.
+        """A `smoketest.client.SmokeClient` for requests to this site; each test has a new one."""
+        # Importing Django's test client is slow, and most processes do not need it.
         from smoketest.client import SmokeClient  # noqa: PLC0415
 
         client = SmokeClient()
         self.addCleanup(client.close)
         return client
 
-    #: Ends the coroutine that runs, if one does.
+    #: Cancels the running coroutine, if any.
     _cancel: Callable[[], object] = staticmethod(lambda: None)
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        """Run the test as unittest does; an ``async def`` test runs to its end.
+        """Run the test like `unittest.TestCase.run`; ``async def`` tests run until they complete.
 
-        `asgiref.sync.async_to_sync` keeps what the ORM does inside on the thread, and so on the
-        database connections, of the caller.
+        `asgiref.sync.async_to_sync` runs ORM calls of the coroutine in the calling thread, and
+        therefore with its database connections.
         """
         self._make_sync()
         return super().run(result)
 
     def debug(self) -> None:
-        """Run the test, and let what it raises through."""
+        """Run the test without collecting its exceptions."""
         self._make_sync()
         super().debug()
 
@@ -94,39 +95,41 @@ class SmokeTest(unittest.TestCase):
                 self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]
                 await method()
 
-            @functools.wraps(method)  # unittest reads its marks, such as expectedFailure's
+            @functools.wraps(method)  # keeps attributes such as that of expectedFailure
             def run_to_its_end() -> None:
                 if _is_gevent():
                     self.skipTest(
-                        "an async test cannot run in a process of gevent: its event loop would be"
-                        " that of all greenlets; manage.py smoketest runs it"
+                        "async tests cannot run in a gevent process, where all greenlets share one"
+                        " event loop; run them with manage.py smoketest"
                     )
                 async_to_sync(run_cancellably)()
 
             setattr(self, self._testMethodName, run_to_its_end)
 
     def cancel(self) -> None:
-        """End an ``async def`` test where it awaits; may be called from another thread.
+        """Cancel a running ``async def`` test at its current ``await``.
 
-        Threads cannot be ended, but coroutines can.
+        May be called from another thread. Has no effect on synchronous tests, because threads
+        cannot be cancelled.
         """
-        with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the event loop is already closed
             self._cancel()
 
 
 def _is_gevent() -> bool:
-    """Whether the threads of this process are greenlets of one thread."""
+    """Return whether gevent has replaced the threads of this process with greenlets."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def tag(*names: str) -> Callable[[Decorated], Decorated]:
-    """Name groups that a test method or class belongs to, by which a run can select it.
+    """Add tags to a test method or class, by which a run can select tests.
 
-    Like `django.test.tag`, which works as well, but without importing Django's test framework.
+    Equivalent to `django.test.tag`, which also works, but does not import Django's test framework.
+    Raises `TypeError` unless all names are non-empty strings.
     """
     if not names or not all(names) or any(not isinstance(name, str) for name in names):
-        msg = f"tag() takes one or more names of groups, for example @tag('db'); got {names!r}."
+        msg = f"tag() takes one or more non-empty strings, such as @tag('db'); got {names!r}."
         raise TypeError(msg)
 
     def decorate(decorated: Decorated) -> Decorated:
@@ -138,16 +141,16 @@ def tag(*names: str) -> Callable[[Decorated], Decorated]:
 
 
 def options(**overrides: Any) -> Callable[[Method], Method]:
-    """Override, for one test method, what its class declares.
+    """Override options of the class for a single test method.
 
-    For example ``@options(timeout=2, severity="warning")``. Raises `TypeError` for an unknown
+    For example: ``@options(timeout=2, severity="warning")``. Raises `TypeError` for an unknown
     option or a value of the wrong type, and `ValueError` for a value out of range.
     """
     for name, value in overrides.items():
         if name not in METHOD_OPTIONS:
             close = difflib.get_close_matches(name, METHOD_OPTIONS, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            msg = f"options() has no {name!r}; it takes {', '.join(METHOD_OPTIONS)}.{hint}"
+            msg = f"options() has no option {name!r}; it takes {', '.join(METHOD_OPTIONS)}.{hint}"
             raise TypeError(msg)
         _validate(f"options({name}=...)", name, value)
 
@@ -169,7 +172,7 @@ def _validate(where: str, name: str, value: object) -> None:
         raise error(msg)
 
 
-#: The error to raise and what is allowed, or None for a good value.
+#: Exception class and description of valid values, or None if the value is valid.
 _Complaint = tuple[type[Exception], str] | None
 
 
@@ -221,6 +224,6 @@ _VALIDATORS: dict[str, Callable[[object], _Complaint]] = {
     "read_only": _instance_of(bool, "True or False"),
 }
 
-#: What `options` may override. The databases and whether they may be written belong to the
-#: class, whose fixtures share the transaction.
+#: Arguments of `options`. `databases` and `read_only` apply to the class, because its tests share
+#: the transaction of the class fixtures.
 METHOD_OPTIONS = tuple(name for name in _VALIDATORS if name not in {"databases", "read_only"})

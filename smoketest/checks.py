@@ -1,4 +1,4 @@
-"""System checks: wrong settings, and a results store that does not work."""
+"""System checks of the settings, the results store, access and the databases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TAG = "smoketest"
 
 @register(TAG)
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Each setting has a value that it may have (its `check_id`), and a meaning (W001)."""
+    """Check the values of settings (see `Setting.check_id`), and for unknown settings (W001)."""
     messages: list[CheckMessage] = []
     names: list[str] = []
     for group in _groups():
@@ -42,13 +42,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 hint = f"The default is {setting.default!r}."
                 messages.append(Error(str(error), hint=hint, id=setting.check_id))
     for name, meant in unknown_settings(names).items():
-        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(names)}."
-        messages.append(Warning(f"{name} is no setting.", hint=hint, id="smoketest.W001"))
+        hint = f"Did you mean {meant}?" if meant else f"The settings are {', '.join(names)}."
+        messages.append(Warning(f"Unknown setting {name}.", hint=hint, id="smoketest.W001"))
     return messages
 
 
 def _groups() -> list[type[Settings]]:
-    """The settings of the package, and those of the apps with ready-made smoke tests."""
+    """Return the settings of the package and of the installed apps with built-in checks."""
     return [
         Conf,
         *(app.smoke_settings for app in apps.get_app_configs() if hasattr(app, "smoke_settings")),
@@ -56,16 +56,16 @@ def _groups() -> list[type[Settings]]:
 
 
 def can_use_django_prometheus() -> bool:
-    """Whether the site wants its metrics there, and has it."""
-    wanted = getattr(settings, Conf.django_prometheus.name, False) is True
-    return wanted and find_spec("django_prometheus") is not None
+    """Return whether SMOKETEST_DJANGO_PROMETHEUS is True and django-prometheus is installed."""
+    is_enabled = getattr(settings, Conf.django_prometheus.name, False) is True
+    return is_enabled and find_spec("django_prometheus") is not None
 
 
 @register(TAG)
 def check_django_prometheus(**_: Any) -> list[CheckMessage]:
-    """What SMOKETEST_DJANGO_PROMETHEUS needs is there (E014)."""
-    wanted = getattr(settings, Conf.django_prometheus.name, False) is True
-    if not wanted or can_use_django_prometheus():
+    """Check that django-prometheus is installed if the setting requires it (E014)."""
+    is_enabled = getattr(settings, Conf.django_prometheus.name, False) is True
+    if not is_enabled or can_use_django_prometheus():
         return []
     return [
         Error(
@@ -78,27 +78,29 @@ def check_django_prometheus(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_store(**_: Any) -> list[CheckMessage]:
-    """The results store can be used (W002, W003), and never had to begin anew (W004)."""
+    """Check that the results store can be used (W002, W003) and is not corrupt (W004)."""
     try:
         store = SharedStore(state_folder())
     except InvalidSettingError:
-        return []  # check_settings complains of it
+        return []  # reported by check_settings
     except StateError as error:
         return [
             Warning(
-                f"Results are kept in the memory of each process alone. {error}",
-                hint="Until then metrics have no totals, and processes do not share results.",
+                f"There is no shared results store. {error}",
+                hint="Until then, each process keeps its results in memory, scrapes start no runs,"
+                " and the counters are not exported.",
                 id="smoketest.W002",
             )
         ]
     try:
         store.snapshot()
     except StoreError as error:
-        return [Warning(str(error), hint="No results are stored.", id="smoketest.W003")]
+        hint = "Until this is fixed, results are not stored."
+        return [Warning(str(error), hint=hint, id="smoketest.W003")]
     return [
         Warning(
-            f"The results store was corrupt and was moved to {path}.",
-            hint="Look at the disk, then delete that file.",
+            f"The results store was corrupt. It was moved to {path} and replaced by an empty one.",
+            hint="Check the disk for errors, then delete that file.",
             id="smoketest.W004",
         )
         for path in store.set_aside
@@ -107,15 +109,15 @@ def check_store(**_: Any) -> list[CheckMessage]:
 
 @register(TAG, deploy=True)
 def check_access(**_: Any) -> list[CheckMessage]:
-    """The endpoint is not open to everybody in production (W006)."""
+    """Check that access to the endpoints requires a token (W006)."""
     if getattr(settings, Conf.tokens.name, Conf.tokens.default):
         return []
     return [
         Warning(
-            f"{Conf.tokens.name} is empty: whoever can reach the smoke tests sees their results.",
-            hint=f"Set {Conf.tokens.name} to a list with a token, made by python -c 'import"
-            " secrets; print(secrets.token_urlsafe())'; or keep the URL inside of your network"
-            " and silence this check.",
+            f"{Conf.tokens.name} is empty, so all clients can see the results of the smoke tests.",
+            hint=f"Set {Conf.tokens.name} to a list with a token. To generate one, run python -c"
+            " 'import secrets; print(secrets.token_urlsafe())'. If the endpoints can only be"
+            " reached from your network, silence this check.",
             id="smoketest.W006",
         )
     ]
@@ -123,18 +125,18 @@ def check_access(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_vendors(**_: Any) -> list[CheckMessage]:
-    """The databases are of kinds that isolation knows (I001)."""
+    """Check that the database vendors are fully supported (I001)."""
     messages: list[CheckMessage] = []
     for alias in connections:
         vendor = _vendor(alias)
         if vendor and vendor not in VENDORS:
             messages.append(
                 Info(
-                    f"Smoke tests on database {alias!r} ({vendor}) are rolled back, and no more:"
-                    " there are no time-outs inside the database, what a hung test holds is free"
-                    " when its thread ends, and read_only is up to the test.",
-                    hint=f"Known databases are {', '.join(VENDORS)}. Let tests that write leave"
-                    " this one out by their `databases`, or silence this check.",
+                    f"Database {alias!r} ({vendor}) is not fully supported. Smoke tests are rolled"
+                    " back, but the database does not enforce timeouts and `read_only`, and a hung"
+                    " test keeps its locks until its thread ends.",
+                    hint=f"Supported databases are {', '.join(VENDORS)}. Exclude this database from"
+                    " the `databases` attribute of tests that write, or silence this check.",
                     id="smoketest.I001",
                 )
             )
@@ -142,14 +144,14 @@ def check_vendors(**_: Any) -> list[CheckMessage]:
 
 
 def _vendor(alias: str) -> str:
-    """The kind of a database; empty if its driver is missing, of which Django complains."""
+    """Return the vendor; empty if the driver is missing, which Django reports."""
     try:
         return connections[alias].vendor
     except ImproperlyConfigured:
         return ""
 
 
-#: Tables whose engine knows no transactions.
+#: Tables with a storage engine that does not support transactions.
 _NOT_TRANSACTIONAL = """
     SELECT t.table_name, t.engine FROM information_schema.tables t
     JOIN information_schema.engines e ON e.engine = t.engine
@@ -158,9 +160,9 @@ _NOT_TRANSACTIONAL = """
 """
 
 
-@register(Tags.database)  # asked for by `check --database`; no run waits for it
+@register(Tags.database)  # queries the database, so only `check --database` runs it
 def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """What a smoke test writes to a table can be rolled back (W005); asks the database."""
+    """Check that all MySQL and MariaDB tables support transactions (W005)."""
     messages: list[CheckMessage] = []
     for alias in databases or ():
         if _vendor(alias) != "mysql":
@@ -170,13 +172,14 @@ def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[Check
                 cursor.execute(_NOT_TRANSACTIONAL)
                 tables = ", ".join(f"{name} ({engine})" for name, engine in cursor.fetchall())
         except DatabaseError:
-            continue  # it is down; whoever uses it says so
+            continue  # the database is down, which is not the subject of this check
         if tables:
             messages.append(
                 Warning(
-                    f"Tables of database {alias!r} cannot be rolled back: {tables}.",
-                    hint="What a smoke test writes to them stays. Convert them: ALTER TABLE ..."
-                    " ENGINE = InnoDB.",
+                    f"Writes to these tables of database {alias!r} cannot be rolled back:"
+                    f" {tables}.",
+                    hint="Convert them with ALTER TABLE ... ENGINE = InnoDB. Until then, smoke"
+                    " tests must not write to them.",
                     id="smoketest.W005",
                 )
             )

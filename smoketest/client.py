@@ -1,8 +1,8 @@
-"""The browser of a smoke test: requests to this site, in process, that leave no trace.
+"""A test client for requests to this site that is safe in production.
 
-Django's own client is made for test runs. It takes receivers of signals away from the whole
-process, for a moment, and would see the exceptions of everybody's requests; on a site that serves
-visitors this one does neither.
+`django.test.Client` is made for test runs: it temporarily disconnects signal receivers of the whole
+process, and would record exceptions of other requests. `SmokeClient` does neither. It also keeps
+mail in an outbox and deletes the sessions that it has created.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from django.http.request import split_domain_port, validate_host
 from django.test.client import Client, conditional_content_removal
 from django.urls import set_script_prefix
 
-#: The client whose request the code that asks is serving, also on the threads and in the tasks
-#: that Django runs it in; asked by `_served`.
+#: The client whose request is being processed. A context variable, so that it also applies to
+#: threads and tasks of the request. Use `_active_client` to read it.
 _serving: ContextVar[SmokeClient | None] = ContextVar("_serving", default=None)
 
 
-def _served() -> SmokeClient | None:
-    """The client that is served here.
+def _active_client() -> SmokeClient | None:
+    """Return the client whose request is being processed, or None.
 
-    What a view starts for the whole process, such as a task in an event loop that mails, has the
-    context of the request for ever, and serves visitors when the test is over.
+    A closed client does not count: a background task started by a view keeps the context of the
+    request, but must send mail normally after the test.
     """
     client = _serving.get()
     return client if client is not None and not client.is_closed else None
 
 
 class SmokeClient(Client):
-    """`django.test.Client` for a site in production; a `SmokeTest` has one as ``self.client``.
+    """A `django.test.Client` for production sites, available as `SmokeTest.client`.
 
-    A request goes through the middleware, the URLs and the views of the site, on the thread and
-    in the transaction of the test. It asks for the address in ``SMOKETEST_PUBLIC_URL``, else for
-    the first of ``ALLOWED_HOSTS``; as for any client of Django, ``headers`` say otherwise.
-    Templates are not instrumented: ``response.context`` is None, ``response.templates`` empty.
+    A request passes through the middleware, URLs and views of the site, in the thread and the
+    transaction of the test. Its host is that of ``SMOKETEST_PUBLIC_URL``, or else the first of
+    ``ALLOWED_HOSTS``; override it with the ``headers`` argument. Templates are not instrumented:
+    ``response.context`` is None and ``response.templates`` is empty.
     """
 
-    #: As `sys.exc_info` gave it where a view raised.
+    #: Value of `sys.exc_info` for the exception of the view, if any.
     exc_info: Any
 
     def __init__(
@@ -77,18 +77,18 @@ class SmokeClient(Client):
             },
         )
         self._enforce_csrf_checks = enforce_csrf_checks
-        #: What the site wanted to mail while it served requests of this client.
+        #: Mail sent by the site during requests of this client; it is not delivered.
         self.outbox: list[EmailMessage] = []
-        #: Whether no request of this client is served any more.
+        #: Whether the client was closed; the next request opens it again.
         self.is_closed = False
-        #: Keys of the sessions that were begun for this client.
+        #: Keys of the sessions created for this client.
         self._sessions: set[str] = set()
         self._unread: list[_Stream] = []
 
     def close(self) -> None:
-        """Delete the sessions that were begun, and close the responses that were not read.
+        """Delete the sessions created for this client, and close unread streaming responses.
 
-        A `SmokeTest` does it at its end.
+        A `SmokeTest` calls this method when it ends.
         """
         while self._unread:
             self._unread.pop().close()
@@ -105,7 +105,7 @@ class SmokeClient(Client):
         secure: bool = False,
         **extra: Any,
     ) -> Any:
-        """Any request; over HTTPS where the site is."""
+        """Send a request, over HTTPS if the site uses HTTPS."""
         if self._site.is_secure or not secure:
             extra.setdefault("SERVER_PORT", self._site.port)
         return super().generic(
@@ -113,7 +113,7 @@ class SmokeClient(Client):
         )
 
     def request(self, **request: Any) -> Any:
-        """Serve the request in a context of its own, so that no language, say, outlives it."""
+        """Process the request in a copy of the context, so that its changes do not leak."""
         environ: dict[str, Any] = self._base_environ(**request)  # type: ignore[attr-defined]
         _strip_mount(environ)
         if environ["wsgi.url_scheme"] == "https" and settings.SECURE_PROXY_SSL_HEADER:
@@ -121,7 +121,7 @@ class SmokeClient(Client):
         self.exc_info = None
         self.is_closed = False
         context = contextvars.copy_context()
-        with self._noting_sessions():
+        with self._tracking_sessions():
             response: Any = context.run(self._serve, environ)
             if response.streaming:
                 self._unread.append(_Stream(self, response, context))
@@ -146,21 +146,21 @@ class SmokeClient(Client):
 
     @property
     def session(self) -> Any:
-        """The session of this client, as `django.test.Client.session`."""
-        with self._noting_sessions():
+        """The session of this client, like `django.test.Client.session`."""
+        with self._tracking_sessions():
             return super().session
 
     async def asession(self) -> Any:
-        with self._noting_sessions():
+        with self._tracking_sessions():
             return await super().asession()
 
     def _set_login_cookies(self, request: Any) -> None:
-        with self._noting_sessions():
+        with self._tracking_sessions():
             super()._set_login_cookies(request)  # type: ignore[misc] # not in the stubs
 
     @contextmanager
-    def _noting_sessions(self) -> Iterator[None]:
-        """A key that comes back and was not sent belongs to a session begun meanwhile."""
+    def _tracking_sessions(self) -> Iterator[None]:
+        """Record the session key if it has changed, which means that a session was created."""
         before = self._session_key()
         try:
             yield
@@ -174,7 +174,7 @@ class SmokeClient(Client):
 
 
 class _Stream:
-    """A response that makes its content while it is read; it does so where it was served."""
+    """Iterates over a streaming response in the context of its request."""
 
     def __init__(self, client: SmokeClient, response: Any, context: contextvars.Context) -> None:
         self._client = client
@@ -186,7 +186,7 @@ class _Stream:
         response.streaming_content = read
 
     def close(self) -> None:
-        """The request is finished."""
+        """Close the response, which finishes the request."""
         if not self._is_closed:
             self._is_closed = True
             self._context.run(self._response.close)
@@ -195,7 +195,7 @@ class _Stream:
         end = object()
         try:
             while (chunk := self._context.run(next, content, end)) is not end:
-                yield chunk  # type: ignore[misc] # next() gives a chunk or the end
+                yield chunk  # type: ignore[misc] # next() returns a chunk or `end`
         finally:
             self.close()
 
@@ -218,14 +218,14 @@ class _Stream:
 
 
 class _Site(NamedTuple):
-    """Where a browser finds this site."""
+    """The address of this site."""
 
     is_secure: bool
-    #: As in the header Host: with the port where that is not the usual one.
+    #: Value of the ``Host`` header, with the port unless it is the default.
     netloc: str
     host: str
     port: str
-    #: Path below which the server has mounted the site, without a slash at its end.
+    #: Path prefix of the site (``SCRIPT_NAME``), without a trailing slash.
     mount: str
 
 
@@ -241,7 +241,7 @@ def _site() -> _Site:
 
 
 def _allowed_hosts() -> Iterable[str]:
-    if settings.DEBUG and not settings.ALLOWED_HOSTS:  # as Django does
+    if settings.DEBUG and not settings.ALLOWED_HOSTS:  # like Django, see HttpRequest.get_host()
         return [".localhost", "127.0.0.1", "[::1]"]
     return settings.ALLOWED_HOSTS
 
@@ -254,14 +254,14 @@ def _first_allowed_host() -> str:
 
 
 def _strip_mount(environ: dict[str, Any]) -> None:
-    """Leave out of the path what the server would: the site's links hold it."""
+    """Remove the path prefix, as a server would, because links of the site contain it."""
     mount = get_script_name(environ).rstrip("/").encode().decode("iso-8859-1")
     if mount and environ["PATH_INFO"].startswith(f"{mount}/"):
         environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(mount)
 
 
 class _Handler(BaseHandler):
-    """As `django.core.handlers.wsgi.WSGIHandler`, but it gives the response itself."""
+    """Like `django.core.handlers.wsgi.WSGIHandler`, but returns the response object."""
 
     def __call__(self, environ: dict[str, Any], enforce_csrf_checks: bool) -> Any:
         set_script_prefix(get_script_name(environ))
@@ -274,7 +274,7 @@ class _Handler(BaseHandler):
         return conditional_content_removal(request, response)
 
 
-#: The handler of this process, as soon as there is one: middleware is made once, as by a server.
+#: The handler of this process, once created, so that middleware is loaded once as in a server.
 _handlers: list[_Handler] = []
 _handlers_lock = threading.Lock()
 
@@ -289,13 +289,13 @@ def _handler() -> _Handler:
 
 
 @receiver(setting_changed)
-def _forget_handler(**_: Any) -> None:
-    """Other settings, as `override_settings` makes them, may mean other middleware."""
+def _reset_handler(**_: Any) -> None:
+    """Discard the handler: `override_settings` may change the middleware."""
     _handlers.clear()
 
 
 def _delete_session(key: str) -> None:
-    """Where it is kept, unless the transaction of the test undoes it."""
+    """Delete a session, unless the transaction of the test rolls it back."""
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore(key)
     if isinstance(store, cached_db.SessionStore):
         store._cache.delete(store.cache_key)  # type: ignore[attr-defined] # not in the stubs
@@ -306,56 +306,56 @@ def _delete_session(key: str) -> None:
     store.delete(key)
 
 
-# What is installed once, for good, and does nothing to the requests of others
+# Hooks installed once per process; they do nothing outside of requests of a SmokeClient
 
 
 @receiver(got_request_exception)
-def _note_exception(**kwargs: Any) -> None:
-    if (client := _served()) is not None:
+def _store_exception(**kwargs: Any) -> None:
+    if (client := _active_client()) is not None:
         client.store_exc_info(**kwargs)
 
 
-def _guard_mail() -> None:
-    """Keep in the process what a site mails while it serves a client.
+def _patch_mail() -> None:
+    """Patch Django so that mail sent during a request of a client goes to its outbox.
 
-    Backends are asked by their attributes, so that it does not matter who made one, and when;
-    `EmailMessage.send` is for those that do not extend Django's.
+    Patching attribute access of `BaseEmailBackend` covers its subclasses and existing instances.
+    Patching `EmailMessage.send` covers backends that do not extend `BaseEmailBackend`.
     """
     send = EmailMessage.send
     getattribute = BaseEmailBackend.__getattribute__
 
     def guarded_send(self: EmailMessage, *args: Any, **kwargs: Any) -> int:
-        if (client := _served()) is None:
+        if (client := _active_client()) is None:
             return send(self, *args, **kwargs)
-        return _keep(client, [self] if self.recipients() else [])
+        return _add_to_outbox(client, [self] if self.recipients() else [])
 
     def guarded_getattribute(self: BaseEmailBackend, name: str) -> Any:
-        if name in _INSTEAD and (client := _served()) is not None:
-            return partial(_INSTEAD[name], client)
+        if name in _BACKEND_METHODS and (client := _active_client()) is not None:
+            return partial(_BACKEND_METHODS[name], client)
         return getattribute(self, name)
 
     EmailMessage.send = guarded_send  # type: ignore[method-assign]
     BaseEmailBackend.__getattribute__ = guarded_getattribute  # type: ignore[assignment, method-assign]
 
 
-def _keep(client: SmokeClient, messages: Iterable[EmailMessage]) -> int:
+def _add_to_outbox(client: SmokeClient, messages: Iterable[EmailMessage]) -> int:
     count = 0
     for message in messages:
-        message.message()  # raises for a wrong header, as it would when it is sent
+        message.message()  # raises for an invalid header, as sending would
         client.outbox.append(copy(message))
         count += 1
     return count
 
 
-def _connect_to_nothing(client: SmokeClient) -> None:
-    """There is no server."""
+def _skip_connection(client: SmokeClient) -> None:
+    """Do nothing: no mail server is used."""
 
 
-#: What a client does in place of a backend.
-_INSTEAD: dict[str, Callable[..., object]] = {
-    "open": _connect_to_nothing,
-    "close": _connect_to_nothing,
-    "send_messages": _keep,
+#: Replacements for methods of a mail backend.
+_BACKEND_METHODS: dict[str, Callable[..., object]] = {
+    "open": _skip_connection,
+    "close": _skip_connection,
+    "send_messages": _add_to_outbox,
 }
 
-_guard_mail()
+_patch_mail()

@@ -1,8 +1,7 @@
-"""The settings ``SMOKETEST_*``: typed, validated at each access and never cached.
+"""The ``SMOKETEST_*`` settings, and the secrets of the site that must be redacted.
 
-Only the edges of the package read them: views, the command, the system checks and
-`smoketest.services`. This module also collects the values of the site's settings and environment
-that must be redacted.
+Settings are typed, validated at each access and never cached. Only views, the management command,
+the system checks and `smoketest.services` read them.
 """
 
 from __future__ import annotations
@@ -26,18 +25,19 @@ PREFIX = "SMOKETEST_"
 
 
 class InvalidSettingError(ImproperlyConfigured):
-    """A setting has a value that it may not have; the message names what is allowed."""
+    """The value of a setting is invalid; the message shows the value and what is allowed."""
 
     def __init__(self, setting: Setting[Any], value: object) -> None:
         self.setting = setting
-        shown = "wrong" if setting.is_secret else repr(value)
+        shown = "invalid" if setting.is_secret else repr(value)
         super().__init__(f"{setting.name} is {shown}; it must be {setting.allowed}.")
 
 
 class Setting(Generic[T]):
-    """One setting, as a property of `Settings`.
+    """Descriptor of one setting in a subclass of `Settings`.
 
-    `check_id` is the stable number of the system check that complains of a wrong value.
+    `check_id` is the id of the system check that reports an invalid value. `allowed` completes the
+    sentence "it must be ...". A value with `is_secret` is never displayed.
     """
 
     name: str
@@ -71,10 +71,13 @@ class Setting(Generic[T]):
 
 
 class Settings:
-    """Settings of one app, which share a prefix; a wrong value raises `InvalidSettingError`."""
+    """Base class of the settings of an app, whose names share a prefix.
+
+    Access to a setting returns its value or default, or raises `InvalidSettingError`.
+    """
 
     prefix: ClassVar[str]
-    #: By their names.
+    #: Settings by name.
     settings: ClassVar[dict[str, Setting[Any]]]
 
     def __init_subclass__(cls, *, prefix: str = PREFIX) -> None:
@@ -89,7 +92,7 @@ def seconds(check_id: str, default: float) -> Setting[float]:
     return Setting(
         check_id,
         default,
-        "a number of seconds, more than 0",
+        "a number of seconds greater than 0",
         lambda value: is_number(value) and value > 0,
     )
 
@@ -98,59 +101,64 @@ def boolean(check_id: str, default: bool) -> Setting[bool]:
     return Setting(check_id, default, "True or False", lambda value: isinstance(value, bool))
 
 
-#: Characters. `secrets.token_urlsafe()` makes some of 43.
+#: Characters. `secrets.token_urlsafe()` returns 43.
 SHORTEST_TOKEN = 16
 
 
 class Conf(Settings):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the package."""
 
-    #: Names or labels of apps to leave out.
+    #: Names or labels of apps whose smoke tests are not discovered.
     skip_apps: Setting[Collection[str]] = Setting(
         "smoketest.E001",
         (),
         "a list, tuple or set of app names or labels",
         is_strings,
     )
-    #: How long a test may take that declares nothing else.
+    #: Default timeout of a test, in seconds. A test overrides it with its `timeout` attribute.
     timeout = seconds("smoketest.E002", 10.0)
-    #: From when on a test counts as slow that declares nothing else.
+    #: Default slow threshold of a test, in seconds. A test overrides it with its `slow_after`
+    #: attribute.
     slow_after = seconds("smoketest.E003", 1.0)
-    #: Deadline of a whole run.
+    #: Deadline of a run, in seconds. Tests that are running then time out, and tests that have not
+    #: started are not run.
     run_timeout = seconds("smoketest.E004", 25.0)
-    #: Longest wait for a row or table lock.
+    #: Maximum wait for a row or table lock in a database, in seconds.
     lock_timeout = seconds("smoketest.E005", 1.0)
-    #: Threads that run tests; 0 runs them in the calling thread, without time-outs.
+    #: Number of threads that run tests. 0 runs them in the calling thread, without timeouts.
     workers: Setting[int] = Setting(
         "smoketest.E006",
         4,
         "a whole number, 0 or more",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
     )
-    #: How often full runs are expected.
+    #: Expected interval between full runs, in seconds. Scrapes start runs at this interval, and
+    #: alerts report missing runs. None disables both.
     interval: Setting[float | None] = Setting(
         "smoketest.E007",
         60.0,
-        "a number of seconds, more than 0, or None if no runs are expected",
+        "a number of seconds greater than 0, or None if no runs are expected",
         lambda value: value is None or (is_number(value) and value > 0),
     )
-    #: Whether a scrape starts a background run when one is due.
+    #: Whether a scrape of the metrics starts a background run if one is due.
     run_on_scrape = boolean("smoketest.E012", True)
-    #: How old an answer of the endpoint may be.
+    #: Default maximum age of a result that the endpoint returns, in seconds. An older result makes
+    #: the endpoint start a run.
     max_age: Setting[float] = Setting(
         "smoketest.E008",
         5.0,
         "a number of seconds, 0 or more",
         lambda value: is_number(value) and value >= 0,
     )
-    #: Where the results store lives.
+    #: Directory of the results store. The default is a directory in `$STATE_DIRECTORY`, which
+    #: systemd sets, or else in the directory for temporary files.
     state_dir: Setting[str] = Setting(
         "smoketest.E009",
         "",
-        "the absolute path of a folder, as a string or a Path, or empty",
+        "an absolute path of a directory, as a string or a Path, or empty",
         lambda value: not value or _is_absolute_path(value),
     )
-    #: Who has one of these sees the results; without any the endpoint is open.
+    #: Tokens that give access to the endpoints. By default, no token is required.
     tokens: Setting[Collection[str]] = Setting(
         "smoketest.E015",
         (),
@@ -158,27 +166,27 @@ class Conf(Settings):
         lambda value: isinstance(value, (list, tuple)) and all(map(_is_token, value)),
         is_secret=True,
     )
-    #: Whether those without a token are told PASS or FAIL, and nothing else.
+    #: Whether the endpoint returns PASS or FAIL, without details, to clients without a token.
     public_status = boolean("smoketest.E016", False)
-    #: Address of the site, for links in alerts.
+    #: URL of the site, for links in alerts. By default, alerts have no links to the site.
     public_url: Setting[str] = Setting(
         "smoketest.E010",
         "",
-        "an address that begins with http:// or https://, or empty",
+        "a URL that starts with http:// or https://, or empty",
         lambda value: (
             isinstance(value, str) and (not value or value.startswith(("http://", "https://")))
         ),
     )
-    #: Whether the metrics are on the page of django-prometheus as well.
+    #: Whether django-prometheus also exports the metrics.
     django_prometheus = boolean("smoketest.E013", False)
-    #: Label of a run, such as the version that is deployed.
+    #: Release that is deployed, such as a version number. It is part of reports and metrics.
     release: Setting[str] = Setting(
         "smoketest.E011", "", "a string", lambda value: isinstance(value, str)
     )
 
 
 def _is_token(value: object) -> bool:
-    """Whether it can be sent in a header and not be guessed."""
+    """Return whether the value is a valid token: hard to guess, and valid in an HTTP header."""
     if not isinstance(value, str) or len(value) < SHORTEST_TOKEN:
         return False
     return value.isascii() and value.isprintable() and " " not in value
@@ -189,7 +197,7 @@ def _is_absolute_path(value: object) -> bool:
 
 
 def unknown_settings(known: Collection[str]) -> dict[str, str | None]:
-    """Settings of the site that have our prefix but no meaning, and what may have been meant."""
+    """Return the names of unknown ``SMOKETEST_*`` settings, each with the closest known name."""
     unknown = sorted(
         name for name in dir(settings) if name.startswith(PREFIX) and name not in known
     )
@@ -199,39 +207,42 @@ def unknown_settings(known: Collection[str]) -> dict[str, str | None]:
 conf = Conf()
 
 
-#: Django's own settings whose names sound like a secret, and that hold none.
+#: Django settings that match the pattern of secret settings, but are not secret.
 _HARMLESS = frozenset({
     "AUTHENTICATION_BACKENDS", "AUTH_PASSWORD_VALIDATORS", "AUTH_USER_MODEL",
     "CACHE_MIDDLEWARE_KEY_PREFIX", "PASSWORD_HASHERS",
 })  # fmt: skip
-#: Variables of the environment that are shorter are switches, such as AUTH=basic.
+#: Characters. Shorter environment variables are options, such as AUTH=basic.
 _SHORTEST_VARIABLE = 8
 _CREDENTIALS = re.compile(r"://[^\s/:@]*:([^\s/]+)@")
 
 
 def secrets_of_site() -> set[str]:
-    """The values; whoever shows text to anybody hides them in it."""
+    """Return the secret values of the settings and the environment variables.
+
+    The names are matched as in Django's error reports (`SafeExceptionReporterFilter`).
+    """
     reporter: Any = get_default_exception_reporter_filter()
     hidden: re.Pattern[str] = getattr(
         reporter, "hidden_settings", SafeExceptionReporterFilter.hidden_settings
     )
-    found: set[str] = set()
+    secrets: set[str] = set()
     lazy: Any = settings
-    values = lazy._wrapped  # past the warnings about names that are deprecated
+    values = lazy._wrapped  # avoids the warnings about deprecated settings
     for name in dir(values):
         if name.isupper() and values.is_overridden(name):
             is_secret = hidden.search(name) is not None and name not in _HARMLESS
-            found.update(_strings(getattr(values, name), hidden, is_secret, frozenset()))
+            secrets.update(_strings(getattr(values, name), hidden, is_secret, frozenset()))
     for name, value in os.environ.items():
         is_secret = hidden.search(name) is not None and len(value) >= _SHORTEST_VARIABLE
-        found.update(_strings(value, hidden, is_secret, frozenset()))
-    return found - {""}
+        secrets.update(_strings(value, hidden, is_secret, frozenset()))
+    return secrets - {""}
 
 
 def _strings(
     value: Any, hidden: re.Pattern[str], is_secret: bool, seen: frozenset[int]
 ) -> Iterator[str]:
-    """The secrets in a value; passwords in addresses are some wherever they stand."""
+    """Yield the secrets in a value. Passwords in URLs are always secret."""
     if isinstance(value, (bytes, bytearray)):
         value = value.decode(errors="replace")
     if isinstance(value, str):

@@ -1,8 +1,8 @@
-"""The metrics: one collector over a snapshot of the results store, and its exposition.
+"""The metrics: a custom collector that reads the results store, and the exposition formats.
 
-There are no instrument objects: those would be wrong under several workers, keep the series of
-removed tests, and lose totals at a restart. See
-https://prometheus.github.io/client_python/collector/custom/ and the naming rules of
+Direct instrumentation would give each worker process its own values, keep the series of removed
+tests, and reset counters at a restart. See
+https://prometheus.github.io/client_python/collector/custom/ and, for the names,
 https://prometheus.io/docs/practices/naming/.
 """
 
@@ -26,18 +26,19 @@ from smoketest.results import Outcome, RunResult
 from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, RunSummary, Snapshot
 
-#: Labels of the families that tell of one test.
+#: Labels of the metrics of a single test.
 TEST_LABELS = ("django_app", "test", "severity", "maintainer")
+#: Maximum number of characters of the URLs in ``smoketest_test_info``.
 INFO_VALUE_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the metrics say besides results; times are in seconds."""
+    """Values of the metrics that do not come from results."""
 
-    #: How often full runs are expected, or None.
+    #: Expected seconds between full runs; None if no runs are expected.
     interval: float | None
-    #: Address of the page for people; empty if it is not known.
+    #: URL of the HTML page; empty if it is unknown.
     page_url: str = ""
     release: str = ""
     abandoned_tests: int = 0
@@ -45,14 +46,17 @@ class Context:
 
 
 class SmokeTestCollector(Collector):
-    """Yields the families of the package from what the two functions return at that moment."""
+    """Collector for a prometheus_client registry.
+
+    `snapshot` and `context` are called at each scrape.
+    """
 
     def __init__(self, snapshot: Callable[[], Snapshot], context: Callable[[], Context]) -> None:
         self._snapshot = snapshot
         self._context = context
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: a registry would otherwise collect when this is registered."""
+        """Return no families, so that the registry does not collect when this is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -61,18 +65,18 @@ class SmokeTestCollector(Collector):
         yield from live_families(context, is_up=snapshot.is_up)
 
 
-#: A family with one sample a test: its name, its help and the value, or None for no sample.
+#: Name, help and value of a gauge with one sample per test; a value of None omits the sample.
 _GaugeOfTests = tuple[str, str, Callable[[KnownTest], float | None]]
 
 
 def result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
-    """The families that change with each run, and only then."""
+    """Yield the families that only change when results are recorded."""
     if snapshot.last_full_run is not None:
         yield from _last_run(snapshot.last_full_run)
     if snapshot.last_success_at is not None:
         yield GaugeMetricFamily(
             "smoketest_last_success_timestamp_seconds",
-            "When a full run last succeeded, as a Unix time.",
+            "Unix time of the end of the last full run in which no critical test failed.",
             value=snapshot.last_success_at,
         )
     yield from _test_families(snapshot.tests, context)
@@ -81,31 +85,31 @@ def result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
 
 
 def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
-    """The few families that do not wait for a run."""
+    """Yield the families that can change at any time."""
     if context.interval is not None:
         yield GaugeMetricFamily(
             "smoketest_run_interval_seconds",
-            "Interval at which full runs are expected.",
+            "Expected interval between full runs; the SMOKETEST_INTERVAL setting.",
             value=context.interval,
         )
     yield GaugeMetricFamily(
         "smoketest_abandoned_tests",
-        "Timed-out tests whose thread still lives, on this host.",
+        "Number of timed-out tests on this host whose threads are still running.",
         value=context.abandoned_tests,
     )
     yield GaugeMetricFamily(
         "smoketest_paused",
-        "1 while an operator has paused the runs.",
+        "1 while runs are paused, 0 otherwise.",
         value=context.is_paused,
     )
     yield GaugeMetricFamily(
         "smoketest_results_store_up",
-        "Whether the stored results could be read.",
+        "1 if the results store could be read, 0 if not.",
         value=is_up,
     )
     build = GaugeMetricFamily(
         "smoketest_build_info",
-        "Versions that this process runs; always 1.",
+        "Versions of the package, Django, Python and the site; always 1.",
         labels=["version", "django_version", "python_version", "release"],
     )
     versions = [__version__, django.get_version(), platform.python_version(), context.release]
@@ -116,17 +120,17 @@ def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
 def _last_run(run: RunSummary) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "smoketest_tests",
-        "Tests discovered by the most recent full run.",
+        "Number of tests discovered by the last full run.",
         value=sum(run.outcomes.values()) - run.collection_errors,
     )
     yield GaugeMetricFamily(
         "smoketest_collection_errors",
-        "Smoke modules that the most recent full run could not import.",
+        "Number of smoke modules that the last full run could not import.",
         value=run.collection_errors,
     )
     by_outcome = GaugeMetricFamily(
         "smoketest_last_run_tests",
-        "Tests of the most recent full run, by outcome.",
+        "Number of tests in the last full run, by outcome.",
         labels=["outcome"],
     )
     for outcome in Outcome:
@@ -134,17 +138,17 @@ def _last_run(run: RunSummary) -> Iterator[Metric]:
     yield by_outcome
     yield GaugeMetricFamily(
         "smoketest_last_run_success",
-        "1 if no critical test of the most recent full run failed.",
+        "1 if no critical test failed in the last full run, 0 otherwise.",
         value=run.passed,
     )
     yield GaugeMetricFamily(
         "smoketest_last_run_timestamp_seconds",
-        "When the most recent full run completed, as a Unix time.",
+        "Unix time of the end of the last full run.",
         value=run.finished_at,
     )
     yield GaugeMetricFamily(
         "smoketest_last_run_duration_seconds",
-        "How long the most recent full run took.",
+        "Duration of the last full run.",
         value=run.duration,
     )
 
@@ -159,33 +163,33 @@ def _test_families(tests: Iterable[KnownTest], context: Context) -> Iterator[Met
         yield family
     outcomes = GaugeMetricFamily(
         "smoketest_test_outcome",
-        "What came of the test when it last ran: 1 for that outcome, 0 for the others.",
+        "Outcome of the last run of the test: 1 for that outcome, 0 for the others.",
         labels=[*TEST_LABELS, "outcome"],
     )
     information = GaugeMetricFamily(
         "smoketest_test_info",
-        "Where to read about the test; always 1.",
+        "Links to the page of the test and to its runbook; always 1.",
         labels=["test", "url", "runbook_url"],
     )
     for test in tests:
         for outcome in Outcome:
-            is_it = test.result.outcome is outcome
-            outcomes.add_metric([*_test_labels(test), outcome], is_it)
+            is_outcome = test.result.outcome is outcome
+            outcomes.add_metric([*_test_labels(test), outcome], is_outcome)
         url = (
             f"{context.page_url}test/{quote(test.result.id, safe='', errors='replace')}/"
             if context.page_url
             else ""
         )
         runbook_url = test.result.declaration.runbook_url
-        shortened = [encodable(text)[:INFO_VALUE_LIMIT] for text in (url, runbook_url)]
-        information.add_metric([encodable(test.result.id), *shortened], 1)
+        truncated = [encodable(text)[:INFO_VALUE_LIMIT] for text in (url, runbook_url)]
+        information.add_metric([encodable(test.result.id), *truncated], 1)
     yield outcomes
     yield information
 
 
 def _test_labels(test: KnownTest) -> list[str]:
-    declared = test.result.declaration
-    labels = (declared.app, declared.id, declared.severity, declared.maintainer)
+    declaration = test.result.declaration
+    labels = (declaration.app, declaration.id, declaration.severity, declaration.maintainer)
     return [encodable(label) for label in labels]
 
 
@@ -194,12 +198,12 @@ def _success(test: KnownTest) -> float | None:
 
 
 def _declared(attribute: str) -> Callable[[KnownTest], float | None]:
-    """What the test declares; a module that could not be imported declares nothing."""
+    """Return a function that returns an attribute of the test, or None for a collection error."""
 
     def value(test: KnownTest) -> float | None:
-        declared = test.result.declaration
-        seconds: float = getattr(declared, attribute)
-        return None if declared.is_collection_error else seconds
+        declaration = test.result.declaration
+        seconds: float = getattr(declaration, attribute)
+        return None if declaration.is_collection_error else seconds
 
     return value
 
@@ -211,7 +215,7 @@ def _max_age_gauge(interval: float | None) -> _GaugeOfTests:
 
     return (
         "smoketest_test_max_age_seconds",
-        "Age from which on the test's latest result counts as stale.",
+        "Age after which the latest result of the test is stale.",
         value,
     )
 
@@ -224,32 +228,32 @@ _TEST_GAUGES: tuple[_GaugeOfTests, ...] = (
     ),
     (
         "smoketest_test_consecutive_failures",
-        "Runs in a row that the test did not pass, skips left out.",
+        "Number of consecutive runs in which the test failed; skipped runs are ignored.",
         lambda test: test.consecutive_failures,
     ),
     (
         "smoketest_test_last_run_duration_seconds",
-        "How long the test took when it last ran.",
+        "Duration of the last run of the test.",
         lambda test: test.result.duration,
     ),
     (
         "smoketest_test_last_run_timestamp_seconds",
-        "When the test last ran, as a Unix time.",
+        "Unix time of the end of the last run of the test.",
         lambda test: test.result.finished_at,
     ),
     (
         "smoketest_test_last_success_timestamp_seconds",
-        "When the test last passed, as a Unix time; absent until it has.",
+        "Unix time at which the test last passed; absent until it has passed.",
         lambda test: test.last_success_at,
     ),
     (
         "smoketest_test_slow_threshold_seconds",
-        "Duration from which on the test counts as slow.",
+        "Slow threshold of the test.",
         _declared("slow_after"),
     ),
     (
         "smoketest_test_timeout_seconds",
-        "Duration after which the test is given up.",
+        "Timeout of the test.",
         _declared("timeout"),
     ),
 )
@@ -257,13 +261,13 @@ _TEST_GAUGES: tuple[_GaugeOfTests, ...] = (
 
 def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     runs = CounterMetricFamily(
-        "smoketest_runs", "Runs without a filter, by their result.", labels=["result"]
+        "smoketest_runs", "Number of full runs, by result.", labels=["result"]
     )
     for result in RunResult:
         runs.add_metric([result], snapshot.run_totals.get(result, 0))
     yield runs
     test_runs = CounterMetricFamily(
-        "smoketest_test_runs", "Runs of the test, by outcome.", labels=["test", "outcome"]
+        "smoketest_test_runs", "Number of runs of the test, by outcome.", labels=["test", "outcome"]
     )
     for test in snapshot.tests:
         for outcome in Outcome:
@@ -272,16 +276,16 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 class Encoding(NamedTuple):
-    """An exposition format, and the media type that announces it."""
+    """An exposition format."""
 
     name: str
     content_type: str
     encode: Callable[[Collector], bytes]
-    #: What ends an exposition.
+    #: Last line of an exposition; empty if the format has none.
     end: bytes
 
 
-#: Text format 0.0.4, which every Prometheus reads.
+#: Text format 0.0.4, which all versions of Prometheus support.
 TEXT = Encoding("text", "text/plain; version=0.0.4; charset=utf-8", exposition.generate_latest, b"")
 #: https://prometheus.io/docs/specs/om/open_metrics_spec/
 OPEN_METRICS = Encoding(
@@ -294,7 +298,7 @@ ENCODINGS = (TEXT, OPEN_METRICS)
 
 
 class _Families(Collector):
-    """Families that are known already."""
+    """Collector of a fixed list of families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -304,12 +308,12 @@ class _Families(Collector):
 
 
 def encode(families: Iterable[Metric], encoding: Encoding) -> bytes:
-    """The families, without what ends an exposition: others may follow."""
+    """Encode families without the last line of an exposition, so that others can follow."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(families))
     return encoding.encode(registry).removesuffix(encoding.end)
 
 
 def expose(collector: Collector, encoding: Encoding) -> bytes:
-    """A whole exposition."""
+    """Encode a complete exposition."""
     return encode(collector.collect(), encoding) + encoding.end

@@ -1,7 +1,8 @@
-"""An optional middleware that serves the endpoints before any other middleware is asked.
+"""Optional middleware that serves the endpoints before any other middleware runs.
 
-For sites whose ``ALLOWED_HOSTS`` refuse a scrape by the address of a pod, that redirect every
-request to HTTPS, or that need a log-in for all pages. It is the first of ``MIDDLEWARE``.
+Use it if Prometheus scrapes pods by IP addresses that are not in ``ALLOWED_HOSTS``, or if the site
+redirects all requests to HTTPS or requires login for all pages. It must be the first entry of
+``MIDDLEWARE``.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ Handler = Callable[[HttpRequest], Any]
 
 @sync_and_async_middleware
 def SmokeTestMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - as Django names them
-    """Answer requests below the URL of the endpoints, and pass all others on."""
+    """Serve the endpoints, and pass all other requests to the next middleware."""
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponseBase:
-            # Resolved here, as Django does: a thread for it would cost every request of the site.
+            # Resolved in the event loop, as Django does. A thread would slow down every request.
             if endpoint := _endpoint(request):
                 return await sync_to_async(endpoint)()
-            passed_on: Awaitable[HttpResponseBase] = get_response(request)
-            return await passed_on
+            response: Awaitable[HttpResponseBase] = get_response(request)
+            return await response
 
         return async_middleware
 
@@ -45,8 +46,8 @@ def SmokeTestMiddleware(get_response: Handler) -> Handler:  # noqa: N802 - as Dj
 
 
 def _endpoint(request: HttpRequest) -> Callable[[], HttpResponseBase] | None:
-    """What answers the request, if an endpoint is at its path."""
-    # As LocaleMiddleware, which comes later, would say, for URLs inside `i18n_patterns`.
+    """Return the view and its arguments if the path is that of an endpoint."""
+    # LocaleMiddleware has not run yet, so set the language for URLs inside `i18n_patterns`.
     language = get_language_from_path(request.path_info) or settings.LANGUAGE_CODE
     try:
         with override(language):

@@ -1,7 +1,6 @@
 """Value objects for selections, results and reports, and the events of a run.
 
-Everything here is frozen and needs only the standard library: the runner builds it, and the
-results store, the formats and the metrics read it.
+All objects are immutable. This module depends only on the standard library.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-#: Names of database aliases, or every alias of the site.
+#: Database aliases, or ``"__all__"`` for all aliases of the site.
 Databases = tuple[str, ...] | Literal["__all__"]
 
 
@@ -21,8 +20,8 @@ Databases = tuple[str, ...] | Literal["__all__"]
 class Selection:
     """A filter over test ids and tags; the default selects everything.
 
-    A test is selected if it matches one of the names (when there are any), carries one of the
-    tags (when there are any) and none of the excluded tags.
+    A test is selected if it matches one of the names (if any), has one of the tags (if any) and
+    none of the excluded tags.
     """
 
     #: Dotted prefixes of test ids: a test, a class, a module or a package.
@@ -42,11 +41,11 @@ class Selection:
         return not any(tag in tags for tag in self.excluded_tags)
 
     def covers(self, other: Selection) -> bool:
-        """Whether it surely selects all that the other does."""
+        """Return whether this selection is known to include every test of `other`."""
         return self.is_everything or self == other
 
     def parameters(self) -> list[tuple[str, str]]:
-        """As the endpoint takes them in a query."""
+        """Return the selection as query parameters of the endpoint."""
         return [
             *(("test", name) for name in self.names),
             *(("tag", tag) for tag in self.tags),
@@ -54,7 +53,7 @@ class Selection:
         ]
 
     def __str__(self) -> str:
-        """How a message names the selection: ``test polls.smoke, tag db, without tag slow``."""
+        """Return a description such as ``test polls.smoke, tag db, without tag slow``."""
         parts = [
             *(f"test {name}" for name in self.names),
             *(f"tag {tag}" for tag in self.tags),
@@ -64,19 +63,19 @@ class Selection:
 
 
 def is_dotted_prefix(prefix: str, dotted_name: str) -> bool:
-    """Whether the name is the prefix or lies below it: ``a.b`` of ``a.b.c``, not of ``a.bc``."""
+    """Return whether a name equals or is below the prefix: ``a.b.c`` for ``a.b``, not ``a.bc``."""
     return dotted_name == prefix or dotted_name.startswith(f"{prefix}.")
 
 
 class Outcome(StrEnum):
-    """What came of one smoke test."""
+    """The outcome of a smoke test in a run."""
 
     PASSED = "passed"
     FAILED = "failed"
     ERRORED = "errored"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
-    #: Left out of a run that was cut short.
+    #: The run was stopped before the test started.
     NOT_RUN = "not_run"
 
     @property
@@ -86,30 +85,34 @@ class Outcome(StrEnum):
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether the test ran to a verdict on the site, good or bad."""
+        """Whether the test ran, and either passed or did not pass."""
         return self is Outcome.PASSED or self.is_problem
 
 
 class Severity(StrEnum):
-    """How much it matters that a test fails."""
+    """The consequence of a failing test."""
 
+    #: The run fails.
     CRITICAL = "critical"
-    #: Reported everywhere, but the run still passes.
+    #: The failure is reported, but the run passes.
     WARNING = "warning"
 
 
 class StopReason(StrEnum):
-    """What cut a run short."""
+    """The reason why a run was stopped before it completed."""
 
+    #: The run completed.
     NONE = ""
+    #: A critical test failed in a run with the fail-fast option.
     FAIL_FAST = "failfast"
+    #: The run exceeded its deadline, ``SMOKETEST_RUN_TIMEOUT``.
     DEADLINE = "deadline"
-    #: Somebody pressed Ctrl-C.
+    #: Ctrl-C or a signal.
     INTERRUPT = "interrupt"
 
 
 class RunResult(StrEnum):
-    """How a run ended, as ``smoketest_runs_total`` counts it."""
+    """The result of a run, as counted by ``smoketest_runs_total``."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -118,7 +121,7 @@ class RunResult(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """A smoke test as its author declared it; times are in seconds."""
+    """The declared options of a smoke test; times are in seconds."""
 
     #: ``module.Class.method``
     id: str
@@ -135,33 +138,36 @@ class Declaration:
     tags: tuple[str, ...] = ()
     databases: Databases = "__all__"
     read_only: bool = False
-    #: Whether this stands for a smoke module that could not be imported.
+    #: Whether this represents a smoke module that could not be imported.
     is_collection_error: bool = False
 
     @property
     def is_fixture(self) -> bool:
-        """Whether this stands for what failed after the tests of a class or a module."""
+        """Whether this represents the teardown of a class or module."""
         return self.id.endswith((".tearDownClass", ".tearDownModule"))
 
     def is_selected_by(self, selection: Selection) -> bool:
-        """A module that cannot be imported passes every filter: it may hold the test asked for."""
+        """Return whether the test is selected.
+
+        Collection errors always are, because the module may contain a selected test.
+        """
         return self.is_collection_error or selection.matches(self.id, self.tags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one test; times of day are Unix seconds, durations are seconds."""
+    """The result of a test; timestamps are Unix time, durations are in seconds."""
 
     declaration: Declaration
     outcome: Outcome
-    #: What the person who reads the report needs; empty for a test that passed.
+    #: Reason for the outcome; empty for a test that passed.
     message: str = ""
     #: Name of the exception class, if one was raised.
     exception: str = ""
     traceback: str = ""
     started_at: float
     duration: float = 0.0
-    #: Whether it stands in from an earlier run, because ``every`` has not passed yet.
+    #: Whether the result is from an earlier run, because the test is not due (``every``).
     carried: bool = False
 
     @property
@@ -186,21 +192,21 @@ class Result:
         return self.started_at + self.duration
 
     def as_carried_over(self) -> Self:
-        """The same result, standing in for a test that this run leaves alone."""
+        """Return a copy for the report of a later run in which the test is not due."""
         return dataclasses.replace(self, carried=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The result of a run; times of day are Unix seconds, durations are seconds."""
+    """The result of a run; timestamps are Unix time, durations are in seconds."""
 
     selection: Selection
     results: tuple[Result, ...]
     started_at: float
-    #: Measured by a clock that nobody sets.
+    #: Measured with the monotonic clock.
     duration: float
     stop_reason: StopReason = StopReason.NONE
-    #: ``SMOKETEST_RELEASE`` of the process that ran it.
+    #: ``SMOKETEST_RELEASE`` of the process that executed the run.
     release: str = ""
 
     @property
@@ -209,12 +215,12 @@ class Report:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is unfiltered and completed, so that it says everything of the site."""
+        """Whether the run was unfiltered and completed."""
         return self.selection.is_everything and self.stop_reason is StopReason.NONE
 
     @property
     def passed(self) -> bool:
-        """Whether every critical test that was asked for passed or was skipped."""
+        """Whether every selected critical test passed or was skipped."""
         return not any(
             result.is_critical and (result.is_problem or result.outcome is Outcome.NOT_RUN)
             for result in self.results
@@ -236,7 +242,7 @@ class Report:
 
     @property
     def warnings(self) -> tuple[Result, ...]:
-        """The problems that do not make the run fail."""
+        """Problems that do not fail the run."""
         return tuple(result for result in self.problems if not result.is_critical)
 
     def with_outcome(self, *outcomes: Outcome) -> tuple[Result, ...]:
@@ -246,21 +252,21 @@ class Report:
         return len(self.with_outcome(*outcomes))
 
     def narrowed_to(self, selection: Selection) -> Self:
-        """This report, of the selected tests alone."""
+        """Return a copy that contains only the selected tests."""
         if self.selection == selection:
             return self
         selected = tuple(r for r in self.results if r.declaration.is_selected_by(selection))
         return dataclasses.replace(self, selection=selection, results=selected)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold, for the results store."""
+        """Return JSON-serializable values, for the results store."""
         values = dataclasses.asdict(self)
         values["cut"] = values.pop("stop_reason")  # the key that release 2.0 wrote
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report whose `to_dict` went through JSON."""
+        """Return the report from values of `to_dict` that were decoded from JSON."""
         selection = {key: tuple(names) for key, names in values["selection"].items()}
         return cls(
             selection=Selection(**selection),
@@ -273,7 +279,7 @@ class Report:
 
 
 def result_from_dict(values: Mapping[str, Any]) -> Result:
-    """The `Result` whose `dataclasses.asdict` went through JSON."""
+    """Return the result from values of `dataclasses.asdict` that were decoded from JSON."""
     declared = values["declaration"]
     databases = declared["databases"]
     declaration = Declaration(
@@ -290,51 +296,51 @@ def result_from_dict(values: Mapping[str, Any]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Another run goes on; its report, or a run after it, will be the answer."""
+    """The request waits for a run in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run begins."""
+    """A run has started."""
 
-    #: All tests that it knows of, in their order.
+    #: Ids of all selected tests, in running order.
     test_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A test of the run begins."""
+    """A test has started."""
 
     test_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A test of the run has its result."""
+    """A test has a result."""
 
     result: Result
 
 
 Event = Waiting | Started | Running | Finished
 
-#: Is told of events, from whichever thread; it must neither raise nor wait.
+#: Called with each event, from any thread. It must not raise exceptions or block.
 Listener = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """The listener where no one watches."""
+    """Do nothing; the default listener."""
 
 
 def utc(timestamp: float) -> str:
-    """For people: ``2026-11-22 09:30:00 UTC``."""
+    """Format a Unix time for messages: ``2026-11-22 09:30:00 UTC``."""
     return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def iso(timestamp: float) -> str:
-    """For machines, to the millisecond (ISO 8601)."""
+    """Format a Unix time in ISO 8601, with milliseconds."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
 
 
 def from_iso(text: str) -> float:
-    """Unix time of what `iso` wrote. Raises `ValueError`."""
+    """Return the Unix time of an ISO 8601 timestamp. Raises `ValueError`."""
     return datetime.fromisoformat(text).timestamp()

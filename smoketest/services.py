@@ -1,4 +1,4 @@
-"""Makes, from the settings, the objects that answer a request or run a command."""
+"""Create the coordinator, the shared state and the metrics collector from the settings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from smoketest.store.locks import HostLock, Lock, ProcessLock
 
 logger = logging.getLogger("smoketest")
 
-#: How many requests of a host may wait for a run.
+#: Maximum number of requests per host that wait for a run.
 MAX_WAITERS = 2
 
 
 class State(NamedTuple):
-    """What outlives a run."""
+    """The objects that hold results, metrics and locks from one run to the next."""
 
     store: ResultsStore
     exposition: Exposition
@@ -39,9 +39,9 @@ class State(NamedTuple):
 
 
 def coordinator() -> Coordinator:
-    """The coordinator of this process.
+    """Return a coordinator with the current settings.
 
-    Raises `django.core.exceptions.ImproperlyConfigured`, for a setting
+    Raise `django.core.exceptions.ImproperlyConfigured`; if a setting is invalid, its subclass
     `smoketest.conf.InvalidSettingError`.
     """
     shared = state()
@@ -61,7 +61,7 @@ def _app_config() -> Any:
     try:
         return apps.get_app_config("smoketest")
     except LookupError:
-        msg = 'Add "smoketest" to INSTALLED_APPS: the URLs alone cannot run the smoke tests.'
+        msg = '"smoketest" is not in INSTALLED_APPS. Add it; including the URLs is not enough.'
         raise ImproperlyConfigured(msg) from None
 
 
@@ -78,7 +78,7 @@ def run_options() -> RunOptions:
 
 
 def state() -> State:
-    """The shared state of the site on this host, or that of this process if there is none."""
+    """Return the state that the processes of this host share, or else that of this process."""
     try:
         return _shared_state(state_folder())
     except StateError as error:
@@ -87,12 +87,12 @@ def state() -> State:
 
 
 def state_folder() -> StateFolder:
-    """Where the state of the site lives. Raises `smoketest.store.directory.StateError`."""
+    """Return the state directory. Raise `smoketest.store.directory.StateError`."""
     return open_state_folder(str(conf.state_dir or ""), os.environ, site_identity())
 
 
 def site_identity() -> list[str]:
-    """What tells one site on a host from another; passwords are not part of it."""
+    """Return values that differ between the sites of a host; none of them is a password."""
     databases = [
         f"{alias} {database.get('ENGINE')} {database.get('HOST')} {database.get('PORT')}"
         f" {database.get('NAME')}"
@@ -102,7 +102,7 @@ def site_identity() -> list[str]:
 
 
 def status(store: ResultsStore) -> Status | None:
-    """The status of the store, or None if it cannot be read."""
+    """Return the status of the store, or None if it cannot be read."""
     try:
         return store.status()
     except StoreError:
@@ -110,7 +110,7 @@ def status(store: ResultsStore) -> Status | None:
 
 
 def metrics_context(state: State, status: Status | None) -> Context:
-    """What the metrics say besides results, at this moment."""
+    """Return the current values of the metrics that do not come from results."""
     return Context(
         interval=conf.interval,
         page_url=page_url(),
@@ -121,23 +121,23 @@ def metrics_context(state: State, status: Status | None) -> Context:
 
 
 def page_url() -> str:
-    """The address of the page for people; empty if the site has none, or does not say its own.
+    """Return the URL of the HTML page; empty without ``SMOKETEST_PUBLIC_URL`` or our URLs.
 
-    The public address holds what the server strips from a path: it is the same for a run that a
-    request makes and for one in the background.
+    ``SMOKETEST_PUBLIC_URL`` includes the script prefix. The prefix is removed from the path, since
+    it is only set during requests, and the URL must be the same in background runs.
     """
     public_url = conf.public_url
     if not public_url:
         return ""
     try:
         path = reverse("smoketest:smoketest")
-    except NoReverseMatch:  # the command alone runs the tests, or a view of 1.x does
+    except NoReverseMatch:  # the site does not include smoketest.urls
         return ""
     return public_url.rstrip("/") + path.removeprefix(get_script_prefix().rstrip("/"))
 
 
 def collector() -> SmokeTestCollector:
-    """The metrics for a registry of prometheus_client; asks for nothing until it is collected."""
+    """Return a collector for a prometheus_client registry; the store is read at each scrape."""
 
     def snapshot() -> Snapshot:
         try:
@@ -182,4 +182,4 @@ def _process_state() -> State:
 
 @cache
 def _log_once(problem: str) -> None:
-    logger.error("Results are kept in the memory of this process alone. %s", problem)
+    logger.error("There is no shared results store. %s", problem)

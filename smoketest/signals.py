@@ -1,6 +1,6 @@
-"""What the package tells the rest of the site."""
+"""Signals sent by the package."""
 
 from django.dispatch import Signal
 
-#: Sent after each run, with ``report``, a `smoketest.results.Report`.
+#: Sent after each run. Argument: ``report``, a `smoketest.results.Report`.
 run_finished = Signal()

@@ -1,4 +1,4 @@
-"""The URLs of the endpoints, for ``include("smoketest.urls")`` under a prefix of the site."""
+"""URLs of the endpoints, for ``include("smoketest.urls")``."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Validators of settings, of the attributes of smoke tests and of what a user types."""
+"""Validation of settings, attributes of smoke tests and arguments."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 from collections.abc import Collection
 from typing import TypeGuard
 
-#: In seconds.
+#: Maximum duration in seconds.
 LONGEST = 365 * 86400
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds. Raises `ValueError` with what is allowed."""
+    """Return the seconds in a duration such as ``90s``, ``30m`` or ``10``. Raises `ValueError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not 0 < seconds <= LONGEST:
         msg = (
-            f"{text!r} is no duration; write a number and s, m, h or d, such as 90s or 30m, of no"
-            " more than 365d."
+            f"{text!r} is not a valid duration; write a number and s, m, h or d, such as 90s or"
+            " 30m, up to 365d."
         )
         raise ValueError(msg)
     return seconds

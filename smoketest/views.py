@@ -1,4 +1,4 @@
-"""The endpoints: ``GET <prefix>/`` for people and scripts, ``GET <prefix>/metrics``."""
+"""The views of the endpoints: results, metrics, the page of a test, and static files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from smoketest.coordination.coordinator import (
     PausedError,
     is_due,
 )
-from smoketest.coordination.streaming import watch
+from smoketest.coordination.streaming import stream
 from smoketest.coordination.suggestions import NO_TESTS, Unknown
 from smoketest.formats import json as json_format
 from smoketest.formats import ndjson as ndjson_format
@@ -50,7 +50,7 @@ from smoketest.web.query import (
     InvalidQueryError,
     Query,
     accepts_gzip,
-    format_of_refusal,
+    format_of_error,
     parse_query,
     preferred_encoding,
 )
@@ -60,25 +60,25 @@ R = TypeVar("R", bound=HttpResponseBase)
 logger = logging.getLogger("smoketest")
 
 MISCONFIGURED = (
-    "A setting of the smoke tests is wrong, so nothing was run. On the server, manage.py check says"
-    " which one, and what is allowed; so does the log."
+    "A SMOKETEST_* setting is invalid, so nothing was run. Run manage.py check on the server to see"
+    " which one and what is allowed; the log shows it too."
 )
 
 FORGED = (
-    "Nothing was run: the form was not sent from a page of this site, or that page is too old. Load"
-    " the page again, then press its button."
+    "Nothing was run, because the CSRF token of the form is missing or expired. Reload the page and"
+    " try again."
 )
 
 
 class EndpointView(View):
-    """What the endpoints have in common."""
+    """Base class of the endpoints: access control, and errors of the configuration."""
 
     http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as Django declares it
     role: Role
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        """A view that needs neither a log-in nor a transaction of ``ATOMIC_REQUESTS``."""
+        """Return a view that is exempt from ``LoginRequiredMiddleware`` and ``ATOMIC_REQUESTS``."""
         view = login_not_required(super().as_view(**initkwargs))
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
@@ -91,12 +91,12 @@ class EndpointView(View):
                 return self.answer_denied(request)
             return super().dispatch(request, *args, **kwargs)
         except ImproperlyConfigured as error:
-            logger.error("%s Nothing was run.", error)  # noqa: TRY400 - the message says it all
-            return _refusal(request, 503, MISCONFIGURED)
+            logger.error("%s Nothing was run.", error)  # noqa: TRY400 - no traceback needed
+            return _error_response(request, 503, MISCONFIGURED)
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
-        """On every path the same."""
-        response = _refusal(request, 401, UNAUTHORIZED)
+        """Return status 401 and ask for a token."""
+        response = _error_response(request, 401, UNAUTHORIZED)
         response["WWW-Authenticate"] = CHALLENGE
         return response
 
@@ -106,7 +106,7 @@ class EndpointView(View):
 
 
 class IndexView(EndpointView):
-    """Runs the smoke tests, or shows a result that is fresh enough."""
+    """Run the smoke tests, or return a stored report that is fresh enough."""
 
     http_method_names = ["get", "head", "post", "options"]  # noqa: RUF012 - as Django declares it
 
@@ -114,22 +114,22 @@ class IndexView(EndpointView):
         try:
             query = parse_query(request)
         except InvalidQueryError as error:
-            return problem(400, str(error), format_of_refusal(request))
-        if query.format == "html" and not pages.can_be_shown():
+            return problem(400, str(error), format_of_error(request))
+        if query.format == "html" and not pages.are_available():
             query = replace(query, format="text")
-        if query.format == "html" and pages.comes_at_once(request, query):
-            show = pages.overview_at_once
+        if query.format == "html" and pages.shows_stored_report(request, query):
+            show = pages.stored_overview
             return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
         return self.stream(query) if query.format == "ndjson" else self.respond(query)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Run what a button of the page names, and lead back to it."""
-        if not pages.can_be_shown():
+        """Run the tests that the form selects, and redirect to the page."""
+        if not pages.are_available():
             return self.http_method_not_allowed(request)
-        return run_form(request, pages.query_of_form, pages.back_to)
+        return run_form(request, pages.query_of_form, pages.redirect_to_overview)
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
-        """The bare status where the site tells it, of a run that somebody else asked for."""
+        """Return the status of a stored report if ``SMOKETEST_PUBLIC_STATUS`` is True."""
         if not conf.public_status or request.method not in {"GET", "HEAD"} or request.GET:
             return super().answer_denied(request)
         freshness = Freshness(max_age=_public_age(), only_if_cached=True)
@@ -141,10 +141,10 @@ class IndexView(EndpointView):
         return set_age(_response(status, f"{answer.report.status}\n", "text"), answer)
 
     def respond(self, query: Query) -> HttpResponse:
-        """The answer to the query.
+        """Return the report, and wait for a run if one is needed.
 
-        It blocks while the tests run. Under ASGI, too, Django gives each request's sync code a
-        thread of its own, so that neither the event loop nor another request waits for it.
+        Under ASGI, Django runs the sync code of each request in a thread of its own, so neither the
+        event loop nor other requests are blocked.
         """
         try:
             answer = _ask(query, ignore_events)
@@ -157,25 +157,25 @@ class IndexView(EndpointView):
         return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
 
     def stream(self, query: Query) -> HttpResponseBase:
-        """The answer, and what happens on the way to it, as it happens."""
-        happening = watch(partial(_ask, query))
+        """Return the events of a run as they occur, followed by the report."""
+        events = stream(partial(_ask, query))
         try:
-            first = next(happening)
+            first = next(events)
         except NO_ANSWER as error:
             return _no_answer(error, query)
-        lines = self._lines(chain([first], happening), query)
+        lines = self._lines(chain([first], events), query)
         status = 500 if isinstance(first, Answer) and not first.report.passed else 200
         content: Any = _asynchronous(lines) if isinstance(self.request, ASGIRequest) else lines
         response = StreamingHttpResponse(
             content, status=status, content_type=f"{FORMATS[query.format]}; charset=utf-8"
         )
-        response["X-Accel-Buffering"] = "no"  # nginx would hold the lines back
+        response["X-Accel-Buffering"] = "no"  # turns off buffering in nginx
         return finalize(response)
 
-    def _lines(self, happening: Iterator[Event | Answer], query: Query) -> Iterator[str]:
+    def _lines(self, events: Iterator[Event | Answer], query: Query) -> Iterator[str]:
         with_tracebacks = self.sees_tracebacks
         try:
-            for one in happening:
+            for one in events:
                 if isinstance(one, Answer):
                     yield ndjson_format.render_report(
                         one.report, age=one.age, with_tracebacks=with_tracebacks, pause=one.pause
@@ -187,7 +187,7 @@ class IndexView(EndpointView):
 
 
 class MetricsView(EndpointView):
-    """Shows what is known of the smoke tests to Prometheus; never runs one in the request."""
+    """Return the metrics for Prometheus. A run that is due is started in the background."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         state = services.state()
@@ -213,15 +213,15 @@ class MetricsView(EndpointView):
 
 
 UNKNOWN = (
-    "Nothing is known of a smoke test {}. It was renamed or removed, or it has not run yet:"
-    " run all tests, then look for its name among them."
+    "Unknown smoke test {}. It was renamed or removed, or has not run yet. Run all tests, then look"
+    " for it in the results."
 )
 
 
 class TestView(EndpointView):
-    """What is known of one smoke test; its button runs it."""
+    """Return the page of a test, or run it."""
 
-    #: pytest, which may meet it in a test's module, need not look for tests in it.
+    #: Keeps pytest from collecting this class.
     __test__: ClassVar[bool] = False
     http_method_names = ["get", "head", "post", "options"]  # noqa: RUF012 - as Django declares it
 
@@ -234,34 +234,36 @@ class TestView(EndpointView):
         return finalize(page) if page else problem(404, UNKNOWN.format(test_id), "html")
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Run the test, and lead back to its page."""
+        """Run the test, and redirect to its page."""
         test_id: str = kwargs["test_id"]
         return run_form(
-            request, lambda _: pages.query_of_test(test_id), lambda _: pages.back_to_test(test_id)
+            request,
+            lambda _: pages.query_of_test(test_id),
+            lambda _: pages.redirect_to_test(test_id),
         )
 
 
 class AssetView(EndpointView):
-    """A style sheet, a script or an icon; each has another name in a release where it differs."""
+    """Return a static file of the pages. Its name changes with its content."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         name: str = kwargs["name"]
         asset = pages.asset_named(name)
         if asset is None:
-            return problem(404, f"There is no file {name} of the smoke tests' pages.", "text")
+            return problem(404, f"Unknown file {name}.", "text")
         response = HttpResponse(asset.content, content_type=asset.media_type)
         etag = f'"{asset.name}"'
-        is_this_one = name == asset.name
+        is_current = name == asset.name
         response["ETag"] = etag
         response["Cache-Control"] = (
-            "private, max-age=31536000, immutable" if is_this_one else "private, no-cache"
+            "private, max-age=31536000, immutable" if is_current else "private, no-cache"
         )
         response["X-Content-Type-Options"] = "nosniff"
         return get_conditional_response(request, etag=etag, response=response) or response
 
 
 def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpResponse:
-    """The answer as text or JSON: 200 for PASS, 500 for FAIL."""
+    """Return the answer as text or JSON: status 200 for PASS, 500 for FAIL."""
     if format_name == "json":
         content = json_format.render(
             answer.report,
@@ -277,9 +279,9 @@ def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpRe
 def run_form(
     request: HttpRequest,
     query_of: Callable[[HttpRequest], Query],
-    lead_back: Callable[[Query], HttpResponse],
+    redirect_to: Callable[[Query], HttpResponse],
 ) -> HttpResponse:
-    """Run what the form of a page asks for; the browser is then led to a page that shows it."""
+    """Run the tests that a form selects, and redirect to a page with the result."""
     if pages.is_forged(request):
         return problem(403, FORGED, "html")
     query = query_of(request)
@@ -287,15 +289,15 @@ def run_form(
         _ask(query, ignore_events)
     except NO_ANSWER as error:
         return _no_answer(error, query)
-    return finalize(lead_back(query))
+    return finalize(redirect_to(query))
 
 
-#: Why there may be no answer; see `_no_answer`.
+#: Exceptions that `_no_answer` turns into responses.
 NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError)
 
 
 def _ask(query: Query, listener: Listener) -> Answer:
-    """Raises one of `NO_ANSWER`."""
+    """Return the answer of the coordinator. Raise one of `NO_ANSWER`."""
     return services.coordinator().answer(
         query.selection, query.freshness, failfast=query.failfast, listener=listener
     )
@@ -306,22 +308,25 @@ def _no_answer(error: Exception, query: Query) -> HttpResponse:
         case NothingSelectedError(unknown=unknown):
             return problem(404, _nothing_selected(query.selection, unknown), query.format)
         case NotStoredError():
-            message = "There is no stored result that is fresh enough. Ask without only-if-cached."
+            message = (
+                "No stored result is fresh enough. Repeat the request without only-if-cached to run"
+                " the tests."
+            )
             return problem(504, message, query.format)
         case PausedError(pause=pause):
             message = (
                 f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
-                " result is stored. manage.py smoketest --resume ends the pause."
+                " result is stored. To end the pause, run manage.py smoketest --resume."
             )
             return _unavailable(message, pause.until - time(), query.format)
-    message = str(error) or "The smoke tests are running, and enough others wait for them."
+    message = str(error) or "The smoke tests are running, and too many requests are waiting."
     return _unavailable(message, RETRY_AFTER, query.format)
 
 
 async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
-    """The lines for an event loop, which none of them may keep waiting."""
-    following = sync_to_async(partial(next, lines, None), thread_sensitive=False)
-    while (line := await following()) is not None:
+    """Iterate in a thread, so that the event loop is not blocked."""
+    next_line = sync_to_async(partial(next, lines, None), thread_sensitive=False)
+    while (line := await next_line()) is not None:
         yield line
 
 
@@ -332,22 +337,22 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
         f"No smoke test matches {selection}.",
         *(one.hint for one in unknown if one.hint),
         (
-            "A test is named module.Class.method, or by the beginning of that; ask for everything"
-            " with ?format=json to see all names and tags."
+            "Select tests by module.Class.method or the first parts of that name. To see all names"
+            " and tags, request ?format=json."
         ),
     ]
     return " ".join(sentences)
 
 
-def _refusal(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    """In a format that needs nothing else of the site, such as a page's style."""
-    format_name = format_of_refusal(request)
+def _error_response(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    """Return an error as text or JSON, because the client has no access to assets of a page."""
+    format_name = format_of_error(request)
     return problem(status, message, "text" if format_name == "html" else format_name)
 
 
 def problem(status: int, message: str, format_name: str) -> HttpResponse:
-    """Why there is no report, in a format; as text where a page has no address."""
-    if format_name == "html" and not pages.can_be_shown():
+    """Return an error in the requested format; as text if the pages are not available."""
+    if format_name == "html" and not pages.are_available():
         format_name = "text"
     if format_name == "json":
         content = json.dumps({"error": message})
@@ -362,7 +367,7 @@ def problem(status: int, message: str, format_name: str) -> HttpResponse:
 
 def _unavailable(message: str, retry_after: float, format_name: str) -> HttpResponse:
     seconds = max(1, math.ceil(retry_after))
-    response = problem(503, f"{message} Ask again in {seconds} s.", format_name)
+    response = problem(503, f"{message} Try again in {seconds} s.", format_name)
     response["Retry-After"] = str(seconds)
     return response
 
@@ -377,26 +382,30 @@ def _response(status: int, content: str, format_name: str) -> HttpResponse:
 
 
 def finalize(response: R) -> R:
-    """With what all answers of the index and the pages say."""
+    """Set the headers that all responses with results share."""
     patch_vary_headers(response, ["Accept"])
     if response.status_code >= 500:
-        # Django would log an error of the site, and mail the admins at each poll of a load
-        # balancer. This is none, and the logger "smoketest" tells of what failed.
+        # Keeps Django from logging an error, and from mailing the admins at each poll of a load
+        # balancer. The logger "smoketest" logs the failures.
         response._has_been_logged = True  # type: ignore[attr-defined]
     return set_no_store(response)
 
 
 def _public_age() -> float:
-    """Seconds: as long as alerts put up with, since an outsider makes nothing run."""
+    """Return the maximum age of a public status, in seconds.
+
+    It is the age at which alerts report stale results, because clients without a token cannot start
+    a run.
+    """
     return max(conf.max_age, 3 * (conf.interval or 0.0))
 
 
 def set_age(response: HttpResponse, answer: Answer) -> HttpResponse:
-    response["Age"] = str(math.ceil(answer.age))  # rounded up: it is never older than it says
+    response["Age"] = str(math.ceil(answer.age))  # rounded up, so that it is never too low
     return response
 
 
 def set_no_store(response: R) -> R:
-    # Django's own cache of a whole site heeds "private" alone.
+    # The per-site cache of older Django versions respects only "private".
     response["Cache-Control"] = "no-store, private"
     return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,10 @@ from smoketest.signals import run_finished
 from smoketest.store.abandoned import LocallyAbandoned
 
 EVERYTHING = Selection()
+
+# A shell lets its background jobs ignore Ctrl-C, and the processes of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: What nearly every smoke module of the tests begins with.
 IMPORTS = """\

@@ -455,7 +455,7 @@ def test_async__is_skipped_in_a_process_of_gevent(
             def test_sync(self): pass
     """)
     assert outcomes(report) == {"test_async": "skipped", "test_sync": "passed"}
-    assert "in a process of gevent" in result_of(report, "test_async").message
+    assert "cannot run in a gevent process" in result_of(report, "test_async").message
 
 
 @uses_databases
@@ -645,7 +645,7 @@ def test_tag__of_a_subclass_leaves_the_base_alone() -> None:
 @pytest.mark.parametrize("names", [(), ("",), ("db", ""), (1,), (None,), (lambda: None,)])
 def test_tag__refuses_what_is_no_name(names: tuple[Any, ...]) -> None:
     """`tag` needs names; one used without parentheses is told how to write it."""
-    with pytest.raises(TypeError, match=r"for example @tag\('db'\)"):
+    with pytest.raises(TypeError, match=r"such as @tag\('db'\)"):
         tag(*names)
 
 
@@ -759,7 +759,7 @@ def test_options__suggest_a_name(name: str, hint: str) -> None:
     """An unknown option is refused, with those that there are and the likely one."""
     with pytest.raises(TypeError) as caught:
         options(**{name: 1})
-    assert str(caught.value).startswith(f"options() has no {name!r}; it takes severity, ")
+    assert str(caught.value).startswith(f"options() has no option {name!r}; it takes severity, ")
     assert str(caught.value).endswith(hint)
 
 
@@ -768,7 +768,8 @@ def test_options__refuse_what_belongs_to_the_class(name: str) -> None:
     """The databases and whether they may be written cannot differ between methods."""
     with pytest.raises(TypeError) as caught:
         options(**{name: True})
-    assert str(caught.value) == f"options() has no {name!r}; it takes {', '.join(METHOD_OPTIONS)}."
+    known = ", ".join(METHOD_OPTIONS)
+    assert str(caught.value) == f"options() has no option {name!r}; it takes {known}."
 
 
 def test_options__refuse_a_class() -> None:

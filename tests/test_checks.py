@@ -75,7 +75,7 @@ def test_check_settings__wrong_value(name: str, check_id: str, settings: Any) ->
     """Each setting has an id of its own, which never changes; its message says what to do."""
     setattr(settings, name, WRONG)
     setting: Any = Conf.settings[name]
-    shown = "wrong" if name == "SMOKETEST_TOKENS" else repr(WRONG)  # a secret is never quoted
+    shown = "invalid" if name == "SMOKETEST_TOKENS" else repr(WRONG)  # a secret is never quoted
     assert found() == [
         Error(
             f"{name} is {shown}; it must be {setting.allowed}.",
@@ -98,13 +98,13 @@ def test_check_settings__unknown(settings: Any) -> None:
     settings.SMOKETEST_ZZZZZZZZZZZZ = 1
     assert found() == [
         Warning(
-            "SMOKETEST_WORKER is no setting.",
+            "Unknown setting SMOKETEST_WORKER.",
             hint="Did you mean SMOKETEST_WORKERS?",
             id="smoketest.W001",
         ),
         Warning(
-            "SMOKETEST_ZZZZZZZZZZZZ is no setting.",
-            hint=f"There are {', '.join(Conf.settings)}.",
+            "Unknown setting SMOKETEST_ZZZZZZZZZZZZ.",
+            hint=f"The settings are {', '.join(Conf.settings)}.",
             id="smoketest.W001",
         ),
     ]
@@ -118,9 +118,9 @@ def test_check_store__no_folder(tmp_path: Path, settings: Any) -> None:
     assert isinstance(message, Warning)
     assert message.id == "smoketest.W002"
     assert message.msg == (
-        "Results are kept in the memory of each process alone."
-        f" {tmp_path / 'file'} cannot be made: File exists."
-        " Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+        "There is no shared results store."
+        f" {tmp_path / 'file'} cannot be created: File exists."
+        " Set SMOKETEST_STATE_DIR to a folder that every process of the site can write."
     )
     assert message.hint
 
@@ -144,8 +144,8 @@ def test_check_store__corrupt(store: SharedStore) -> None:
     (aside,) = store.set_aside
     assert found() == [
         Warning(
-            f"The results store was corrupt and was moved to {aside}.",
-            hint="Look at the disk, then delete that file.",
+            f"The results store was corrupt. It was moved to {aside} and replaced by an empty one.",
+            hint="Check the disk for errors, then delete that file.",
             id="smoketest.W004",
         )
     ]
@@ -159,7 +159,8 @@ def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
         for suffix in ("", "-wal", "-shm"):
             (tmp_path / f"{FILE_NAME}.corrupt-{number}{suffix}").touch()
     assert [str(message.msg) for message in found()] == [
-        f"The results store was corrupt and was moved to {store.location}.corrupt-{number}."
+        f"The results store was corrupt. It was moved to {store.location}.corrupt-{number} and"
+        " replaced by an empty one."
         for number in (1, 2)
     ]
 
@@ -178,8 +179,8 @@ def test_check_vendors__unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(VENDORS, "sqlite")
     messages = found()
     assert [(message.id, message.level) for message in messages] == 2 * [("smoketest.I001", INFO)]
-    assert messages[0].msg.startswith("Smoke tests on database 'default' (sqlite) are rolled back,")
-    assert "Known databases are postgresql, mysql." in str(messages[0].hint)
+    assert messages[0].msg.startswith("Database 'default' (sqlite) is not fully supported.")
+    assert "Supported databases are postgresql, mysql." in str(messages[0].hint)
 
 
 def test_check_vendors__no_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ class Case(NamedTuple):
     invalid: tuple[object, ...]
 
 
-SECONDS = "a number of seconds, more than 0"
+SECONDS = "a number of seconds greater than 0"
 NO_SECONDS = (True, False, "5", [5], math.nan, math.inf, -math.inf, 5j)
 NO_POSITIVE_SECONDS = (None, 0, 0.0, -1, *NO_SECONDS)
 
@@ -52,7 +52,7 @@ CASES = {
     "SMOKETEST_INTERVAL": Case(
         "interval",
         60.0,
-        "a number of seconds, more than 0, or None if no runs are expected",
+        "a number of seconds greater than 0, or None if no runs are expected",
         (None, 30, 0.5),
         (0, -1, *NO_SECONDS),
     ),
@@ -62,7 +62,7 @@ CASES = {
     "SMOKETEST_STATE_DIR": Case(
         "state_dir",
         "",
-        "the absolute path of a folder, as a string or a Path, or empty",
+        "an absolute path of a directory, as a string or a Path, or empty",
         ("", "/var/lib/site", Path("/var/lib/site")),
         ("state", "./state", "~/state", Path("state"), Path(), 5, b"/var/lib/site", ["/var"]),
     ),
@@ -77,7 +77,7 @@ CASES = {
     "SMOKETEST_PUBLIC_URL": Case(
         "public_url",
         "",
-        "an address that begins with http:// or https://, or empty",
+        "a URL that starts with http:// or https://, or empty",
         ("", "http://localhost:8000", "https://example.com/site/"),
         ("example.com", "//example.com", "ftp://example.com", " https://x", None, b"http://x", 5),
     ),
@@ -119,7 +119,7 @@ def test_setting__invalid(name: str, value: object) -> None:
     with override_settings(**{name: value}):
         with pytest.raises(InvalidSettingError) as caught:
             getattr(conf, CASES[name].attribute)
-        shown = "wrong" if name == "SMOKETEST_TOKENS" else repr(value)  # no secret is quoted
+        shown = "invalid" if name == "SMOKETEST_TOKENS" else repr(value)  # no secret is quoted
         assert str(caught.value) == f"{name} is {shown}; it must be {CASES[name].allowed}."
         assert caught.value.setting is Conf.settings[name]
         assert isinstance(caught.value, ImproperlyConfigured)

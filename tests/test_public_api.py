@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import unittest
+from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
+
+import pytest
 
 import smoketest
 
@@ -15,6 +19,30 @@ def test_names() -> None:
     """The public names, and no others."""
     assert sorted(smoketest.__all__) == ["SmokeTest", "options", "tag"]
     assert issubclass(smoketest.SmokeTest, unittest.TestCase)
+
+
+#: The names that release 2.0.0 documents, with their modules.
+RELEASE_2_0 = {
+    "smoketest": ("SmokeTest", "tag", "options", "__version__"),
+    "smoketest.apps": ("SmokeTestConfig",),
+    "smoketest.metrics": ("SmokeTestCollector",),
+    "smoketest.middleware": ("SmokeTestMiddleware",),
+    "smoketest.signals": ("run_finished",),
+    "smoketest.urls": ("app_name", "urlpatterns"),
+    "smoketest.views": ("IndexView", "MetricsView"),
+    "smoketest.results": ("Report", "Result", "Declaration", "Outcome", "Severity", "RunResult"),
+}
+
+
+@pytest.mark.parametrize("module", RELEASE_2_0)
+def test_imports__of_release_2_0_still_work(module: str) -> None:
+    imported = import_module(module)
+    assert [name for name in RELEASE_2_0[module] if not hasattr(imported, name)] == []
+
+
+@pytest.mark.parametrize("app", ["essentials", "http", "redis", "celery", "health_check"])
+def test_contrib_apps__of_release_2_0_still_exist(app: str) -> None:
+    assert find_spec(f"smoketest.contrib.{app}.apps")
 
 
 def test_version() -> None:

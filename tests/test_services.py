@@ -103,9 +103,9 @@ def test_state__of_this_process(
     (entry,) = caplog.records
     assert entry.levelno == logging.ERROR
     assert entry.getMessage() == (
-        "Results are kept in the memory of this process alone."
-        f" {path} cannot be made: File exists."
-        " Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+        "There is no shared results store."
+        f" {path} cannot be created: File exists."
+        " Set SMOKETEST_STATE_DIR to a folder that every process of the site can write."
     )
 
 
@@ -246,6 +246,6 @@ def test_coordinator__app_is_missing() -> None:
     """Who adds the URLs alone is told what else to add."""
     with (
         override_settings(INSTALLED_APPS=["tests.ledger"]),
-        pytest.raises(ImproperlyConfigured, match='Add "smoketest" to INSTALLED_APPS'),
+        pytest.raises(ImproperlyConfigured, match='"smoketest" is not in INSTALLED_APPS'),
     ):
         coordinator()

@@ -43,11 +43,11 @@ def test_parse_duration__valid(text: str, seconds: float) -> None:
 )
 def test_parse_duration__invalid(text: str) -> None:
     """Anything else is refused, with what was written and what is allowed."""
-    with pytest.raises(ValueError, match="is no duration") as caught:
+    with pytest.raises(ValueError, match="is not a valid duration") as caught:
         parse_duration(text)
     assert str(caught.value) == (
-        f"{text!r} is no duration; write a number and s, m, h or d, such as 90s or 30m, of no"
-        " more than 365d."
+        f"{text!r} is not a valid duration; write a number and s, m, h or d, such as 90s or"
+        " 30m, up to 365d."
     )
 
 
@@ -66,5 +66,5 @@ def test_parse_duration__any_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 20, "4000000d"])
 def test_parse_duration__endless(text: str) -> None:
     """Refused is what would end after the year 9999: no calendar can say when that is."""
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a valid duration"):
         parse_duration(text)

@@ -211,7 +211,7 @@ def test_index__too_many_wait(site: Site) -> None:
     response = client.get("/smoketest/")
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "2"
-    assert response.text.endswith("Ask again in 2 s.\n")
+    assert response.text.endswith("Try again in 2 s.\n")
     for release in locks:
         assert release
         release()

@@ -1,1 +1,1 @@
-"""The parts of ``manage.py smoketest``."""
+"""Implementation of the management commands."""

@@ -1,4 +1,4 @@
-"""The options of ``manage.py smoketest``: what each takes, and which go together."""
+"""Options of ``manage.py smoketest`` and their validation."""
 
 from __future__ import annotations
 
@@ -18,171 +18,201 @@ JOB = "smoketest"
 PASSWORD_VARIABLE = "SMOKETEST_PUSHGATEWAY_PASSWORD"  # noqa: S105 - the name of a variable
 TOKEN_VARIABLE = "SMOKETEST_TOKEN"  # noqa: S105 - the name of a variable
 FORMATS = ("text", "json", "junit", "ndjson", "prometheus")
-#: Those of `--list`.
+#: Formats that `--list` supports.
 LIST_FORMATS = ("text", "json")
-#: Seconds.
+#: Default of `--deadline`, in seconds.
 DEADLINE = 300.0
 
 
 def add_arguments(parser: CommandParser) -> None:
-    which = parser.add_argument_group("which tests")
-    which.add_argument(
+    selection = parser.add_argument_group("selection options")
+    selection.add_argument(
         "names",
         nargs="*",
         type=_name,
         metavar="ID",
-        help="a test, class, module or package: module.Class.method or the beginning of it",
+        help="select a test, class, module or package by its dotted name, such as"
+        " shop.smoke.OrderTest or shop.smoke",
     )
-    which.add_argument(
-        "--tag", action="append", type=_name, default=[], help="with this tag, repeatable"
+    selection.add_argument(
+        "--tag",
+        action="append",
+        type=_name,
+        default=[],
+        help="select tests that have this tag (repeatable)",
     )
-    which.add_argument(
+    selection.add_argument(
         "--exclude-tag",
         action="append",
         type=_name,
         default=[],
         metavar="TAG",
-        help="without it, repeatable",
+        help="skip tests that have this tag (repeatable)",
     )
-    which.add_argument("--failed", action="store_true", help="that failed when they last ran")
-    which.add_argument("--list", action="store_true", help="name the tests, and run none")
-    how = parser.add_argument_group("how to run them")
-    how.add_argument(
-        "--failfast", action="store_true", help="begin no other test once a critical one failed"
+    selection.add_argument(
+        "--failed", action="store_true", help="select tests that failed when they last ran"
     )
-    how.add_argument(
-        "--workers", type=_count, metavar="N", help="threads, instead of SMOKETEST_WORKERS"
+    selection.add_argument(
+        "--list", action="store_true", help="print the selected tests without running them"
     )
-    how.add_argument(
+    run = parser.add_argument_group("run options")
+    run.add_argument(
+        "--failfast", action="store_true", help="start no more tests after a critical test fails"
+    )
+    run.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="number of threads (default: SMOKETEST_WORKERS)",
+    )
+    run.add_argument(
         "--timeout",
         type=_duration,
         metavar="DURATION",
-        help="for tests that declare none, instead of SMOKETEST_TIMEOUT, e.g. 5s",
+        help="default timeout of a test, such as 5s (default: SMOKETEST_TIMEOUT)",
     )
-    how.add_argument(
+    run.add_argument(
         "--run-timeout",
         type=_duration,
         metavar="DURATION",
-        help="for the whole run, instead of SMOKETEST_RUN_TIMEOUT; with --url: for its answer",
+        help="deadline of the run (default: SMOKETEST_RUN_TIMEOUT); with --url, of the response"
+        " (default: 60s)",
     )
-    how.add_argument("--no-store", action="store_true", help="leave the stored results as they are")
-    output = parser.add_argument_group("what to print")
-    output.add_argument("--format", choices=FORMATS, default="text", help="(default: %(default)s)")
+    run.add_argument("--no-store", action="store_true", help="do not store the results")
+    output = parser.add_argument_group("output options")
     output.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the format there, and print the text"
+        "--format", choices=FORMATS, default="text", help="report format (default: %(default)s)"
     )
-    gate = parser.add_argument_group("the gate of a deployment")
-    gate.add_argument(
+    output.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the report to FILE in the --format, and print it as text",
+    )
+    deployment = parser.add_argument_group("deployment options")
+    deployment.add_argument(
         "--until-stable",
         type=_duration,
         metavar="DURATION",
-        help="run again and again until all critical tests have passed for so long",
+        help="run repeatedly until all critical tests have passed for this time",
     )
-    gate.add_argument(
+    deployment.add_argument(
         "--deadline",
         type=_duration,
         metavar="DURATION",
-        help=f"with --until-stable: give up after so long (default: {DEADLINE:g}s)",
+        help=f"with --until-stable: maximum total time (default: {DEADLINE:g}s)",
     )
-    gate.add_argument(
-        "--url", type=_url, help="have a deployed site run them: the address of its page"
+    deployment.add_argument(
+        "--url",
+        type=_url,
+        help="run the tests on a deployed site, by the URL of its smoke test page",
     )
-    gate.add_argument(
+    deployment.add_argument(
         "--token",
         default="",
-        help=f"with --url: one of its SMOKETEST_TOKENS (better given as ${TOKEN_VARIABLE})",
+        help=f"with --url: one of the SMOKETEST_TOKENS of the site; prefer the environment variable"
+        f" {TOKEN_VARIABLE}",
     )
-    export = parser.add_argument_group("metrics for Prometheus, by other ways than a scrape")
+    export = parser.add_argument_group("metrics options")
     export.add_argument(
         "--textfile", type=Path, metavar="PATH", help="write a .prom file for node_exporter"
     )
-    export.add_argument("--pushgateway", metavar="URL", help="push to a Pushgateway")
-    export.add_argument("--job", default=JOB, help="job label of a push (default: %(default)s)")
+    export.add_argument("--pushgateway", metavar="URL", help="push the metrics to a Pushgateway")
+    export.add_argument("--job", default=JOB, help="job label of the push (default: %(default)s)")
     export.add_argument(
         "--grouping",
         action="append",
         type=_key_and_value,
         metavar="KEY=VALUE",
-        help="label of a push besides the job, repeatable (default: instance=HOSTNAME)",
+        help="additional grouping label of the push (repeatable; default: instance=HOSTNAME)",
     )
     export.add_argument(
         "--pushgateway-user",
         default="",
         metavar="NAME",
-        help=f"user of a push; ${PASSWORD_VARIABLE} holds the password",
+        help="user name for the Pushgateway; set the password in the environment variable"
+        f" {PASSWORD_VARIABLE}",
     )
-    regular = parser.add_argument_group("regular runs, where there is no scheduler")
+    regular = parser.add_argument_group("regular runs")
     regular.add_argument(
-        "--every", type=_duration, metavar="DURATION", help="run again and again, e.g. 60s"
+        "--every",
+        type=_duration,
+        metavar="DURATION",
+        help="run all tests at this interval, such as 60s",
     )
     regular.add_argument(
         "--serve",
         type=_address,
         metavar="[HOST:]PORT",
-        help="with --every: serve /metrics (on every address if no HOST is given)",
+        help="with --every: serve /metrics on this port (default HOST: all addresses)",
     )
-    regular.add_argument("--certificate", type=Path, metavar="FILE", help="serve over TLS")
-    regular.add_argument("--key", type=Path, metavar="FILE", help="key of the certificate")
-    pause = parser.add_argument_group("pause all runs on this host")
-    pause.add_argument("--pause", type=_duration, metavar="DURATION", help="for so long")
-    pause.add_argument("--reason", default="", help="why, for those who see the results")
+    regular.add_argument("--certificate", type=Path, metavar="FILE", help="certificate for TLS")
+    regular.add_argument("--key", type=Path, metavar="FILE", help="private key for TLS")
+    pause = parser.add_argument_group("pausing runs")
+    pause.add_argument(
+        "--pause", type=_duration, metavar="DURATION", help="pause runs on this host for this time"
+    )
+    pause.add_argument(
+        "--reason", default="", help="reason of the pause, displayed with the results"
+    )
     pause.add_argument("--resume", action="store_true", help="end the pause")
 
 
 def refuse_wrong_combinations(options: dict[str, Any]) -> None:
-    """Raises `CommandError` for options that contradict each other, or would be ignored."""
+    """Raise `CommandError` if options contradict each other or would be ignored."""
     given = _Given(options)
     runs = {
         *("names", "tag", "exclude_tag", "failed", "list", "failfast", "workers", "timeout"),
         *("run_timeout", "no_store", "format", "output", "until_stable", "url"),
         *("every", "textfile", "pushgateway"),
     }
-    given.refuse({"pause", "resume"}, runs, "{} runs nothing; give it alone, without {}.")
-    given.refuse({"pause"}, {"resume"}, "--pause or --resume, not both.")
-    given.need("reason", "pause", "--reason goes with --pause.")
-    given.need(
+    given.forbid({"pause", "resume"}, runs, "{} does not run tests; leave out {}.")
+    given.forbid({"pause"}, {"resume"}, "--pause and --resume cannot be combined.")
+    given.require("reason", "pause", "--reason requires --pause.")
+    given.require(
         "pause",
         "reason",
-        '--pause needs a --reason, which everybody will see: --reason "moving the database"',
+        "--pause requires a --reason, which is displayed with the results:"
+        ' --reason "moving the database"',
     )
     for option in ("grouping", "pushgateway_user", "job"):
-        message = "--job, --grouping and --pushgateway-user go with --pushgateway."
-        given.need(option, "pushgateway", message)
-    message = "--serve needs --every, which says how often to run: --every 60s --serve 9100"
-    given.need("serve", "every", message)
+        message = "--job, --grouping and --pushgateway-user require --pushgateway."
+        given.require(option, "pushgateway", message)
+    message = "--serve requires --every, the interval of the runs: --every 60s --serve 9100"
+    given.require("serve", "every", message)
     for one, other in (("certificate", "key"), ("key", "certificate")):
-        given.need(one, other, "--certificate and --key go together.")
-    given.need("certificate", "serve", "--certificate and --key go with --serve.")
+        given.require(one, other, "--certificate and --key must be used together.")
+    given.require("certificate", "serve", "--certificate and --key require --serve.")
     selecting = {"names", "tag", "exclude_tag", "failed", "failfast", "list"}
     of_one_run = {"no_store", "format", "output", "until_stable", "url"}
     message = "{} runs all tests regularly and prints a line for each run; leave out {}."
-    given.refuse({"every"}, selecting | of_one_run, message)
+    given.forbid({"every"}, selecting | of_one_run, message)
     exports = {"textfile", "pushgateway"}
-    message = "{} leaves the stored results as they are, of which {} would tell; choose one."
-    given.refuse({"no_store"}, exports, message)
+    message = "{} cannot be used with {}, because only stored results are exported."
+    given.forbid({"no_store"}, exports, message)
     if options["format"] == "prometheus":
-        message = "--format prometheus tells of the stored results of this host; leave out {1}."
-        given.refuse({"format"}, {"no_store", "url"}, message)
-    given.need("deadline", "until_stable", "--deadline goes with --until-stable.")
+        message = "--format prometheus prints the stored results of this host; leave out {1}."
+        given.forbid({"format"}, {"no_store", "url"}, message)
+    given.require("deadline", "until_stable", "--deadline requires --until-stable.")
     deadline = options["deadline"] or DEADLINE
     if options["until_stable"] and options["until_stable"] >= deadline:
         _refuse(
-            f"--until-stable {options['until_stable']:g}s cannot come before the --deadline of"
-            f" {deadline:g}s; make that one longer."
+            f"--until-stable {options['until_stable']:g}s must be shorter than the --deadline of"
+            f" {deadline:g}s; increase the --deadline."
         )
-    given.need("token", "url", "--token goes with --url.")
-    here = {"failed", "workers", "timeout", "no_store", "list"} | exports
-    message = "{} runs the tests where the site is, with its settings; leave out {}."
-    given.refuse({"url"}, here, message)
+    given.require("token", "url", "--token requires --url.")
+    local = {"failed", "workers", "timeout", "no_store", "list"} | exports
+    message = "{} runs the tests on the deployed site, with its settings; leave out {}."
+    given.forbid({"url"}, local, message)
     if options["list"]:
-        message = "--list runs nothing; leave out {1}."
-        given.refuse({"list"}, runs - selecting - {"format", "output"} | {"failfast"}, message)
+        message = "--list does not run tests; leave out {1}."
+        given.forbid({"list"}, runs - selecting - {"format", "output"} | {"failfast"}, message)
         if options["format"] not in LIST_FORMATS:
-            _refuse(f"--list takes the formats {' and '.join(LIST_FORMATS)}.")
+            _refuse(f"--list supports only the formats {' and '.join(LIST_FORMATS)}.")
 
 
 class _Given:
-    """The options that somebody gave."""
+    """The options that differ from their defaults."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -193,22 +223,25 @@ class _Given:
             if value not in (defaults.get(name), None, "", []) and value is not False
         }
 
-    def refuse(self, these: set[str], those: set[str], message: str) -> None:
-        """If some of each were given."""
+    def forbid(self, these: set[str], those: set[str], message: str) -> None:
+        """Raise `CommandError` if options of both sets were given."""
         if (one := these & self._names) and (others := those & self._names):
             _refuse(message.format(_options(one), _options(others)))
 
-    def need(self, option: str, other: str, message: str) -> None:
-        """The option means nothing without the other."""
+    def require(self, option: str, other: str, message: str) -> None:
+        """Raise `CommandError` if the first option was given without the other."""
         if option in self._names and other not in self._names:
             _refuse(message)
 
 
 def token(options: dict[str, Any]) -> str:
-    """Without the end of line that a file or a secret store may have added."""
+    """Return the token, without a newline that a file or a secret store may have added."""
     value: str = (options["token"] or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not value.isascii() or not value.isprintable() or " " in value:
-        _refuse("The token can be none of SMOKETEST_TOKENS: it holds spaces, or other than ASCII.")
+        _refuse(
+            "The token is invalid: it contains spaces or non-ASCII characters. Use one of the"
+            " SMOKETEST_TOKENS of the site."
+        )
     return value
 
 
@@ -222,7 +255,7 @@ def _refuse(message: str) -> None:
 
 
 def _as_argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Whose `ValueError` argparse shows."""
+    """Return an argparse type, which displays the message of a `ValueError`."""
 
     def parse_argument(value: str) -> Any:
         try:
@@ -242,7 +275,7 @@ def _parse_name(value: str) -> str:
 
 def _parse_count(value: str) -> int:
     if not value.isdecimal():
-        msg = f"{value!r} is no number of threads: 1 or more, or 0 for none, without time-outs"
+        msg = f"{value!r} is not a valid number of threads; use 1 or more, or 0 for no timeouts"
         raise ValueError(msg)
     return int(value)
 
@@ -258,9 +291,9 @@ def _parse_key_and_value(value: str) -> tuple[str, str]:
 def _parse_address(value: str) -> tuple[str, int]:
     host, _, port = value.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        msg = f"{value!r} is no [HOST:]PORT, such as 9100 or 127.0.0.1:9100"
+        msg = f"{value!r} is not a valid [HOST:]PORT, such as 9100 or 127.0.0.1:9100"
         raise ValueError(msg)
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - as exporters do
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - the default of Prometheus exporters
 
 
 _duration = _as_argument(parse_duration)

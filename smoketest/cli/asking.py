@@ -1,4 +1,4 @@
-"""How ``manage.py smoketest`` gets a report: by a run here, or from a deployed site."""
+"""Get a report for ``manage.py smoketest``: from a run in this process, or from a deployed site."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from smoketest.runner.discovery import Suite
 from smoketest.store import Pause, StoreError
 from smoketest.store.directory import StateError
 
-#: Asks for a run that takes so many seconds at most; ``math.inf`` leaves that to the options.
-#: Raises `CommandError`, or `smoketest.cli.stability.NoAnswerError` where asking again may help.
+#: Function that runs the tests within a number of seconds; ``math.inf`` applies only the options.
+#: It raises `CommandError`, or `smoketest.cli.stability.NoAnswerError` if a retry may help.
 Ask = Callable[[float], Answer]
 
-#: Seconds that a deployed site has for an answer, if the options name no other.
+#: Default of `--run-timeout` with `--url`, in seconds.
 ANSWER_WITHIN = 60.0
 
 
-def there(options: dict[str, Any]) -> Ask:
-    """Of the site at an address."""
+def remote(options: dict[str, Any]) -> Ask:
+    """Return a function that makes the site at `--url` run the tests."""
     site = RemoteSite(url=options["url"], token=arguments.token(options))
     within = options["run_timeout"] or ANSWER_WITHIN
 
@@ -53,8 +53,8 @@ def there(options: dict[str, Any]) -> Ask:
     return ask
 
 
-class Here:
-    """Runs the tests in this process."""
+class LocalRunner:
+    """Find and run the selected tests in this process."""
 
     def __init__(
         self, options: dict[str, Any], listener: Listener, *, is_regular: bool = False
@@ -66,11 +66,11 @@ class Here:
         self._selection = self._select()
 
     def find(self) -> Suite:
-        """The tests that would run. Raises `CommandError`."""
+        """Return the selected tests. Raise `CommandError`."""
         return self._find(self._selection)
 
     def run(self, seconds: float = math.inf) -> Answer:
-        """Within the time of a run; within `seconds` if that is less."""
+        """Run the tests within the run timeout, or within `seconds` if that is shorter."""
         wait = min(self._coordinator.options.run_timeout + GRACE, seconds)
         try:
             answer = self._coordinator.run(
@@ -102,7 +102,7 @@ class Here:
             raise _nothing(error, selection) from None
 
     def _select(self) -> Selection:
-        """What the options name; with ``--failed`` those of it that failed when they last ran."""
+        """Return the selection; with ``--failed``, only tests that failed when they last ran."""
         selection = _named(self._options)
         if not self._options["failed"]:
             return selection
@@ -111,12 +111,12 @@ class Here:
         failed = self._failed()
         names = [one for one in ids if any(is_dotted_prefix(name, one) for name in failed)]
         if not names:
-            msg = f"Of {selection}, none failed when it last ran. Leave out --failed to run them."
+            msg = f"No test failed when it last ran ({selection}). Leave out --failed to run them."
             raise CommandError(msg, returncode=Exit.NOTHING)
         return replace(selection, names=tuple(names))
 
     def _failed(self) -> list[str]:
-        """The tests that failed when they last ran, and the classes and modules."""
+        """Return the names of tests, classes and modules that failed when they last ran."""
         try:
             results = self._coordinator.store.latest_results().values()
         except StoreError as error:
@@ -133,7 +133,7 @@ def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
         message = NO_TESTS
     else:
         message = " ".join(map(str, error.unknown)) or f"No smoke test matches {selection}."
-        message += " manage.py smoketest --list names all tests."
+        message += " To see all tests, run manage.py smoketest --list."
     return CommandError(message, returncode=Exit.NOTHING)
 
 
@@ -146,7 +146,7 @@ def _named(options: dict[str, Any]) -> Selection:
 
 
 def _coordinator(options: dict[str, Any]) -> Coordinator:
-    """That of the site, with what the options change."""
+    """Return the coordinator with the changes of the options."""
     coordinator = services.coordinator()
     names = ("workers", "timeout", "run_timeout")
     changes = {name: options[name] for name in names if options[name] is not None}
@@ -155,6 +155,6 @@ def _coordinator(options: dict[str, Any]) -> Coordinator:
 
 def _paused(pause: Pause, consequence: str) -> str:
     return (
-        f"The runs are paused until {utc(pause.until)} ({pause.reason}), {consequence}. End the"
-        " pause with --resume."
+        f"Runs are paused until {utc(pause.until)} ({pause.reason}), {consequence}. End the pause"
+        " with --resume."
     )

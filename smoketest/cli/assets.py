@@ -1,7 +1,7 @@
 """The alert rules, dashboards and example configuration that come with the package.
 
-The files stand in ``prometheus/`` and ``grafana/`` of the project, and work as they are. Here they
-are told the name of the job, how often it is scraped and where the site has its metrics.
+The files in ``prometheus/`` and ``grafana/`` of the project are valid as they are. This module
+replaces the name of the job, the scrape interval and the path of the metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-#: Remembers what was written, to know later what somebody has changed.
+#: File with the digests of all written files, to detect later modifications.
 MANIFEST = ".smoketest-assets.json"
 
 _PACKAGE = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ _SERVICE_MONITOR = "prometheus/operator/servicemonitor.yml"
 _PROMETHEUS = ("prometheus/prometheus.yml", "prometheus/alertmanager.yml", _RULES)
 _TOKEN = "prometheus/smoketest.token"  # noqa: S105 - the name of a file
 
-# How the files in the project say it.
+# The values in the files of the project.
 _JOB = re.compile(r"((?:job_name|replacement|io/name): )shop$", re.MULTILINE)
 _INTERVAL = re.compile(r"(interval: )30s$", re.MULTILINE)
 _METRICS = "/smoketest/metrics"
@@ -31,16 +31,16 @@ _METRICS = "/smoketest/metrics"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What Prometheus has to know of the site."""
+    """The values of the site in the configuration of Prometheus."""
 
     job: str
-    #: How often it is scraped and rules are evaluated, such as ``30s``.
+    #: Scrape and evaluation interval, such as ``30s``.
     interval: str
     metrics_path: str
 
 
 class ChangedFilesError(Exception):
-    """Files would be lost that somebody has changed; nothing was written."""
+    """Modified files would be overwritten; nothing was written."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(paths)
@@ -48,7 +48,10 @@ class ChangedFilesError(Exception):
 
 
 def collect(site: Site, *, operator: bool) -> dict[str, str]:
-    """The contents of all files, by their paths; for the Prometheus Operator if asked for."""
+    """Return the contents of all files by path.
+
+    With `operator`, they are resources of the Prometheus Operator instead of configuration files.
+    """
     source = _source()
     grafana = [
         path.relative_to(source).as_posix()
@@ -66,18 +69,18 @@ def collect(site: Site, *, operator: bool) -> dict[str, str]:
 
 
 class Written(NamedTuple):
-    """What became of the files."""
+    """The written and the kept files."""
 
     new: list[Path]
-    #: Those that somebody has changed, and that are not new: they were left alone.
+    #: Files that were modified locally and have not changed in this release.
     kept: list[Path]
 
 
 def write(files: Mapping[str, str], folder: Path, *, force: bool) -> Written:
-    """Write what is new since the last time.
+    """Write the files that have changed since the last call.
 
-    Raises `ChangedFilesError` for files that are new here and were changed there, unless forced;
-    and `OSError` or `ValueError` where the folder cannot be used.
+    Raise `ChangedFilesError` if such a file was also modified locally, unless `force` is true.
+    Raise `OSError` or `ValueError` if the directory cannot be used.
     """
     manifest = folder / MANIFEST
     written: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
@@ -106,7 +109,7 @@ def write(files: Mapping[str, str], folder: Path, *, force: bool) -> Written:
 
 
 def _source() -> Path:
-    """Inside of an installed package, or beside a checked-out one."""
+    """Return the directory of the files: in an installed package, or in a checkout."""
     installed = _PACKAGE / "assets"
     return installed if installed.is_dir() else _PACKAGE.parent
 
@@ -118,7 +121,10 @@ def _for_site(content: str, site: Site) -> str:
 
 
 def _prometheus_rule(rules: str) -> str:
-    """The rules as a resource: https://prometheus-operator.dev/docs/api-reference/api/"""
+    """Return the rules as a PrometheusRule.
+
+    https://prometheus-operator.dev/docs/api-reference/api/
+    """
     head = (
         "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
         "  name: smoketest\nspec:\n"

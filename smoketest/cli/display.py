@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a line for each test, or what a terminal can do."""
+"""Display the progress of a run as a line for each test."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from smoketest.results import (
     ignore_events,
 )
 
-#: Writes a line of that kind.
+#: Function that writes a line; the result, if any, determines its color.
 WriteLine = Callable[[str, Result | None], None]
 
-WAITING = "Another run goes on; waiting for it."
+WAITING = "Another run is in progress; waiting for it."
 
 
 def nothing() -> AbstractContextManager[Listener]:
-    """For those who want to hear of the end alone."""
+    """Return a context manager whose listener ignores all events."""
     return nullcontext(ignore_events)
 
 
 def lines(write: WriteLine) -> AbstractContextManager[Listener]:
-    """A line for each test that has its result."""
+    """Return a context manager whose listener writes a line for each finished test."""
     lock = threading.Lock()
 
-    def tell(event: Event) -> None:
+    def listener(event: Event) -> None:
         with lock:
             match event:
                 case Waiting():
@@ -45,15 +45,15 @@ def lines(write: WriteLine) -> AbstractContextManager[Listener]:
                 case _:
                     pass
 
-    return nullcontext(tell)
+    return nullcontext(listener)
 
 
 def line(result: Result) -> str:
-    """``failed   shop.smoke.OrderTest.test_it (0.123 s): the message``, in one line."""
-    words = f"{result.outcome.replace('_', ' '):<9} {result.id}"
+    """Format a result as ``failed    shop.smoke.OrderTest.test_it (0.123 s): the message``."""
+    text = f"{result.outcome.replace('_', ' '):<9} {result.id}"
     if result.outcome not in {Outcome.SKIPPED, Outcome.NOT_RUN}:
-        words += f" ({result.duration:.3f} s)"
+        text += f" ({result.duration:.3f} s)"
     if result.is_problem and not result.is_critical:
-        words += " [warning]"
+        text += " [warning]"
     message = " ".join(result.message.split())
-    return f"{words}: {message}" if message else words
+    return f"{text}: {message}" if message else text

@@ -1,4 +1,4 @@
-"""How ``manage.py smoketest`` ends."""
+"""Exit codes of ``manage.py smoketest``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes; they never change their meaning."""
+    """Exit codes, which are stable across releases."""
 
     PASSED = 0
     #: A critical test did not pass.
     FAILED = 1
-    #: The command or the settings are wrong.
+    #: An option or a setting is invalid, or a file or a push failed.
     USAGE = 2
-    #: No test was selected.
+    #: The selection is empty.
     NOTHING = 3
-    #: A deadline or a time-out ended it.
+    #: A deadline or a timeout was reached.
     TIMED_OUT = 4
-    #: Ctrl-C, as shells count it: 128 and the number of the signal.
+    #: SIGINT: 128 plus the number of the signal, as in shells.
     INTERRUPTED = 130
-    #: SIGTERM
+    #: SIGTERM.
     TERMINATED = 143

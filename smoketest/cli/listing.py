@@ -1,4 +1,4 @@
-"""Names tests without running them."""
+"""Output of ``manage.py smoketest --list``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from smoketest.runner.discovery import Suite
 
 
 def as_text(suite: Suite) -> str:
-    """An id a line, as the command takes it."""
+    """Return the ids of the tests, one per line."""
     return "".join(f"{declaration.id}\n" for declaration in suite.declarations)
 
 
 def as_json(suite: Suite) -> str:
-    """An object for each test, with what its author declared."""
+    """Return a JSON array with an object for each test."""
     return json.dumps([asdict(declaration) for declaration in suite.declarations], indent=2) + "\n"

@@ -1,6 +1,6 @@
-"""Shows a run on a terminal, by rich: how far it is, what runs for how long, what has failed.
+"""Live display of a run on a terminal: progress, running tests and failures.
 
-Only imported where rich is installed (``pip install "django-smoketest[rich]"``).
+It requires rich (``pip install "django-smoketest[rich]"``).
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from rich.text import Text
 from smoketest.cli.display import WAITING, line
 from smoketest.results import Event, Finished, Listener, Running, Started, Waiting
 
-#: Running tests that are shown at most.
+#: Maximum number of running tests that are displayed.
 SHOWN = 8
+#: Refreshes per second.
 PER_SECOND = 8
 
 
 def can_show(console: Console) -> bool:
-    """Whether it is a terminal on which lines can be changed."""
+    """Return whether the console is a terminal that supports cursor movement."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def make_console(stream: IO[str], *, with_colours: bool) -> Console:
-    return Console(file=stream, no_color=not with_colours, highlight=False)
+def make_console(stream: IO[str], *, with_colors: bool) -> Console:
+    return Console(file=stream, no_color=not with_colors, highlight=False)
 
 
 @contextmanager
 def live(console: Console) -> Iterator[Listener]:
-    """Show events while the context lasts; what failed stays when it ends."""
+    """Display events while the context is active; lines of failed tests remain afterwards."""
     run = _Run(console)
     try:
-        yield run.tell
+        yield run.handle
     finally:
         run.hide()
 
 
 class _Run:
-    """What is known of the run; told by its threads, shown by that of rich."""
+    """State of the display: updated by the threads of the run, rendered by the thread of rich."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()
-        self._words = ""
+        self._message = ""
         self._total = 0
-        #: Tests without a result. Fixtures may have one as well, of which nobody knew before.
+        #: Ids of tests without a result. Class fixtures, which also have results, are not included.
         self._pending: set[str] = set()
-        #: When each began, by a clock that nobody sets.
+        #: Start times of the running tests, by the monotonic clock.
         self._running: dict[str, float] = {}
         self._live = Live(
             console=console,
@@ -65,14 +66,14 @@ class _Run:
             redirect_stderr=False,
         )
 
-    def tell(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         with self._lock:
             match event:
                 case Waiting():
-                    self._words = WAITING
+                    self._message = WAITING
                     self._live.start()
                 case Started(test_ids):
-                    self._words, self._total = "", len(test_ids)
+                    self._message, self._total = "", len(test_ids)
                     self._pending = set(test_ids)
                     self._running.clear()
                     self._live.start()
@@ -86,17 +87,17 @@ class _Run:
                 style = "red" if event.result.is_critical else "yellow"
                 self._console.print(Text(line(event.result), style=style))
             if not self._pending:
-                self.hide()  # before others write to the terminal, such as a logger
+                self.hide()  # before other code, such as a logger, writes to the terminal
 
     def hide(self) -> None:
         self._live.stop()
 
     def _render(self) -> RenderableType:
         running = sorted(self._running.copy().items(), key=lambda item: item[1])
-        words, total = self._words, self._total
+        message, total = self._message, self._total
         done = total - len(self._pending)
-        if words:
-            return Text(words)
+        if message:
+            return Text(message)
         head = Table.grid(padding=(0, 1))
         head.add_row(
             ProgressBar(total=max(total, 1), completed=done, width=40),
@@ -104,7 +105,7 @@ class _Run:
         )
         rows = Table.grid(padding=(0, 1))
         now = time.monotonic()
-        for test_id, began in running[:SHOWN]:
-            rows.add_row(Text(f"{now - began:6.1f} s", style="cyan"), Text(test_id))
+        for test_id, started in running[:SHOWN]:
+            rows.add_row(Text(f"{now - started:6.1f} s", style="cyan"), Text(test_id))
         more = len(running) - SHOWN
         return Group(head, rows, *([Text(f"and {more} more")] if more > 0 else []))

@@ -1,4 +1,4 @@
-"""Writes what the command was asked for, in whole or not at all."""
+"""Atomic writes of output files."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from pathlib import Path
 
 
 class OutputError(Exception):
-    """The file cannot be written; the message says why and what to do."""
+    """The file cannot be written; the message includes the reason and a solution."""
 
 
 def check(path: Path) -> None:
-    """Raise `OutputError` where `write` would, before the tests run for nothing."""
+    """Raise `OutputError` if the file cannot be written, so that the command fails early."""
     if path.is_dir():
-        msg = f"{path} is a folder; give the path of a file in it."
+        msg = f"{path} is a directory; use the path of a file."
         raise OutputError(msg)
     if _is_device(path):
         return
     folder = path.resolve().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise OutputError(_advice(path, "its folder does not exist, or is not for this user"))
+        raise OutputError(_advice(path, "its directory does not exist or is not writable"))
 
 
 def write(path: Path, content: str) -> None:
-    """Replace the file in one step, so that nobody reads half of it. Raises `OutputError`.
+    """Replace the file atomically. Raise `OutputError`.
 
-    A link stays one, and so does a device or a pipe, such as ``/dev/stdout``.
+    If the path is a symbolic link, its target is replaced. A device or a pipe, such as
+    ``/dev/stdout``, is written to directly.
     """
     try:
         if _is_device(path):
@@ -50,16 +51,16 @@ def _replace(path: Path, content: str) -> None:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether it is there and can only be written into, not replaced."""
+    """Return whether the path exists and is not a regular file."""
     return path.exists() and not path.is_file()
 
 
 def _umask() -> int:
-    """What the process takes from the rights of new files; only by setting it can it be read."""
+    """Return the umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def _advice(path: Path, problem: str) -> str:
-    return f"{path} cannot be written: {problem}. Give the path of a file in a folder that exists."
+    return f"{path} cannot be written: {problem}. Choose a directory that exists and is writable."

@@ -1,4 +1,4 @@
-"""Asks a deployed site for a run of its smoke tests, over HTTP."""
+"""HTTP client that makes a deployed site run its smoke tests."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ from smoketest.coordination.coordinator import Answer
 from smoketest.formats.json import read_report
 from smoketest.results import Selection
 
-#: Bytes of an answer that are read at most.
+#: Maximum size of a response, in bytes.
 GREATEST_ANSWER = 64 * 2**20
-#: Seconds that a run may seem to have begun before the call: times in an answer are rounded.
+#: Seconds that a run may appear to have started before the request, because times are rounded.
 TOLERANCE = 0.05
-#: Characters of an answer that is none of ours, as a message shows them.
+#: Maximum number of characters of an unexpected response in a message.
 SHOWN = 200
-#: Bytes of an answer that are read at a time.
+#: Bytes per read.
 CHUNK = 2**16
 
 
 class _BusyError(NoAnswerError):
-    """The site says when it may be asked again."""
+    """The response has a ``Retry-After`` header."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
-        #: Seconds.
+        #: Seconds after which to repeat the request.
         self.retry_after = retry_after
 
 
 class RefusedError(Exception):
-    """The site refuses the question, and would do so again; the message says why."""
+    """The site rejected the request, and a retry would not help."""
 
 
 class NothingMatchesError(Exception):
-    """The site has no such test; the message is its own."""
+    """The selection matches no test of the site; the message is that of the site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSite:
-    """Where the smoke tests of a site are, and what lets us in."""
+    """The URL and the token of a deployed site."""
 
-    #: Of the page, such as ``https://shop.example/smoketest/``.
+    #: URL of the smoke test page, such as ``https://shop.example/smoketest/``.
     url: str
     token: str = ""
 
     def run(self, selection: Selection, *, failfast: bool, timeout: float) -> Answer:
-        """Have it run the tests, and return the report of a run that began after this call.
+        """Request a run, and return the report of a run that started after this call.
 
-        It waits for `timeout` seconds at most; a site that is busy is asked again when it says.
-        Raises `RefusedError`, `NothingMatchesError`, or `NoAnswerError` if a retry may help.
+        `timeout` is in seconds and includes retries: if the site is busy, the request is repeated
+        after the time in its ``Retry-After`` header.
+
+        Raise `RefusedError`, `NothingMatchesError`, or `NoAnswerError` if a retry may help.
         """
         ends_at = time.monotonic() + timeout
         while True:
             try:
-                left = max(0.001, ends_at - time.monotonic())  # a socket takes no less
-                return self._ask(selection, failfast, left)
+                # A socket timeout must be positive.
+                remaining = max(0.001, ends_at - time.monotonic())
+                return self._request(selection, failfast, remaining)
             except _BusyError as busy:
                 if busy.retry_after > timeout:  # such as the end of a pause
                     raise
@@ -70,36 +73,36 @@ class RemoteSite:
                     raise NoAnswerError(str(busy), is_timeout=True) from None
                 time.sleep(busy.retry_after)
 
-    def _ask(self, selection: Selection, failfast: bool, timeout: float) -> Answer:
-        called_at = time.monotonic()
+    def _request(self, selection: Selection, failfast: bool, timeout: float) -> Answer:
+        started_at = time.monotonic()
         status, headers, body = self._get(_address(self.url, selection, failfast), timeout)
-        elapsed = time.monotonic() - called_at
+        elapsed = time.monotonic() - started_at
         values = _object(body)
         if status in {200, 500} and "status" in values:
             return self._answer(values, selection, elapsed)
-        said = str(values.get("error", "")) or _shown(body)
+        detail = str(values.get("error", "")) or _truncated(body)
         match status:
             case 401 | 403:
                 hint = "is not one of its SMOKETEST_TOKENS" if self.token else "is missing"
                 raise RefusedError(
-                    f"{self.url} answered {status}: the token {hint}. Give it as --token or"
-                    " $SMOKETEST_TOKEN."
+                    f"{self.url} returned {status}: the token {hint}. Set the environment variable"
+                    " SMOKETEST_TOKEN or use --token."
                 )
             case 404 if "error" in values:
-                raise NothingMatchesError(said)
+                raise NothingMatchesError(detail)
             case 400:
-                raise RefusedError(f"{self.url} answered 400: {said}")
+                raise RefusedError(f"{self.url} returned 400: {detail}")
             case 301 | 302 | 303 | 307 | 308:
                 raise RefusedError(
-                    f"{self.url} leads to {headers.get('Location', '')}. Give the address where"
-                    " the smoke tests are: a token is sent nowhere else."
+                    f"{self.url} redirects to {headers.get('Location', '')}. Use the URL of the"
+                    " smoke tests; redirects are not followed, because they would expose the token."
                 )
             case 404:
                 raise NoAnswerError(
-                    f"{self.url} answered 404: there are no smoke tests at this address. Give that"
-                    " of the page, such as https://shop.example/smoketest/."
+                    f"{self.url} returned 404: there are no smoke tests at this URL. Use the URL of"
+                    " the smoke test page, such as https://shop.example/smoketest/."
                 )
-        message = f"{self.url} answered {status}: {said}"
+        message = f"{self.url} returned {status}: {detail}"
         if (retry_after := headers.get("Retry-After", "")).isdecimal():
             raise _BusyError(message, max(1.0, float(retry_after)))
         raise NoAnswerError(message)
@@ -108,15 +111,15 @@ class RemoteSite:
         try:
             report = read_report(values, selection)
         except ValueError as error:
-            msg = f"What {self.url} answered is {error}."
+            msg = f"The response of {self.url} is {error}."
             raise RefusedError(msg) from error
         if pause := values.get("paused"):
-            msg = f"The runs of {self.url} are paused until {pause['until']} ({pause['reason']})."
+            msg = f"Runs of {self.url} are paused until {pause['until']} ({pause['reason']})."
             raise NoAnswerError(msg)
-        # Without a look at two clocks: the run must fit into the time since the call.
+        # Durations are compared, because the clocks of the two hosts may differ.
         age = float(values["age"])
         if age + report.duration > elapsed + TOLERANCE:
-            msg = f"{self.url} answered with a run that had begun before it was asked."
+            msg = f"{self.url} returned a run that started before the request."
             raise NoAnswerError(msg)
         return Answer(report=report, age=age)
 
@@ -125,44 +128,44 @@ class RemoteSite:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - see check_url
-        opener = urllib.request.build_opener(_AsItComes)
+        opener = urllib.request.build_opener(_RawResponses)
         try:
             with opener.open(request, timeout=timeout) as response:
                 return response.status, response.headers, _read(response, timeout)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
-                msg = f"{self.url} did not answer within {timeout:.3g} s."
+                msg = f"{self.url} did not respond within {timeout:.3g} s."
                 raise NoAnswerError(msg, is_timeout=True) from error
-            msg = f"{self.url} cannot be asked: {reason or type(reason).__name__}"
+            msg = f"{self.url} cannot be reached: {reason or type(reason).__name__}"
             raise NoAnswerError(msg) from error
 
 
 def check_url(url: str) -> str:
-    """The address, if it may be asked. Raises `ValueError` with what is allowed."""
+    """Return the URL, with a slash at its end. Raise `ValueError` if it is invalid."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         parts = urlsplit("")
-    is_writable = url.isascii() and url.isprintable() and " " not in url
-    if not is_writable:
-        msg = f"{url!r} holds other than ASCII, or a space; write it as a browser copies it"
+    is_encoded = url.isascii() and url.isprintable() and " " not in url
+    if not is_encoded:
+        msg = f"{url!r} contains spaces or non-ASCII characters; percent-encode them"
         raise ValueError(msg)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         msg = (
-            f"{url!r} is no address of smoke tests, such as https://shop.example/smoketest/, to"
-            " which options add which tests to run"
+            f"{url!r} is not a valid URL; use that of the smoke test page, such as"
+            " https://shop.example/smoketest/, and select tests with options"
         )
         raise ValueError(msg)
     if parts.username or parts.password:
-        msg = "an address with a password would be shown in messages; give a --token"
+        msg = "the URL contains a password, which messages would display; use a --token instead"
         raise ValueError(msg)
     return url if parts.path.endswith("/") else f"{url}/"
 
 
-class _AsItComes(urllib.request.HTTPErrorProcessor):
-    """Raises nothing for a status, and follows no redirect: the token would be sent along."""
+class _RawResponses(urllib.request.HTTPErrorProcessor):
+    """Return all responses, without errors, and without redirects, which would get the token."""
 
     def http_response(self, request: urllib.request.Request, response: Any) -> Any:
         return response
@@ -171,7 +174,7 @@ class _AsItComes(urllib.request.HTTPErrorProcessor):
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
-    """All of it, within the time, of which a socket knows only for each of its reads."""
+    """Read the body within the timeout. The timeout of a socket only limits a single read."""
     ends_at = time.monotonic() + timeout
     body = bytearray()
     while len(body) < GREATEST_ANSWER and (chunk := response.read1(CHUNK)):
@@ -187,7 +190,7 @@ def _address(url: str, selection: Selection, failfast: bool) -> str:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    """The JSON object of an answer; empty if it is none."""
+    """Return the JSON object in a response, or an empty one if there is none."""
     try:
         values = json.loads(body)
     except ValueError:
@@ -195,6 +198,6 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _shown(body: bytes) -> str:
+def _truncated(body: bytes) -> str:
     text = " ".join(body.decode(errors="replace").split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -1,4 +1,4 @@
-"""What ``manage.py smoketest`` prints: while it runs, and at the end."""
+"""Output of ``manage.py smoketest``: progress, messages and the report."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ Paint = Callable[[str], str]
 
 try:
     from smoketest.cli import live
-except ImportError:  # whatever is wrong with rich, the tests can be run without it
+except ImportError:  # rich is optional, and may be broken
     HAS_RICH = False
 else:
     HAS_RICH = True
 
 
 def write(stream: OutputWrapper, text: str) -> None:
-    """Write to a stream of the command; whoever reads it, such as ``head``, may have had enough."""
+    """Write to a stream of the command, and ignore a closed pipe, such as that of ``head``."""
     try:
         try:
             stream.write(text, str, ending="")
-        except UnicodeEncodeError:  # the locale may not have all characters
+        except UnicodeEncodeError:  # the encoding of the locale does not support all characters
             stream.write(text.encode("ascii", "backslashreplace").decode(), str, ending="")
         stream.flush()
     except BrokenPipeError:
-        # Python would try once more when it ends, and complain.
+        # Keeps Python from flushing the stream at exit, which would print an error.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
 
 
 class Screen:
-    """The two streams of a command, each with the colours that it takes by Django's rules.
+    """Standard output for the report, and standard error for progress and messages.
 
-    The report goes to standard output, what happens on the way to it to standard error.
+    Each has colors according to the rules of Django.
     """
 
     def __init__(
@@ -59,33 +59,33 @@ class Screen:
         self._stderr = stderr
         self._format: str = options["format"]
         self._file = options["output"]
-        #: A gate tells of its rounds, not of each test of each.
-        self._tells_lines: bool = options["verbosity"] > bool(options["until_stable"])
+        #: A stability check prints a line per round instead of a line per test.
+        self._prints_tests: bool = options["verbosity"] > bool(options["until_stable"])
         self._is_silent = not options["verbosity"]
         if os.environ.get("NO_COLOR") and not options["force_color"]:  # https://no-color.org
             style = no_style()
         always = bool(options["force_color"])
         self._report_style = style if always or stdout.isatty() else no_style()
         self._style = style if always or stderr.isatty() else no_style()
-        #: Of ndjson that goes to a file at the end.
+        #: Events in the ndjson format, to be written to a file at the end.
         self._lines: list[str] = []
 
     @contextmanager
-    def watching(self) -> Iterator[Listener]:
-        """Show the events that the listener is told of."""
+    def progress(self) -> Iterator[Listener]:
+        """Display the events that the listener receives."""
         with self._display() as show:
             if self._format != "ndjson":
                 yield show
                 return
 
-            def tell(event: Event) -> None:
+            def listener(event: Event) -> None:
                 show(event)
                 self._add_line(ndjson.render_event(event, with_tracebacks=True))
 
-            yield tell
+            yield listener
 
     def show(self, answer: Answer) -> None:
-        """Print the report, or write it to the file and print the text. Raises `OutputError`."""
+        """Print the report, or write it to a file and print it as text. Raise `OutputError`."""
         if self._format != "text":
             content = self._render(answer)
             if not self._file:
@@ -95,28 +95,28 @@ class Screen:
         plain = text.render(answer.report, pause=answer.pause).rstrip() + "\n"
         if self._file and self._format == "text":
             output.write(self._file, plain)
-        write(self._stdout, self._coloured(plain, answer))
+        write(self._stdout, self._colored(plain, answer))
 
-    def say(self, message: str, *, is_good: bool | None = None) -> None:
-        """A line beside the report; a silent command says only what is bad."""
-        if self._is_silent and is_good is not False:
+    def message(self, message: str, *, is_ok: bool | None = None) -> None:
+        """Print a message to standard error; with ``--verbosity 0``, only errors."""
+        if self._is_silent and is_ok is not False:
             return
         paints: dict[bool | None, Paint] = {
             True: self._style.SUCCESS,
             False: self._style.ERROR,
             None: str,
         }
-        write(self._stderr, f"{paints[is_good](message)}\n")
+        write(self._stderr, f"{paints[is_ok](message)}\n")
 
     def _display(self) -> AbstractContextManager[Listener]:
         if self._is_silent or (self._format == "ndjson" and not self._file):
             return display.nothing()
         if HAS_RICH and self._stderr.isatty() and sys.stderr.isatty():
-            with_colours = self._style.SUCCESS("x") != "x"
-            console = live.make_console(sys.stderr, with_colours=with_colours)
+            with_colors = self._style.SUCCESS("x") != "x"
+            console = live.make_console(sys.stderr, with_colors=with_colors)
             if live.can_show(console):
                 return live.live(console)
-        return display.lines(self._write_line) if self._tells_lines else display.nothing()
+        return display.lines(self._write_line) if self._prints_tests else display.nothing()
 
     def _write_line(self, line: str, result: Result | None) -> None:
         paint: Paint = str
@@ -147,10 +147,10 @@ class Screen:
         else:
             write(self._stdout, line)
 
-    def _coloured(self, plain: str, answer: Answer) -> str:
-        """The verdict and the problems in the colours that Django has for them."""
+    def _colored(self, plain: str, answer: Answer) -> str:
+        """Add colors to the status and the failures."""
         style = self._report_style
-        verdict, rest = plain.split("\n", 1)
-        good = style.SUCCESS if answer.report.passed else style.ERROR
+        status, rest = plain.split("\n", 1)
+        paint = style.SUCCESS if answer.report.passed else style.ERROR
         head, *problems = rest.split("\n\n")
-        return "\n\n".join([f"{good(verdict)}\n{head}", *map(style.ERROR, problems)])
+        return "\n\n".join([f"{paint(status)}\n{head}", *map(style.ERROR, problems)])

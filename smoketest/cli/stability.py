@@ -1,4 +1,4 @@
-"""The gate of a deployment: ask again and again, until all has been well for a while."""
+"""Stability check: run the tests until all critical tests have passed for some time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from dataclasses import dataclass
 from smoketest.coordination.coordinator import Answer
 
 #: Seconds between two rounds.
-PAUSE = 5.0
+INTERVAL = 5.0
 
 
 class NoAnswerError(Exception):
-    """There is no result for now; the message says why. Another attempt may get one."""
+    """No result is available now, but a retry may help; the message includes the reason."""
 
     def __init__(self, message: str, *, is_timeout: bool = False) -> None:
         super().__init__(message)
-        #: Whether the time was too short.
+        #: Whether the reason is a timeout.
         self.is_timeout = is_timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one attempt came to."""
+    """The result of one attempt."""
 
-    #: None if there was none, for the reason that `problem` tells.
+    #: None if no result was available; `problem` is the reason.
     answer: Answer | None
     problem: str = ""
-    #: Seconds since the first of the latest answers that all passed.
+    #: Seconds since the first of the consecutive rounds that passed.
     passing_for: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How it ended."""
+class Stability:
+    """The result of a stability check."""
 
     is_stable: bool
-    #: The latest one, if there was any.
+    #: The latest answer; None if there was none.
     answer: Answer | None
 
 
@@ -46,13 +46,14 @@ def until_stable(
     *,
     stable: float,
     deadline: float,
-    tell: Callable[[Round], None],
-    pause: float = PAUSE,
-) -> Verdict:
-    """Ask until every answer of `stable` seconds has passed, or that cannot come any more.
+    on_round: Callable[[Round], None],
+    interval: float = INTERVAL,
+) -> Stability:
+    """Call `ask` until all answers of the last `stable` seconds have passed.
 
-    `ask` is given how many seconds it may take, and may raise `NoAnswerError`; `tell` hears of
-    every round. Times are in seconds; `deadline` counts from now.
+    Stop early if that can no longer happen before the deadline. All times are in seconds, and
+    `deadline` counts from now. `ask` receives the remaining seconds and may raise `NoAnswerError`.
+    `on_round` is called after each round.
     """
     ends_at = time.monotonic() + deadline
     passing_since: float | None = None
@@ -65,15 +66,15 @@ def until_stable(
         if answer is None or not answer.report.passed:
             passing_since = None
         elif passing_since is None:
-            passing_since = now  # one answer tells of a moment, however long it took
+            passing_since = now  # the duration of the run itself does not count
         passing_for = 0.0 if passing_since is None else now - passing_since
-        tell(Round(answer=answer, problem=problem, passing_for=passing_for))
+        on_round(Round(answer=answer, problem=problem, passing_for=passing_for))
         if passing_since is not None and passing_for >= stable:
-            return Verdict(is_stable=True, answer=latest)
-        missing = stable - passing_for
-        if missing > ends_at - now:
-            return Verdict(is_stable=False, answer=latest)
-        time.sleep(min(pause, missing))
+            return Stability(is_stable=True, answer=latest)
+        remaining = stable - passing_for
+        if remaining > ends_at - now:
+            return Stability(is_stable=False, answer=latest)
+        time.sleep(min(interval, remaining))
 
 
 def _attempt(ask: Callable[[float], Answer], seconds: float) -> tuple[Answer | None, str]:

@@ -1,6 +1,4 @@
-"""Runs that nobody waits for: a scrape starts one when it is due, so that none has to be
-scheduled.
-"""
+"""Background runs, started by a scrape when they are due, so that no scheduler is needed."""
 
 from __future__ import annotations
 
@@ -20,16 +18,17 @@ _thread: threading.Thread | None = None
 
 
 def start_if_due(coordinator: Coordinator, interval: float) -> None:
-    """Start a run on a thread of its own if one is due; returns at once.
+    """Start a run in a background thread if one is due, and return without waiting for it.
 
-    The thread is a daemon: a worker that ends does not wait for it. The run's transactions are
-    rolled back by the databases then, its lock is released, and the next scrape sees to another.
+    `interval` is in seconds. The thread is a daemon thread, so a worker process can exit during the
+    run. The databases then roll back the transactions, the run lock is released, and a later scrape
+    starts another run.
     """
-    global _thread  # noqa: PLW0603 - one a process
+    global _thread  # noqa: PLW0603 - one per process
     if not coordinator.is_due(interval):
         return
-    if not _threads_run():
-        _complain_once()
+    if not _has_background_threads():
+        _log_missing_threads()
         return
     with _starting:
         if _thread is not None and _thread.is_alive():
@@ -39,23 +38,23 @@ def start_if_due(coordinator: Coordinator, interval: float) -> None:
         )
         try:
             _thread.start()
-        except RuntimeError:  # no more threads; a later scrape tries again
-            logger.exception("A background run of the smoke tests could not be started.")
+        except RuntimeError:  # the limit of threads is reached; a later scrape tries again
+            logger.exception("Could not start a background run of the smoke tests.")
 
 
-def _threads_run() -> bool:
-    """Whether a thread of this process goes on while there is no request.
+def _has_background_threads() -> bool:
+    """Return whether threads of this process run between requests.
 
-    uWSGI keeps the interpreter lock between requests, unless threads are enabled.
+    uWSGI without ``--enable-threads`` holds the interpreter lock between requests.
     """
     return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
 
 
 @cache
-def _complain_once() -> None:
+def _log_missing_threads() -> None:
     logger.error(
-        "Scrapes start no runs of the smoke tests: this uWSGI lets no thread run between requests."
-        " Start it with --enable-threads."
+        "Scrapes cannot start runs of the smoke tests, because uWSGI runs without threads. Start"
+        " uWSGI with --enable-threads."
     )
 
 
@@ -65,4 +64,4 @@ def _run(coordinator: Coordinator, interval: float) -> None:
     except Exception:
         logger.exception("A background run of the smoke tests ended with an error.")
     finally:
-        connections.close_all()  # receivers of the signal may have opened some
+        connections.close_all()  # receivers of run_finished may have opened connections

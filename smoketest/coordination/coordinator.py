@@ -1,7 +1,7 @@
-"""Who runs the tests, who waits for whom, and whom a stored result answers.
+"""Decide how to answer a request: start a run, wait for the active run, or serve a stored report.
 
-One run at a time on a host. Those who ask meanwhile wait for it, but no more than a few, so that
-the endpoint never occupies all workers of a site; the rest get the latest stored result.
+Only one run is active per host. A bounded number of requests may wait for it; the others are served
+from the store, so the endpoint never occupies all workers of the site.
 """
 
 from __future__ import annotations
@@ -35,34 +35,37 @@ from smoketest.store import Pause, ResultsStore, Status, StoreError
 from smoketest.store.locks import Lock
 
 logger = logging.getLogger("smoketest")
-#: Tells of each test that did not pass; whoever shows the report itself need not hear it.
+#: Logs each test that did not pass. It is a separate logger so that a caller that displays the
+#: report can silence it.
 problem_logger = logging.getLogger("smoketest.problems")
 
-#: Seconds for which a run may outlast its deadline before those who wait for it give up.
+#: Seconds past the deadline of a run after which waiting requests stop waiting for it.
 GRACE = 5.0
+#: Value of the ``Retry-After`` header, in seconds.
 RETRY_AFTER = 2
-#: Part of the interval after which the next run is due.
+#: Fraction of the interval after which the next run is due.
 DUE_AFTER = 0.9
 EVERYTHING = Selection()
-#: A stored result may be this many seconds ahead of the clock, no more: then the clock was set.
+#: Seconds that a stored result may be ahead of the clock. A larger difference means that the clock
+#: was set back, and the result is ignored.
 CLOCK_TOLERANCE = 1.0
 
 
 class NothingSelectedError(Exception):
-    """The site has no smoke test, or none that the selection, or one part of it, matches."""
+    """The site has no smoke tests, or a part of the selection matches none of them."""
 
     def __init__(self, unknown: Sequence[Unknown] = ()) -> None:
         super().__init__()
-        #: What is at fault, if it is a name or a tag.
+        #: Names and tags that match no test.
         self.unknown = unknown
 
 
 class NotStoredError(Exception):
-    """Only a stored result was asked for, and there is none that will do."""
+    """The request allows only a stored result, and none is fresh enough."""
 
 
 class PausedError(Exception):
-    """The runs are paused, and nothing is stored that could answer instead."""
+    """Runs are paused and no result is stored."""
 
     def __init__(self, pause: Pause) -> None:
         super().__init__()
@@ -70,48 +73,53 @@ class PausedError(Exception):
 
 
 class BusyError(Exception):
-    """Enough others wait for a run already, and no stored result will do."""
+    """Another run is active, and no stored result can be used.
+
+    `Coordinator.answer` raises it if too many requests are waiting, `Coordinator.run` if the other
+    run did not end in time.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """How fresh an answer has to be, as in section 5.2.1 of RFC 9111."""
+    """Required freshness of an answer: the request directives of RFC 9111, section 5.2.1."""
 
-    #: Seconds; None leaves it to the site.
+    #: Seconds. None applies the ``SMOKETEST_MAX_AGE`` setting.
     max_age: float | None = None
-    #: Whether only a run will do that begins after this was asked.
+    #: Whether the run must start after the request was received.
     no_cache: bool = False
-    #: Whether nothing may be run for the answer.
+    #: Whether only a stored report may be returned.
     only_if_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A report and how many seconds ago it was finished: 0 if it was made for this answer."""
+    """A report and its age."""
 
     report: Report
+    #: Seconds since the run finished; 0 if the run was started for this answer.
     age: float
-    #: Set while an operator has paused the runs; the report is the latest one, however old.
+    #: Set while runs are paused. The report is then the latest one, regardless of its age.
     pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinator:
-    """Answers with a report, from the store or from a run; one for each process."""
+    """Return reports, from the store or from a new run."""
 
     options: RunOptions
     store: ResultsStore
     abandoned: AbandonedTests
-    #: Held by whoever runs.
+    #: Held while a run is in progress.
     run_lock: Lock
-    #: Held by those who wait for the run lock; there are as many as may wait.
+    #: One for each request that may wait for the run lock; held while it waits.
     waiting_locks: Sequence[Lock]
-    #: How many seconds old an answer may be if nothing else is asked.
+    #: Default maximum age of an answer, in seconds.
     max_age: float
-    #: Unix time at which this process had loaded the code of the site. No result from before
-    #: says anything of that code.
+    #: Unix time at which this process had loaded the code of the site. Results of earlier runs
+    #: are ignored, because they may be those of older code.
     code_loaded_at: float
-    #: What nobody may be shown, asked for at the beginning of each run.
+    #: Return the values to redact; called at the start of each run.
     secrets: Callable[[], Collection[str]] = tuple
 
     def answer(
@@ -122,31 +130,35 @@ class Coordinator:
         failfast: bool = False,
         listener: Listener = ignore_events,
     ) -> Answer:
-        """A report that is fresh enough, or the best that there is when too many ask at once.
+        """Return a report that is fresh enough, and start a run if none is stored.
 
-        The listener is told of a run that begins for the answer. Raises `NothingSelectedError`,
-        `NotStoredError`, `BusyError` or `PausedError`.
+        If too many requests are waiting already, return the stored report of any age, unless
+        `freshness` sets a maximum age. The `listener` receives the events of a run that this call
+        starts.
+
+        Raise `NothingSelectedError`, `NotStoredError`, `BusyError` or `PausedError`.
         """
         asked_at = time()
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
         max_age = self.max_age if freshness.max_age is None else freshness.max_age
-        stored = None if freshness.no_cache else self._stored(selection, failfast)
+        stored = None if freshness.no_cache else self._stored_answer(selection, failfast)
         if stored and (freshness.only_if_cached and freshness.max_age is None):
             return stored
         if stored and stored.age <= max_age:
             return stored
         if freshness.only_if_cached:
             raise NotStoredError
-        # Whoever asks for what is not there does not wait, and most of a crowd want what is stored.
+        # Report an unknown name before waiting. Discovery is skipped if the result is stored, since
+        # most of many simultaneous requests end up with the stored report.
         suite = None if stored else self._find(selection)
-        with self._hold_run_lock(listener, self._queue_for_run_lock) as is_ours:
-            if is_ours:
+        with self._hold_run_lock(listener, self._queue_for_run_lock) as acquired:
+            if acquired:
                 suite = suite or self._find(selection)
                 return self._answer_with_run_lock(
                     suite, selection, freshness, asked_at, failfast, listener
                 )
-        # Too many wait already.
+        # Too many requests are waiting already.
         if stored and freshness.max_age is None:
             return stored
         raise BusyError
@@ -162,31 +174,33 @@ class Coordinator:
         record: bool = True,
         listener: Listener = ignore_events,
     ) -> Answer:
-        """Run the tests and record the report, unless `record` is false.
+        """Run the tests, and record the report unless `record` is false.
 
-        With `respect_every`, those whose ``every`` has not passed are left alone. Raises
-        `NothingSelectedError`, also where a single name or tag of the selection matches nothing,
-        `PausedError`, `RunInterrupted`, or `BusyError` if the run that is going
-        on has not ended after `wait` seconds; then nothing was recorded. Waiting and running take
-        `within` seconds at most.
+        `wait` is the time to wait for another run, `within` the limit of waiting and running
+        together, both in seconds. With `respect_every`, tests that are not due according to their
+        ``every`` attribute keep their latest result.
+
+        Raise `NothingSelectedError` if any name or tag of the selection matches no test,
+        `PausedError`, `RunInterrupted`, or `BusyError` if the other run has not ended after `wait`
+        seconds. After a `BusyError`, nothing was recorded.
         """
         asked_at = monotonic()
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
-        suite = self._find_each(selection)
-        with self._hold_run_lock(listener, lambda: self.run_lock.acquire(wait)) as is_ours:
-            if not is_ours:
+        suite = self._find_strictly(selection)
+        with self._hold_run_lock(listener, lambda: self.run_lock.acquire(wait)) as acquired:
+            if not acquired:
                 raise BusyError
-            carried = self._not_due(suite) if respect_every else {}
+            not_due = self._not_due(suite) if respect_every else {}
             if record:
-                self._begin_if_full(selection)
-            left = max(0.001, within - (monotonic() - asked_at))
-            run_timeout = min(self.options.run_timeout, left)
+                self._record_start_if_full(selection)
+            remaining = max(0.001, within - (monotonic() - asked_at))
+            run_timeout = min(self.options.run_timeout, remaining)
             run = replace(self, options=replace(self.options, run_timeout=run_timeout))._run
             report = run(
                 suite,
                 selection,
-                carried=carried,
+                not_due=not_due,
                 failfast=failfast,
                 record=record,
                 listener=listener,
@@ -194,21 +208,21 @@ class Coordinator:
             return Answer(report=report, age=0.0)
 
     def find(self, selection: Selection) -> Suite:
-        """The selected tests, without secrets. Raises `NothingSelectedError` as `run` does."""
-        return Redactor(self.secrets()).suite(self._find_each(selection))
+        """Return the selected tests, redacted. Raise `NothingSelectedError` as `run` does."""
+        return Redactor(self.secrets()).suite(self._find_strictly(selection))
 
     def is_due(self, interval: float) -> bool:
-        """Whether a full run should begin by itself that is expected every `interval` seconds."""
+        """Return whether the next of the full runs every `interval` seconds is due."""
         return is_due(self._status(), interval, is_shared=self.store.is_shared)
 
     def run_if_due(self, interval: float) -> None:
-        """Run all tests, unless that is not due or another process does so."""
-        with self.run_lock.held() as is_ours:
-            if is_ours and self.is_due(interval):
+        """Run all tests if a full run is due and no other run is active."""
+        with self.run_lock.held() as acquired:
+            if acquired and self.is_due(interval):
                 suite = loader.find(EVERYTHING, self.options)
-                # What cannot be noted would be due again at the next scrape, and at each after it.
-                if not suite.is_empty and self._begin():
-                    self._run(suite, EVERYTHING, carried=self._not_due(suite), failfast=False)
+                # If the start cannot be recorded, every following scrape would start a run.
+                if not suite.is_empty and self._record_start():
+                    self._run(suite, EVERYTHING, not_due=self._not_due(suite), failfast=False)
 
     def _answer_with_run_lock(
         self,
@@ -219,20 +233,20 @@ class Coordinator:
         failfast: bool,
         listener: Listener,
     ) -> Answer:
-        """Whoever held the lock before may have made the report that we wait for."""
-        stored = self._stored(selection, failfast)
+        """Return the report of the run that was waited for, or start a run if it does not apply."""
+        stored = self._stored_answer(selection, failfast)
         if stored:
-            moment = stored.report.started_at if freshness.no_cache else stored.report.finished_at
-            if moment >= asked_at:
+            report = stored.report
+            if (report.started_at if freshness.no_cache else report.finished_at) >= asked_at:
                 return stored
-        insists = freshness.no_cache or bool(selection.names)
-        carried = {} if insists else self._not_due(suite)
-        self._begin_if_full(selection)
-        report = self._run(suite, selection, carried=carried, failfast=failfast, listener=listener)
+        ignores_every = freshness.no_cache or bool(selection.names)
+        not_due = {} if ignores_every else self._not_due(suite)
+        self._record_start_if_full(selection)
+        report = self._run(suite, selection, not_due=not_due, failfast=failfast, listener=listener)
         return Answer(report=report, age=0.0)
 
     def _answer_paused(self, selection: Selection, pause: Pause, failfast: bool) -> Answer:
-        stored = self._stored(selection, failfast, of_any_code=True)
+        stored = self._stored_answer(selection, failfast, of_any_code=True)
         if stored is None:
             raise PausedError(pause)
         return replace(stored, pause=pause)
@@ -254,10 +268,10 @@ class Coordinator:
             raise NothingSelectedError(self._unknown(selection))
         return suite
 
-    def _find_each(self, selection: Selection) -> Suite:
-        """As `_find`, but each name and tag of the selection has to match."""
+    def _find_strictly(self, selection: Selection) -> Suite:
+        """Return the selected tests; each name and tag of the selection must match a test."""
         suite = self._find(selection)
-        # What is missing may be in a module that cannot be imported, of which the run tells.
+        # A missing test may be in a module that cannot be imported. The run reports that error.
         if not suite.collection_errors and (unknown := self._unknown(selection)):
             raise NothingSelectedError(unknown)
         return suite
@@ -267,10 +281,13 @@ class Coordinator:
             return []
         return find_unknown(selection, loader.find(EVERYTHING, self.options).declarations)
 
-    def _stored(
+    def _stored_answer(
         self, selection: Selection, failfast: bool, *, of_any_code: bool = False
     ) -> Answer | None:
-        """The latest report of this code that covers the selection, if the clock can be trusted."""
+        """Return the latest report of the current code that covers the selection, or None.
+
+        A report from the future is ignored, because the clock was set back.
+        """
         try:
             report = self.store.latest_report(selection, failfast=failfast)
         except StoreError as error:
@@ -284,7 +301,7 @@ class Coordinator:
         return Answer(report=report, age=max(0.0, age)) if age >= -CLOCK_TOLERANCE else None
 
     def _not_due(self, suite: Suite) -> Mapping[str, Result]:
-        """The latest results of the tests whose ``every`` has not passed."""
+        """Return the latest results of the tests that are not due according to ``every``."""
         if not any(declaration.every for declaration in suite.declarations):
             return {}
         try:
@@ -306,14 +323,14 @@ class Coordinator:
         suite: Suite,
         selection: Selection,
         *,
-        carried: Mapping[str, Result],
+        not_due: Mapping[str, Result],
         failfast: bool,
         record: bool = True,
         listener: Listener = ignore_events,
     ) -> Report:
         redactor = Redactor(self.secrets())
 
-        def tell(event: Event) -> None:
+        def redact_and_forward(event: Event) -> None:
             if isinstance(event, Finished) and listener is not ignore_events:
                 event = Finished(redactor.result(event.result))
             listener(event)
@@ -324,9 +341,9 @@ class Coordinator:
                 selection,
                 self.options,
                 abandoned=self.abandoned,
-                carried=carried,
+                carried=not_due,
                 failfast=failfast,
-                listener=tell,
+                listener=redact_and_forward,
             )
         except RunInterrupted as interrupt:
             interrupt.report = redactor.report(interrupt.report)
@@ -338,7 +355,7 @@ class Coordinator:
             self._record(report)
         for result in report.problems:
             if not result.carried:
-                # A warning, so that handlers that mail the admins on errors leave it alone.
+                # A warning, because AdminEmailHandler mails errors.
                 problem_logger.warning("%s %s: %s", result.id, result.outcome, result.message)
         run_finished.send_robust(sender=Coordinator, report=report)
         return report
@@ -349,26 +366,31 @@ class Coordinator:
         except StoreError as error:
             _log_store_error(error)
 
-    def _begin_if_full(self, selection: Selection) -> None:
+    def _record_start_if_full(self, selection: Selection) -> None:
         if selection.is_everything:
-            self._begin()
+            self._record_start()
 
-    def _begin(self) -> bool:
-        """Note that a run of all tests begins; gives whether that could be noted."""
+    def _record_start(self) -> bool:
+        """Record the start of a full run, and return whether that succeeded."""
         try:
-            lost = self.store.begin(time())
+            aborted_at = self.store.begin(time())
         except StoreError as error:
             _log_store_error(error)
             return False
-        if lost is not None:
-            logger.warning("The run that began at %s ended with its process.", utc(lost))
+        if aborted_at is not None:
+            logger.warning(
+                "The run that started at %s was aborted: its process ended.", utc(aborted_at)
+            )
         return True
 
     @contextmanager
     def _hold_run_lock(
         self, listener: Listener, wait: Callable[[], Callable[[], None] | None]
     ) -> Iterator[bool]:
-        """Hold the run lock, by waiting if another has it; gives whether it is held."""
+        """Hold the run lock, and yield whether it was acquired.
+
+        `wait` is called if another process or thread holds the lock.
+        """
         release = self.run_lock.acquire()
         if release is None:
             listener(Waiting())
@@ -380,20 +402,20 @@ class Coordinator:
                 release()
 
     def _queue_for_run_lock(self) -> Callable[[], None] | None:
-        """Wait for the run lock, if not too many do so already."""
-        for place in self.waiting_locks:
-            with place.held() as is_ours:
-                if is_ours:
+        """Wait for the run lock, unless too many requests are waiting already."""
+        for waiting_lock in self.waiting_locks:
+            with waiting_lock.held() as acquired:
+                if acquired:
                     return self.run_lock.acquire(self.options.run_timeout + GRACE)
         return None
 
 
 def is_due(status: Status | None, interval: float, *, is_shared: bool) -> bool:
-    """Whether a full run should begin by itself that is expected every `interval` seconds.
+    """Return whether the next of the full runs every `interval` seconds is due.
 
-    A little early: with scrapes as far apart as the runs, one that came just before a run was due
-    would otherwise make the runs half as frequent. Without a shared store each process would run
-    for itself, so nothing is ever due.
+    A run is due when 90% of the interval has passed. Otherwise, if scrapes are as frequent as runs,
+    a scrape just before the end of the interval would halve the frequency of the runs. Without a
+    shared store no run is ever due, because each process would run the tests.
     """
     if status is None or not is_shared or status.pause:
         return False
@@ -404,5 +426,5 @@ def is_due(status: Status | None, interval: float, *, is_shared: bool) -> bool:
 
 
 def _log_store_error(error: StoreError) -> None:
-    """The answer is given all the same."""
+    """Log a failure of the store, which does not fail the request."""
     logger.error("The results store failed. %s", error)

@@ -1,4 +1,4 @@
-"""Takes the site's secrets out of what tests declare and say, before anybody sees that."""
+"""Redact the secrets of the site in reports and in the metadata of tests."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from smoketest.runner.discovery import Suite
 
 MASK = "********"
 
-#: Characters. A shorter value would be found everywhere.
+#: Characters. Shorter secrets are not redacted, because they would match unrelated text.
 SHORTEST = 4
 
-#: ``scheme://user:password@`` of any address (RFC 3986, section 3.2.1).
+#: ``scheme://user:password@`` of a URL (RFC 3986, section 3.2.1).
 _CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s/:@'\"]*):[^\s/'\"]+@", re.IGNORECASE)
 
-#: Where a text was cut; a secret may have been cut as well.
-_CUT = re.compile(r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\.\.\.(?=\s|\Z))")
+#: Marks of truncated text. Only the beginning or end of a secret may be left beside them.
+_TRUNCATION = re.compile(r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\.\.\.(?=\s|\Z))")
 
 
 class Redactor:
-    """Replaces secrets, however they are written, and credentials in addresses."""
+    """Replace secrets and passwords in URLs with a mask.
+
+    Secrets are also found URL-encoded, and escaped by ``repr()`` or JSON.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         written = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
-        self._secrets = sorted(written, key=len, reverse=True)  # the whole before its parts
+        # Longest first, because a secret may contain another.
+        self._secrets = sorted(written, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._secrets)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
         text = _CREDENTIALS.sub(rf"\1:{MASK}@", self._pattern.sub(MASK, text))
-        pieces = _CUT.split(text)
+        pieces = _TRUNCATION.split(text)
         for index in range(1, len(pieces), 2):
-            pieces[index - 1] = self._without_beginning(pieces[index - 1])
-            pieces[index + 1] = self._without_end(pieces[index + 1])
+            pieces[index - 1] = self._mask_at_end(pieces[index - 1])
+            pieces[index + 1] = self._mask_at_start(pieces[index + 1])
         return "".join(pieces)
 
     def suite(self, suite: Suite) -> Suite:
         classes = (
-            replace(found, declarations=tuple(map(self._declaration, found.declarations)))
-            for found in suite.classes
+            replace(one, declarations=tuple(map(self._declaration, one.declarations)))
+            for one in suite.classes
         )
         errors = map(self.result, suite.collection_errors)
         return replace(suite, classes=tuple(classes), collection_errors=tuple(errors))
@@ -67,8 +71,8 @@ class Redactor:
             runbook_url=self(declared.runbook_url),
         )
 
-    def _without_beginning(self, text: str) -> str:
-        """Without the beginning of a secret at the end of the text."""
+    def _mask_at_end(self, text: str) -> str:
+        """Mask the first part of a secret at the end of the text."""
         for secret in self._secrets:
             start = max(0, len(text) - len(secret))
             while (start := text.find(secret[:SHORTEST], start)) >= 0:
@@ -77,8 +81,8 @@ class Redactor:
                 start += 1
         return text
 
-    def _without_end(self, text: str) -> str:
-        """Without the end of a secret at the beginning of the text."""
+    def _mask_at_start(self, text: str) -> str:
+        """Mask the last part of a secret at the start of the text."""
         for secret in self._secrets:
             end = min(len(text), len(secret))
             while (end := text.rfind(secret[-SHORTEST:], 0, end) + SHORTEST) >= SHORTEST:
@@ -89,6 +93,6 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """As it is, in an address, and in what ``repr`` and JSON make of it."""
+    """Yield the secret as it is, URL-encoded, and as ``repr()`` and JSON escape it."""
     yield from (secret, quote(secret, safe=""), quote_plus(secret))
     yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1])

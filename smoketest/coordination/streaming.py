@@ -1,4 +1,4 @@
-"""Waits for an answer, and hands on what happens meanwhile."""
+"""Stream the events of a run, followed by the answer."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from smoketest.results import Event, Listener
 Ask = Callable[[Listener], Answer]
 
 
-def watch(ask: Ask) -> Iterator[Event | Answer]:
-    """The events, and at last the answer; raises what asking for it raises.
+def stream(ask: Ask) -> Iterator[Event | Answer]:
+    """Call `ask` in a thread, and yield its events and finally its answer.
 
-    It is asked for on a thread of its own, so that a run goes on when nobody watches any more.
+    An exception of `ask` is raised in the iterator. The run continues if the client disconnects.
     """
-    heard: SimpleQueue[Event | Answer | BaseException] = SimpleQueue()
+    queue: SimpleQueue[Event | Answer | BaseException] = SimpleQueue()
 
     def run() -> None:
         try:
-            heard.put(ask(heard.put))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever watches
-            heard.put(error)
+            queue.put(ask(queue.put))
+        except BaseException as error:  # noqa: BLE001 - raised again by the iterator
+            queue.put(error)
         finally:
-            connections.close_all()  # receivers of the signal may have opened some
+            connections.close_all()  # receivers of run_finished may have opened connections
 
-    # In the context of whoever asks: a smoke test may not run the smoke tests this way either.
+    # The context carries the guard that keeps a smoke test from running the smoke tests.
     target = partial(copy_context().run, run)
     threading.Thread(target=target, name="smoketest-answer", daemon=True).start()
     while True:
-        match heard.get():
+        match queue.get():
             case Answer() as answer:
                 yield answer
                 return

@@ -1,4 +1,4 @@
-"""What may have been meant by the name of a test or a tag that nothing has."""
+"""Suggest tests and tags for names that match none."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from smoketest.results import Declaration, Selection, is_dotted_prefix
 
 NO_TESTS = (
-    "This site has no smoke tests. Write one in the file smoke.py of an app of INSTALLED_APPS:"
-    " a subclass of smoketest.SmokeTest with a method whose name begins with test_."
+    "This site has no smoke tests. Create a smoke.py module in an installed app, with a subclass of"
+    " smoketest.SmokeTest that has a method whose name starts with test_."
 )
 
-#: Names that one message suggests at most.
+#: Maximum number of names that a message suggests.
 LIMIT = 3
 
 
@@ -28,9 +28,9 @@ class Unknown(NamedTuple):
 
 
 def find_unknown(selection: Selection, declarations: Iterable[Declaration]) -> list[Unknown]:
-    """Each name and tag of the selection that no test has.
+    """Return the names and tags of the selection that match no test.
 
-    An excluded tag that no test has excludes nothing, which is no fault.
+    Unknown excluded tags are not an error and are left out.
     """
     declarations = tuple(declarations)
     ids = [declaration.id for declaration in declarations]
@@ -44,7 +44,7 @@ def find_unknown(selection: Selection, declarations: Iterable[Declaration]) -> l
         Unknown(
             f"No smoke test has the tag {tag}.",
             _did_you_mean(difflib.get_close_matches(tag, tags, LIMIT))
-            or (f"There are {', '.join(tags)}." if tags else "There are no tags."),
+            or (f"The tags are {', '.join(tags)}." if tags else "No test has a tag."),
         )
         for tag in selection.tags
         if tag not in tags
@@ -56,19 +56,19 @@ def _did_you_mean(names: list[str]) -> str:
 
 
 def _nearest_tests(name: str, ids: Iterable[str]) -> list[str]:
-    """Whatever may be named ends like this, or is spelt nearly so, in whole or at its end."""
+    """Return names that end with `name` or are spelled like it, as a whole or in the last part."""
     known = list(dict.fromkeys(prefix for test_id in ids for prefix in _prefixes(test_id)))
-    if ends_so := [full for full in known if full.endswith(f".{name}")]:
-        return ends_so[:LIMIT]
-    if spelt_so := difflib.get_close_matches(name, known, LIMIT, cutoff=0.8):
-        return spelt_so
-    by_end = {full.rpartition(".")[2]: full for full in known}
-    ends = difflib.get_close_matches(name.rpartition(".")[2], by_end, LIMIT)
-    return [by_end[end] for end in ends]
+    if with_suffix := [full for full in known if full.endswith(f".{name}")]:
+        return with_suffix[:LIMIT]
+    if similar := difflib.get_close_matches(name, known, LIMIT, cutoff=0.8):
+        return similar
+    by_last_part = {full.rpartition(".")[2]: full for full in known}
+    close = difflib.get_close_matches(name.rpartition(".")[2], by_last_part, LIMIT)
+    return [by_last_part[part] for part in close]
 
 
 def _prefixes(test_id: str) -> Iterator[str]:
-    """``a.b.c``, ``a.b``, ``a``"""
+    """Yield ``a.b.c``, ``a.b`` and ``a``."""
     while test_id:
         yield test_id
         test_id = test_id.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""The metrics on the page of django-prometheus, for sites that scrape that one already.
+"""Exporter for sites that use django-prometheus: adds the metrics to its page.
 
 https://github.com/django-commons/django-prometheus
 """
@@ -12,12 +12,12 @@ from prometheus_client.registry import Collector
 
 
 def install(collector: Collector) -> None:
-    """Add the collector to what django-prometheus exports, in both of its modes.
+    """Register the collector with django-prometheus, in both of its modes.
 
-    With one process it exports the global registry. With several, where
-    ``PROMETHEUS_MULTIPROC_DIR`` is set, it makes a new registry for each scrape and adds a
-    `MultiProcessCollector` by the name that is replaced here; there is no other place at which a
-    collector could join.
+    With one process, django-prometheus exports the global registry. If
+    ``PROMETHEUS_MULTIPROC_DIR`` is set, it creates a registry for each scrape and calls
+    ``multiprocess.MultiProcessCollector``. It has no hook for other collectors, so that name is
+    replaced.
     """
     prometheus_client.REGISTRY.register(collector)
 

@@ -1,6 +1,7 @@
-"""The metrics as bytes: those of results are made when results change, the few others now.
+"""The metrics page, most of which is rendered in advance.
 
-A scrape concatenates two expositions, which is possible because no family is in both.
+The metrics of results are rendered when results are recorded, the others at each scrape. A scrape
+concatenates the two parts; no family is in both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from smoketest.store import Render, ResultsStore, Snapshot, Status, StoreError
 
 
 def renderer(context: Callable[[], Context]) -> Render:
-    """What the results store is to keep: each encoding, as it is and compressed."""
+    """Return a function that renders a snapshot in each encoding, both plain and compressed."""
 
     def render(snapshot: Snapshot) -> dict[str, bytes]:
         families = list(result_families(snapshot, context()))
@@ -24,7 +25,7 @@ def renderer(context: Callable[[], Context]) -> Render:
         for encoding in ENCODINGS:
             body = encode(families, encoding)
             renditions[_name(encoding, is_compressed=False)] = body
-            renditions[_name(encoding, is_compressed=True)] = begin_gzip(body)
+            renditions[_name(encoding, is_compressed=True)] = start_gzip(body)
         return renditions
 
     return render
@@ -32,18 +33,18 @@ def renderer(context: Callable[[], Context]) -> Render:
 
 @dataclass
 class Exposition:
-    """The metrics page of one process, which remembers what it read last."""
+    """The metrics page; each process caches it until the results or the context change."""
 
     store: ResultsStore
-    #: What the store has rendered, with its generation, by name.
+    #: Rendered metrics of results and their generation in the store, by name.
     _results: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    #: The whole pages, with all that they depend on, by name.
+    #: Complete pages and the values that they depend on, by name.
     _pages: dict[str, tuple[tuple[int, bool, Context], bytes]] = field(default_factory=dict)
 
     def render(
         self, status: Status | None, context: Context, encoding: Encoding, *, compressed: bool
     ) -> bytes:
-        """The page; with a status of None, that of a store that cannot be read."""
+        """Return the page. `status` is None if the results store cannot be read."""
         name = _name(encoding, is_compressed=compressed)
         if status is None:
             return _join(None, context, encoding, is_up=False, compressed=compressed)
@@ -58,14 +59,14 @@ class Exposition:
         return page[1]
 
     def _read_results(self, name: str, generation: int) -> bytes | None:
-        """What the store has rendered, read again when it has changed; None if it cannot be."""
-        remembered = self._results.get(name)
-        if remembered is None or remembered[0] != generation:
+        """Return the rendered metrics of results, or None if the store cannot be read."""
+        cached = self._results.get(name)
+        if cached is None or cached[0] != generation:
             try:
-                remembered = self._results[name] = self.store.rendition(name)
+                cached = self._results[name] = self.store.rendition(name)
             except StoreError:
                 return None
-        return remembered[1]
+        return cached[1]
 
 
 def _join(
@@ -73,38 +74,44 @@ def _join(
 ) -> bytes:
     live = encode(live_families(context, is_up=is_up), encoding) + encoding.end
     if compressed:
-        return end_gzip(begin_gzip(b"") if body is None else body, live)
+        return finish_gzip(start_gzip(b"") if body is None else body, live)
     return (body or b"") + live
 
 
 def _name(encoding: Encoding, *, is_compressed: bool) -> str:
-    """With the version: processes of two releases may share the store during a deployment."""
+    """Return the name of a rendition.
+
+    It includes the version, because two releases can share the store during a deployment.
+    """
     return f"{encoding.name}{' gzip' if is_compressed else ''} {__version__}"
 
 
-# A gzip member is a header, a deflate stream, and the checksum and length of what it holds
-# (https://www.rfc-editor.org/rfc/rfc1952#section-2.3). A stream that was flushed can go on, so
-# that the large first part need not be compressed again. Two members, one behind the other, would
-# be simpler, but curl reads only the first.
+# A gzip member consists of a header, a deflate stream, and the checksum and length of its content
+# (https://www.rfc-editor.org/rfc/rfc1952#section-2.3). Data can be appended to a flushed stream, so
+# the large first part is compressed only once. Two concatenated members would be simpler, but curl
+# reads only the first.
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _CHECKSUM_AND_LENGTH = struct.Struct("<II")
 
 
-def begin_gzip(data: bytes) -> bytes:
-    """The compressed data, with its checksum and length behind it, to go on with."""
+def start_gzip(data: bytes) -> bytes:
+    """Compress the first part of a gzip member, for `finish_gzip`.
+
+    The checksum and length of the data follow the deflate stream.
+    """
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     stream = deflate.compress(data) + deflate.flush(zlib.Z_FULL_FLUSH)
     return stream + _CHECKSUM_AND_LENGTH.pack(zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
-def end_gzip(begun: bytes, data: bytes) -> bytes:
-    """A gzip member of what `begin_gzip` was given and of this data."""
-    split = len(begun) - _CHECKSUM_AND_LENGTH.size
-    checksum, length = _CHECKSUM_AND_LENGTH.unpack_from(begun, split)
+def finish_gzip(started: bytes, data: bytes) -> bytes:
+    """Return a complete gzip member: the part from `start_gzip`, followed by `data`."""
+    split = len(started) - _CHECKSUM_AND_LENGTH.size
+    checksum, length = _CHECKSUM_AND_LENGTH.unpack_from(started, split)
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     stream = deflate.compress(data) + deflate.flush(zlib.Z_FINISH)
     trailer = _CHECKSUM_AND_LENGTH.pack(
         zlib.crc32(data, checksum), (length + len(data)) & 0xFFFFFFFF
     )
-    return b"".join((_HEADER, memoryview(begun)[:split], stream, trailer))
+    return b"".join((_HEADER, memoryview(started)[:split], stream, trailer))

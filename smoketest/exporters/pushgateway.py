@@ -1,4 +1,4 @@
-"""A push to a Pushgateway, for hosts that nothing can scrape.
+"""Exporter that pushes the metrics to a Pushgateway, for hosts that cannot be scraped.
 
 https://prometheus.io/docs/practices/pushing/
 """
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from smoketest.exporters import ExportError
 
+#: Timeout of a push, in seconds.
 TIMEOUT = 10.0
 
 
@@ -28,7 +29,7 @@ def push(
     username: str = "",
     password: str = "",
 ) -> None:
-    """Replace all metrics of the job and grouping key. Raises `ExportError`."""
+    """Replace all metrics of the job and grouping key. Raise `ExportError`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     handler: Callable[..., Callable[[], None]] = default_handler
@@ -37,8 +38,9 @@ def push(
     where = _without_secrets(url)
     if "@" in url.partition("?")[0]:
         msg = (
-            f"The address of the Pushgateway at {where} holds a user. Give the user by"
-            " --pushgateway-user and the password by SMOKETEST_PUSHGATEWAY_PASSWORD."
+            f"The URL of the Pushgateway at {where} contains credentials. Pass the user as"
+            " --pushgateway-user, and the password in the environment variable"
+            " SMOKETEST_PUSHGATEWAY_PASSWORD."
         )
         raise ExportError(msg)
     try:
@@ -48,16 +50,16 @@ def push(
     except HTTPError as error:
         with error:
             body = error.read(500).decode(errors="replace").strip()
-        msg = f"The Pushgateway at {where} answered {error.code}: {body or error.reason}."
+        msg = f"The Pushgateway at {where} returned {error.code}: {body or error.reason}."
         raise ExportError(msg) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        msg = f"The Pushgateway at {where} cannot be reached: {reason}. Look at the address."
+        msg = f"The Pushgateway at {where} cannot be reached: {reason}. Check the URL."
         raise ExportError(msg) from error
 
 
 def _without_secrets(url: str) -> str:
-    """The address without user and query, even where it is too malformed to be parsed."""
+    """Return the URL without user, query and fragment, even if it cannot be parsed."""
     scheme, separator, rest = url.rpartition("://")
     rest = rest.partition("?")[0].partition("#")[0]
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

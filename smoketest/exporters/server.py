@@ -1,4 +1,4 @@
-"""A small server of the metrics alone, for hosts whose site Prometheus cannot scrape."""
+"""Exporter that serves the metrics on a port, for hosts whose site Prometheus cannot scrape."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from prometheus_client.registry import Collector
 
 from smoketest.exporters import ExportError
 
-#: Seconds that a client may be silent, and that the end of the server may take.
+#: Socket timeout of a client, in seconds.
 CLIENT_TIMEOUT = 10.0
+#: Maximum delay of a shutdown, in seconds.
 POLL_SECONDS = 0.1
 
 
 class _Server(ThreadingWSGIServer):
-    """Shakes hands in the thread of each request: a silent client holds up nobody else."""
+    """Server with the TLS handshake in the thread of the request.
+
+    A client that does not complete the handshake then does not block other clients.
+    """
 
     tls: ssl.SSLContext | None = None
 
@@ -40,18 +44,18 @@ class _Server(ThreadingWSGIServer):
             self.shutdown_request(request)
 
 
-class _SilentHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
-        """Scrapes are nothing to tell of."""
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited name
+        """Do not log requests."""
 
 
 @contextmanager
 def serving(
     host: str, port: int, collector: Collector, certificate: Path | None, key: Path | None
 ) -> Iterator[None]:
-    """Serve ``/metrics`` while the body runs, over TLS with a certificate and key.
+    """Serve ``/metrics`` while the context is active; with a certificate and key, over TLS.
 
-    Raises `ExportError`.
+    Raise `ExportError`.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
@@ -61,7 +65,7 @@ def serving(
         attributes = {"address_family": address[0], "tls": tls}
         server_class: type[_Server] = type("Server", (_Server,), attributes)
         app = make_wsgi_app(registry)
-        server = make_server(host, port, app, server_class, _SilentHandler)
+        server = make_server(host, port, app, server_class, _QuietHandler)
     except OSError as error:
         msg = f"The metrics cannot be served on {host}:{port}: {error}."
         raise ExportError(msg) from error
@@ -79,7 +83,7 @@ def _load_certificate(certificate: Path, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         msg = f"The certificate {certificate} and the key {key} cannot be used: {error}."
         raise ExportError(msg) from error
     return context

@@ -1,4 +1,4 @@
-"""A file for the textfile collector of node_exporter.
+"""Exporter that writes a file for the textfile collector of node_exporter.
 
 https://github.com/prometheus/node_exporter#textfile-collector
 """
@@ -16,9 +16,9 @@ SUFFIX = ".prom"
 
 
 def write(path: Path, collector: Collector) -> None:
-    """Replace the file in one step. Raises `ExportError`."""
+    """Replace the file atomically. Raise `ExportError`."""
     if path.suffix != SUFFIX:
-        msg = f"{path} does not end in {SUFFIX}: node_exporter would not read it."
+        msg = f"{path} does not end in {SUFFIX}; node_exporter only reads files that do."
         raise ExportError(msg)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
@@ -26,7 +26,7 @@ def write(path: Path, collector: Collector) -> None:
         write_to_textfile(str(path), registry)
     except OSError as error:
         msg = (
-            f"{path} cannot be written: {error.strerror}. Give the path of a file in a folder"
-            " that this user may write."
+            f"{path} cannot be written: {error.strerror}. Choose a directory that this user can"
+            " write to."
         )
         raise ExportError(msg) from error

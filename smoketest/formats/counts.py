@@ -1,4 +1,4 @@
-"""The counts and lines that django-smoketest 1.x gave, for the formats that keep them."""
+"""Counts and lines of django-smoketest 1.x, for the text and JSON formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from smoketest.results import Outcome, Report, Result
 
 
 class Counts(NamedTuple):
-    """How many tests had which outcome.
+    """Number of tests by outcome.
 
     `run` is the sum of `passed`, `failed` and `errored`; `timed_out` is part of `errored`.
     """
@@ -45,18 +45,18 @@ def _is_of_a_class(result: Result) -> bool:
 
 
 def failed_lines(report: Report, *, mark: str = "") -> list[str]:
-    """The `mark` is that of warnings."""
+    """Return a line for each failed test. `mark` precedes the messages of warnings."""
     return [_line(result, "failed", mark) for result in report.with_outcome(Outcome.FAILED)]
 
 
 def errored_lines(report: Report, *, mark: str = "") -> list[str]:
-    """One line for each test that raised or ran out of time; the `mark` is that of warnings."""
+    """Return a line for each errored or timed-out test. `mark` is as in `failed_lines`."""
     errored = report.with_outcome(Outcome.ERRORED, Outcome.TIMED_OUT)
     return [_line(result, "errored", mark) for result in errored]
 
 
 def warning_lines(report: Report) -> list[str]:
-    """The lines, among the others, of tests that did not make the run fail."""
+    """Return the lines of failing tests that do not make the run fail."""
     return [
         _line(result, "failed" if result.outcome is Outcome.FAILED else "errored")
         for result in report.warnings

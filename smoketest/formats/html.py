@@ -1,7 +1,7 @@
-"""HTML: the pages for people. They need no other host, no inline style and no inline script.
+"""The HTML pages, without inline styles, inline scripts and resources of other hosts.
 
-What a test or a user wrote is escaped by the template engine, which is our own: neither the
-site's templates nor its context processors have a say in it.
+The pages have a template engine of their own, so the templates and context processors of the site
+do not affect them. The engine escapes the messages of tests and the input of users.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from smoketest.results import Outcome, Report, Result, Selection, StopReason, is
 from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, PastResult, Pause
 
-#: How many of the latest runs a strip shows.
+#: Number of runs in the history strip of a test.
 STRIP_LENGTH = 30
-#: Characters of a message that are shown unasked.
+#: Characters. Longer messages are truncated, with the full message in a ``<details>`` element.
 SHOWN_MESSAGE = 600
-#: Characters of a query that every server takes; gunicorn takes 4094 of a whole request line.
+#: Maximum characters of a query string. Gunicorn limits the whole request line to 4094.
 LONGEST_QUERY = 2000
-#: Among the outcomes that one may filter by: all that say that a test did not pass.
+#: Filter for all outcomes of tests that did not pass.
 PROBLEM = "problem"
 OUTCOMES = (PROBLEM, *Outcome)
 
@@ -46,9 +46,9 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which of the tests a reader wants to see; it changes neither the run nor the status."""
+    """Filter of the displayed results. It does not affect the status or which tests are run."""
 
-    #: A part of the name, upper or lower case.
+    #: Part of the test id, case-insensitive.
     text: str = ""
     app: str = ""
     #: One of `OUTCOMES`.
@@ -72,10 +72,10 @@ EVERY_TEST = Filter()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """The addresses of the pages; paths, as no page links to another host."""
+    """The URLs of the pages, without scheme and host."""
 
     index: str
-    #: Files that the pages need, by their names.
+    #: URLs of static files, by their names.
     assets: Mapping[str, str]
 
     def test(self, test_id: str) -> str:
@@ -84,54 +84,54 @@ class Links:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContext:
-    """What all pages are told."""
+    """Values that all pages need."""
 
     links: Links
     #: Unix time.
     now: float
-    #: Empty where none can be made, such as without a session that can be read.
+    #: Empty if the session cannot be read.
     csrf_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What is known of the selected tests."""
+    """Data of the page with the results of the selected tests."""
 
     selection: Selection
     failfast: bool = False
     shown: Filter = EVERY_TEST
-    #: The report to show; None if none is stored.
+    #: None if no report is stored.
     report: Report | None = None
+    #: Stored tests by id.
     known: Mapping[str, KnownTest] = field(default_factory=dict)
-    #: What came of each test in its latest runs, the latest last.
+    #: Outcomes of the latest runs by test id, oldest first.
     recent: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     pause: Pause | None = None
-    #: Why nothing stored can be shown, if so.
-    trouble: str = ""
-    #: Where a browser goes that runs no scripts, for a report that is fresh enough; empty if
-    #: this one is.
+    #: Error message if the stored results cannot be read.
+    error: str = ""
+    #: URL of a fresh report, for browsers without JavaScript; empty if the report is fresh enough.
     fresh_url: str = ""
     with_tracebacks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What is known of one test."""
+    """Data of the page of a single test."""
 
     test: KnownTest
-    #: The latest first.
+    #: Earlier results, newest first.
     past: Sequence[PastResult] = ()
     last_failure: Result | None = None
-    #: Where it stands in the code; shown with tracebacks alone.
+    #: File and line of the test; displayed only if `with_tracebacks` is true.
     source: str = ""
     pause: Pause | None = None
     with_tracebacks: bool = False
 
 
-def render_overview(overview: Overview, frame: PageContext) -> str:
+def render_overview(overview: Overview, page: PageContext) -> str:
     report = overview.report
     results = report.results if report else ()
-    rows = [_row(result, overview, frame) for result in results]
+    rows = [_row(result, overview, page) for result in results]
     problems = [row for row in rows if row["is_problem"]]
     problems.sort(key=lambda row: (not row["is_critical"], row["since"]))
     others = sorted((row for row in rows if not row["is_problem"]), key=lambda row: row["app"])
@@ -140,7 +140,7 @@ def render_overview(overview: Overview, frame: PageContext) -> str:
     selection = overview.selection
     return _render(
         "overview.html",
-        frame,
+        page,
         {
             "verdict": _verdict(report),
             "overview": overview,
@@ -151,7 +151,7 @@ def render_overview(overview: Overview, frame: PageContext) -> str:
                 *([("failfast", "1")] if overview.failfast else []),
             ],
             "selected_tags": selection.tags,
-            "summary": _summary(report, overview, frame.now) if report else None,
+            "summary": _summary(report, overview, page.now) if report else None,
             "problems": problems,
             "groups": [
                 (app, tests, all(row["is_hidden"] for row in tests))
@@ -171,7 +171,7 @@ def render_overview(overview: Overview, frame: PageContext) -> str:
     )
 
 
-def render_details(details: Details, frame: PageContext) -> str:
+def render_details(details: Details, page: PageContext) -> str:
     result = details.test.result
     overview = Overview(
         selection=Selection(),
@@ -182,9 +182,9 @@ def render_details(details: Details, frame: PageContext) -> str:
     failure = details.last_failure
     return _render(
         "test.html",
-        frame,
+        page,
         {
-            "test": _row(result, overview, frame),
+            "test": _row(result, overview, page),
             "declared": result.declaration,
             "times": {
                 name: seconds(getattr(result.declaration, name))
@@ -193,14 +193,14 @@ def render_details(details: Details, frame: PageContext) -> str:
             "verdict": _verdict_of_test(result),
             "runbook_url": _web_address(result.declaration.runbook_url),
             "failures": details.test.consecutive_failures,
-            "last_failure": failure and _row(failure, overview, frame),
+            "last_failure": failure and _row(failure, overview, page),
             "is_failing": result.is_problem,
-            "at": _moment(result.finished_at, frame.now),
+            "at": _time(result.finished_at, page.now),
             "past": [
                 {
                     "outcome": past.outcome,
                     "word": _WORDS[past.outcome],
-                    "at": _moment(past.started_at, frame.now),
+                    "at": _time(past.started_at, page.now),
                     "duration": seconds(past.duration),
                 }
                 for past in details.past
@@ -211,25 +211,26 @@ def render_details(details: Details, frame: PageContext) -> str:
     )
 
 
-def render_problem(status: int, message: str, frame: PageContext) -> str:
-    """A page that says why there is no other."""
-    return _render("problem.html", frame, {"status": status, "message": message})
+def render_problem(status: int, message: str, page: PageContext) -> str:
+    """Render an error page."""
+    return _render("problem.html", page, {"status": status, "message": message})
 
 
 def with_newer_results(report: Report, known: Mapping[str, KnownTest]) -> Report:
-    """The report, with the results of tests that ran again since."""
+    """Return the report with its results replaced by newer results of the same tests."""
 
     def newest(result: Result) -> Result:
-        other = known.get(result.id)
-        return other.result if other and other.result.started_at > result.started_at else result
+        stored = known.get(result.id)
+        return stored.result if stored and stored.result.started_at > result.started_at else result
 
     return replace(report, results=tuple(map(newest, report.results)))
 
 
 def names_within(ids: Sequence[str], limit: int) -> list[str]:
-    """Names that select these tests in a query of so many characters.
+    """Return names that select these tests in a query string of at most `limit` characters.
 
-    Where there are too many tests, those of their classes, their modules, or all of them.
+    Test ids that are too long together are replaced by the names of the classes, then of the
+    modules. An empty list selects all tests.
     """
     names = list(ids)
     while names and len(urlencode([("test", encodable(name)) for name in names])) > limit:
@@ -240,7 +241,7 @@ def names_within(ids: Sequence[str], limit: int) -> list[str]:
 
 
 def seconds(duration: float) -> str:
-    """A duration in few characters: ``4 ms``, ``0.31 s``, ``12 s``, ``2 h 5 min``."""
+    """Format a duration: ``4 ms``, ``0.31 s``, ``12 s``, ``2 h 5 min``."""
     if duration < 0.0995:
         return f"{duration * 1000:.0f} ms"
     if duration < 60:
@@ -249,7 +250,7 @@ def seconds(duration: float) -> str:
 
 
 def ago(duration: float) -> str:
-    """How long ago something was."""
+    """Format the time since an event."""
     return "just now" if duration < 1 else f"{_coarse(duration)} ago"
 
 
@@ -262,33 +263,33 @@ def _coarse(duration: float) -> str:
     return f"{minutes} min" if minutes else f"{duration:.0f} s"
 
 
-def _render(template: str, frame: PageContext, values: Mapping[str, Any]) -> str:
-    # Numbers are written the same whatever the language of the visitor or the thread.
-    values = {"frame": frame, "now": iso(frame.now), **values}
+def _render(template: str, page: PageContext, values: Mapping[str, Any]) -> str:
+    # Numbers do not depend on the active language.
+    values = {"page": page, "now": iso(page.now), **values}
     context = Context(values, use_l10n=False, use_tz=False)
     return encodable(_ENGINE.get_template(template).render(context))
 
 
-def _row(result: Result, overview: Overview, frame: PageContext) -> dict[str, Any]:
-    """What a template says of one test."""
-    declared = result.declaration
+def _row(result: Result, overview: Overview, page: PageContext) -> dict[str, Any]:
+    """Return the template variables of a test."""
+    declaration = result.declaration
     known = overview.known.get(result.id)
     class_id, _, method = result.id.rpartition(".")
     module, _, class_name = class_id.rpartition(".")
     failing_since = known.failing_since if known and result.is_problem else None
-    is_slow = result.outcome.is_conclusive and result.duration >= declared.slow_after
+    is_slow = result.outcome.is_conclusive and result.duration >= declaration.slow_after
     row: dict[str, Any] = {
         "id": result.id,
-        "url": frame.links.test(result.id),
-        "name": result.id if declared.is_collection_error else f"{class_name}.{method}",
-        "module": "" if declared.is_collection_error else module,
-        "app": declared.app,
-        "tags": " ".join(declared.tags),
+        "url": page.links.test(result.id),
+        "name": result.id if declaration.is_collection_error else f"{class_name}.{method}",
+        "module": "" if declaration.is_collection_error else module,
+        "app": declaration.app,
+        "tags": " ".join(declaration.tags),
         "outcome": result.outcome,
         "word": _WORDS[result.outcome],
         "is_problem": result.is_problem,
         "is_critical": result.is_critical,
-        "is_slow": is_slow and not declared.is_collection_error,
+        "is_slow": is_slow and not declaration.is_collection_error,
         "is_hidden": not overview.shown.matches(result),
         "is_carried": result.carried,
         "message": result.message,
@@ -304,18 +305,18 @@ def _row(result: Result, overview: Overview, frame: PageContext) -> dict[str, An
         "message_start": result.message[:SHOWN_MESSAGE] if is_long else result.message,
         "is_long": is_long,
         "exception": result.exception,
-        "slow_after": seconds(declared.slow_after),
-        "timeout": seconds(declared.timeout),
-        "is_collection_error": declared.is_collection_error,
-        "severity": declared.severity,
-        "maintainer": declared.maintainer,
-        "description": declared.description,
-        "runbook": declared.runbook_url,
-        "runbook_url": _web_address(declared.runbook_url),
-        "at": _moment(result.started_at, frame.now),
-        "failing_since": _moment(failing_since, frame.now),
+        "slow_after": seconds(declaration.slow_after),
+        "timeout": seconds(declaration.timeout),
+        "is_collection_error": declaration.is_collection_error,
+        "severity": declaration.severity,
+        "maintainer": declaration.maintainer,
+        "description": declaration.description,
+        "runbook": declaration.runbook_url,
+        "runbook_url": _web_address(declaration.runbook_url),
+        "at": _time(result.started_at, page.now),
+        "failing_since": _time(failing_since, page.now),
         "failures": known.consecutive_failures if known else 0,
-        "last_success": _moment(known.last_success_at if known else None, frame.now),
+        "last_success": _time(known.last_success_at if known else None, page.now),
         "is_known": known is not None,
         "traceback": result.traceback if overview.with_tracebacks else "",
     }
@@ -323,7 +324,7 @@ def _row(result: Result, overview: Overview, frame: PageContext) -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """The status in words, and in a colour."""
+    """The status as text and as a color."""
 
     words: str
     tone: Literal["pass", "warn", "fail", "unknown"]
@@ -349,9 +350,9 @@ def _verdict_of_test(result: Result) -> _Verdict:
 
 
 def _summary(report: Report, overview: Overview, now: float) -> dict[str, Any]:
-    """What stands below the verdict."""
+    """Return the template variables of the summary below the status."""
     critical = [result for result in report.problems if result.is_critical]
-    beginnings = [
+    failing_since = [
         known.failing_since
         for result in (critical or report.problems)
         if (known := overview.known.get(result.id)) and known.failing_since is not None
@@ -360,29 +361,29 @@ def _summary(report: Report, overview: Overview, now: float) -> dict[str, Any]:
     return {
         "failing": len(critical),
         "warnings": len(report.warnings),
-        "since": _moment(min(beginnings, default=None), now),
+        "since": _time(min(failing_since, default=None), now),
         "counts": [(outcome, _WORDS[outcome], counts[outcome]) for outcome in Outcome],
-        "finished": _moment(report.finished_at, now),
+        "finished": _time(report.finished_at, now),
         "duration": seconds(report.duration),
-        "cut": {
+        "stopped": {
             StopReason.NONE: "",
-            StopReason.FAIL_FAST: "It ended at the first failure, as was asked.",
-            StopReason.DEADLINE: "Its time was up before all tests had run.",
-            StopReason.INTERRUPT: "Somebody interrupted it before all tests had run.",
+            StopReason.FAIL_FAST: "The run stopped at the first failure.",
+            StopReason.DEADLINE: "The run reached its deadline before all tests had run.",
+            StopReason.INTERRUPT: "The run was interrupted before all tests had run.",
         }[report.stop_reason],
         "newer": sum(result.started_at > report.finished_at for result in report.results),
     }
 
 
-def _moment(timestamp: float | None, now: float) -> dict[str, SafeString] | None:
-    """The time of day, and how long ago it was, which the page keeps up to date."""
+def _time(timestamp: float | None, now: float) -> dict[str, SafeString] | None:
+    """Return ``<time>`` elements with the time and its age, which page.js updates."""
     if timestamp is None:
         return None
-    machine, words = iso(timestamp), ago(max(0.0, now - timestamp))
+    value, age = iso(timestamp), ago(max(0.0, now - timestamp))
     return {
-        "utc": format_html('<time datetime="{}">{}</time>', machine, utc(timestamp)),
+        "utc": format_html('<time datetime="{}">{}</time>', value, utc(timestamp)),
         "ago": format_html(
-            '<time class="ago" datetime="{}" title="{}">{}</time>', machine, utc(timestamp), words
+            '<time class="ago" datetime="{}" title="{}">{}</time>', value, utc(timestamp), age
         ),
     }
 
@@ -392,7 +393,7 @@ def _pause(pause: Pause | None) -> dict[str, str] | None:
 
 
 def _web_address(url: str) -> str:
-    """The URL, if it is one that a browser may be sent to."""
+    """Return the URL if it is safe to link to (http or https), or an empty string."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -400,7 +401,8 @@ def _web_address(url: str) -> str:
     return url if parts.scheme in {"http", "https"} and parts.netloc else ""
 
 
-#: Heights and kinds of the bars: what went wrong stands out without colour, too.
+#: CSS classes and vertical positions of the bars. Their heights differ too, so that failures can be
+#: recognized without color.
 _BARS = {
     Outcome.PASSED: ("passed", 9),
     Outcome.FAILED: ("problem", 6),
@@ -412,9 +414,10 @@ _BARS = {
 
 
 def _strip(outcomes: Sequence[Outcome]) -> SafeString:
-    """A bar for each of the latest runs, the latest on the right; lines that CSS makes dashes of.
+    """Return an SVG image with a bar for each run, newest on the right.
 
-    An image, as attributes of SVG need no inline style.
+    Equal outcomes in a row are one path, which CSS divides into bars with ``stroke-dasharray``.
+    SVG attributes position the bars without inline styles, which the policy forbids.
     """
     outcomes = outcomes[-STRIP_LENGTH:]
     if not outcomes:
@@ -426,13 +429,13 @@ def _strip(outcomes: Sequence[Outcome]) -> SafeString:
         paths.setdefault(kind, []).append(f"M{2 * x} {y}h{2 * length}")
         x += length
     counts = Counter(outcomes)
-    words = ", ".join(f"{counts[o]} {_WORDS[o]}" for o in Outcome if counts[o])
+    summary = ", ".join(f"{counts[o]} {_WORDS[o]}" for o in Outcome if counts[o])
     drawn = SafeString("".join(f'<path class="{k}" d="{"".join(d)}"/>' for k, d in paths.items()))
     runs = "run" if len(outcomes) == 1 else f"{len(outcomes)} runs"
     return format_html(
         '<svg class="strip" viewBox="0 0 {} 12" role="img" aria-label="Last {}: {}">{}</svg>',
         2 * STRIP_LENGTH,
         runs,
-        words,
+        summary,
         drawn,
     )

@@ -1,4 +1,4 @@
-"""JSON: the keys of django-smoketest 1.x, and one object for each test."""
+"""JSON format: the keys of django-smoketest 1.x, and an object for each test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from smoketest.store import Pause
 
 
 def render(report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None) -> str:
-    """`age` is how many seconds ago the run ended."""
+    """Render a report. `age` is the number of seconds since the run ended."""
     return json.dumps(report_object(report, age=age, with_tracebacks=with_tracebacks, pause=pause))
 
 
@@ -80,9 +80,9 @@ def result_object(result: Result, *, with_traceback: bool) -> dict[str, Any]:
 
 
 def read_report(values: Mapping[str, Any], selection: Selection) -> Report:
-    """The report of which another site has sent the object, asked for with this selection.
+    """Return the report in the JSON object that another site returned for the selection.
 
-    Raises `ValueError` if it is none of this format, such as that of django-smoketest 1.x.
+    Raise `ValueError` if the format is different, such as that of django-smoketest 1.x.
     """
     try:
         return Report(

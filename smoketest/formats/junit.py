@@ -1,7 +1,7 @@
-"""JUnit XML, as Jenkins, GitLab and the actions of GitHub read it.
+"""JUnit XML format, for Jenkins, GitLab and GitHub Actions.
 
-There is no specification; this keeps to the elements and attributes of the schema that Jenkins'
-xUnit plugin publishes: https://github.com/jenkinsci/xunit-plugin (``junit-10.xsd``).
+The format has no specification. The elements and attributes are those of ``junit-10.xsd`` in the
+xUnit plugin of Jenkins: https://github.com/jenkinsci/xunit-plugin.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from xml.etree import ElementTree
 from smoketest.results import Outcome, Report, Result
 
 NAME = "smoke tests"
-#: What XML 1.0 has no way to write (https://www.w3.org/TR/xml/#charsets).
+#: Characters that are not allowed in XML 1.0 (https://www.w3.org/TR/xml/#charsets).
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(report: Report) -> str:
-    """One suite for each class.
+    """Render a report, with a suite for each class.
 
-    A warning that failed is skipped with its message: the readers know only tests that fail the
-    build and tests that do not.
+    Failing warnings are reported as skipped, with their messages, because every failure in a JUnit
+    report fails the build.
     """
     root = ElementTree.Element("testsuites", name=NAME, time=_seconds(report.duration))
     _count(root, report.results)
     by_class: dict[str, list[Result]] = {}
-    for result in report.results:  # what came of tearDownClass stands behind all others
+    for result in report.results:  # results of class fixtures are at the end of the report
         by_class.setdefault(result.class_id, []).append(result)
     for class_id, results in by_class.items():
         _add_suite(root, class_id, results)
@@ -36,13 +36,13 @@ def render(report: Report) -> str:
 
 
 def _add_suite(root: ElementTree.Element, class_id: str, results: list[Result]) -> None:
-    began = datetime.fromtimestamp(min(result.started_at for result in results), UTC)
+    started = datetime.fromtimestamp(min(result.started_at for result in results), UTC)
     suite = ElementTree.SubElement(
         root,
         "testsuite",
         name=_clean(class_id),
         time=_seconds(sum(result.duration for result in results)),
-        timestamp=began.strftime("%Y-%m-%dT%H:%M:%S"),
+        timestamp=started.strftime("%Y-%m-%dT%H:%M:%S"),
     )
     _count(suite, results)
     suite.set("skipped", str(sum(_kind(result) == "skipped" for result in results)))
@@ -61,19 +61,19 @@ def _add_outcome(case: ElementTree.Element, result: Result) -> None:
     kind = _kind(result)
     if not kind:
         return
-    words = result.message
+    message = result.message
     if result.is_problem and kind == "skipped":
-        words = f"warning, {result.outcome}: {result.message}"
+        message = f"warning, {result.outcome}: {result.message}"
     elif result.outcome is Outcome.NOT_RUN:
-        words = f"not run: {result.message}"
-    element = ElementTree.SubElement(case, kind, message=_clean(words))
+        message = f"not run: {result.message}"
+    element = ElementTree.SubElement(case, kind, message=_clean(message))
     if kind != "skipped":
         element.set("type", _clean(result.exception or result.outcome))
         element.text = _clean(result.traceback or result.message)
 
 
 def _kind(result: Result) -> str:
-    """The element that tells of an outcome; none for a test that passed."""
+    """Return the name of the element of an outcome; empty if the test passed."""
     if result.outcome is Outcome.PASSED:
         return ""
     if not result.is_problem or not result.is_critical:

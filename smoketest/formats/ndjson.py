@@ -1,8 +1,8 @@
-"""Newline-delimited JSON: one object an event, for ``curl -N``, scripts and the page.
+"""Newline-delimited JSON format: an object for each event of a run.
 
-``start`` names the tests of a run that begins, ``running`` tells of one that begins, ``test`` has
-the result of one, ``waiting`` tells of another run that goes on, and ``report`` or ``error`` is the
-last.
+``waiting`` is sent while another run is in progress, ``start`` at the start of the run with the ids
+of its tests, ``running`` at the start of each test, and ``test`` with its result. The last event is
+``report`` or ``error``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def render_event(event: Event, *, with_tracebacks: bool) -> str:
 def render_report(
     report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None
 ) -> str:
-    """`age` is how many seconds ago the run ended."""
+    """Render the ``report`` event. `age` is the number of seconds since the run ended."""
     content = report_object(report, age=age, with_tracebacks=with_tracebacks, pause=pause)
     return _line("report", report=content)
 
 
 def render_error(status: int, message: str) -> str:
-    """What there is instead of a report, with the status that it would have without events."""
+    """Render the ``error`` event. `status` is the HTTP status of this error in other formats."""
     return _line("error", status=status, message=message)
 
 

@@ -1,4 +1,4 @@
-"""Plain text: the lines of django-smoketest 1.x, and others only where 1.x had nothing to say."""
+"""Plain text format: the lines of django-smoketest 1.x; others are added only if needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from smoketest.formats.counts import count, errored_lines, failed_lines
 from smoketest.results import Report, utc
 from smoketest.store import Pause
 
-#: Before the message of a test that does not make the run fail.
+#: Prefix of the messages of warnings.
 WARNING_MARK = "[warning] "
 
 

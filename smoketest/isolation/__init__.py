@@ -1,12 +1,13 @@
-"""The rolled-back transaction around everything that a smoke test does, on every database.
+"""Isolation of smoke tests: a transaction on every database that is always rolled back.
 
-A thread that runs smoke tests holds a `ThreadIsolation`. It gives the thread connections of its
-own, opened when a test first touches them, and lets statements through only inside a *frame*: the
-transaction of a test, or of a class's or module's fixtures with the tests' savepoints inside.
+A thread that runs smoke tests enters a `ThreadIsolation`, which replaces its entries in
+`django.db.connections` with private connections that connect on first use. Statements are allowed
+only inside a *scope*: the transaction of a test, or the transaction of class or module fixtures,
+in which each test is a savepoint.
 
-- `thread`: the frames of a thread, and who may pass
-- `connection`: a private copy of a database connection that begins lazily and always rolls back
-- `vendor` and the modules named after one: what differs between databases
+- `thread`: the scopes of a thread, and the check before each statement
+- `connection`: a private connection that begins its transaction lazily and always rolls back
+- `vendor`, `sqlite`, `postgresql`, `mysql`: database-specific limits and restrictions
 """
 
 from smoketest.isolation.connection import VENDORS

@@ -1,4 +1,4 @@
-"""A private copy of a database connection: it begins lazily and always rolls back."""
+"""A private database connection that begins its transaction lazily and always rolls back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
-from time import monotonic  # bound here: a test may patch the module
+from time import monotonic  # imported by name, because a test may patch time.monotonic
 from typing import Any, NamedTuple, Protocol
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
@@ -26,94 +26,98 @@ from smoketest.isolation.sqlite import SQLite
 from smoketest.isolation.statements import leading_words
 from smoketest.isolation.vendor import Attempt, Limits, Vendor, execute
 
-#: The databases that limits and cuts are written for, as Django names them.
+#: Supported databases by Django's vendor name. Others have no limits inside the database, and their
+#: statements cannot be cancelled.
 VENDORS: dict[str, type[Vendor]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
 
-#: How many statements of a frame are remembered, and how many characters of each are shown.
-_SEEN = 5
-_SHOWN = 100
+#: Number of recent statements in a message, and the maximum length of each in characters.
+_RECENT_STATEMENTS = 5
+_STATEMENT_LENGTH = 100
 
 
 class ConnectionPolicy(Protocol):
-    """Who decides whether a statement may pass, and in which frames it runs."""
+    """Decides whether a connection may execute statements, and with which limits."""
 
     def check_allowed(self, alias: str) -> list[Limits]:
-        """The limits of the frames that are open, outermost first.
+        """Return the limits of the open scopes, outermost first.
 
-        Raises `smoketest.isolation.IsolationError` if the thread may not use the database now.
+        Raises `smoketest.isolation.IsolationError` if the thread may not use the database.
         """
 
-    def note(self, problem: IsolationError) -> None:
-        """The test is errored for it, whatever else comes of it."""
+    def record_error(self, error: IsolationError) -> None:
+        """Record an error that makes the test errored even if its code catches it."""
 
     def acquire_slot(self, alias: str) -> None:
-        """Wait until no other thread uses a database of the kind that takes turns."""
+        """Wait until no other thread uses a serialized database."""
 
     def release_slot(self, alias: str) -> None:
-        """Let the next one have its turn."""
+        """Allow the next thread to use a serialized database."""
 
 
-class _ClosedGate:
-    """The gate of connections that the code under test makes itself."""
+class _DenyAll:
+    """The policy of connections that the code under test creates itself."""
 
     def check_allowed(self, alias: str) -> list[Limits]:
-        msg = f"A smoke test may not make a connection to {alias!r} of its own; use the site's."
+        msg = (
+            f"A smoke test may not create its own connection to {alias!r}. Use"
+            f" django.db.connections[{alias!r}] in the thread of the test."
+        )
         raise IsolationError(msg)
 
-    def note(self, problem: IsolationError) -> None:
-        """Never reached."""
+    def record_error(self, error: IsolationError) -> None:
+        """Do nothing; never called, because no statement is allowed."""
 
     def acquire_slot(self, alias: str) -> None:
-        """Never reached."""
+        """Do nothing; never called, because no transaction begins."""
 
     def release_slot(self, alias: str) -> None:
-        """It never began."""
+        """Do nothing, because no slot was acquired."""
 
 
 class Snapshot(NamedTuple):
-    """What is open on a connection when a frame begins."""
+    """State of a connection at the beginning of a scope."""
 
-    #: What Django keeps of the ``atomic`` blocks.
+    #: Django's record of the open ``atomic`` blocks.
     atomic_blocks: list[Any]
     savepoint_ids: list[str]
     execute_wrappers: list[Any]
-    #: How many frames have begun.
+    #: Number of scopes that have begun in the database.
     depth: int
 
 
 class PrivateConnection(BaseDatabaseWrapper):
-    """Mixed into the site's own connection class, see `private_connection`.
+    """Mixin for the site's connection class, see `private_connection`.
 
-    Until its transaction has begun, Django believes that it has: an ``atomic`` block of the code
-    under test then makes a savepoint, never a transaction that could commit, and ``on_commit``
-    hooks are kept, never run. The transaction begins before the first statement, so that a
-    database which no test touches is never connected to.
+    The connection reports that it is in an atomic block even before its transaction has begun. An
+    ``atomic`` block of the code under test therefore creates a savepoint, never a transaction that
+    could commit, and ``on_commit`` hooks do not run. The transaction begins with the first
+    statement, so a database that no test uses is never connected to.
     """
 
-    gate: ConnectionPolicy = _ClosedGate()
+    policy: ConnectionPolicy = _DenyAll()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.isolation_vendor = VENDORS.get(self.vendor, Vendor)()
         self.execute_wrappers.append(self._guard)
-        #: Held while the connection is closed, or cut by another thread.
+        #: Held while the connection is closed, or killed by another thread.
         self._closing = threading.Lock()
         self._outermost: Any = Atomic(self.alias, savepoint=False, durable=False)
-        self._outermost._from_testcase = True  # type: ignore[attr-defined] # durable may nest
-        #: Savepoints of the frames that have begun on this connection, outermost first.
-        self._markers: list[str] = []
-        #: The latest statements of the innermost frame.
-        self._seen: deque[str] = deque(maxlen=_SEEN)
-        #: The statement that the code under test executes at present.
+        self._outermost._from_testcase = True  # type: ignore[attr-defined] # so that durable blocks may nest
+        #: Savepoints of the scopes that have begun on this connection, outermost first.
+        self._savepoints: list[str] = []
+        #: The latest statements of the innermost scope.
+        self._recent: deque[str] = deque(maxlen=_RECENT_STATEMENTS)
+        #: The statement that the code under test is executing.
         self._executing: str | None = None
-        #: Whether the database itself has undone the outer frames.
-        self._are_outer_frames_lost = False
-        #: Whether the session differs from a new one, so that it is not used again.
+        #: Whether the database has rolled back the outer scopes.
+        self._are_outer_scopes_lost = False
+        #: Whether the session state may have changed, so that the session must not be reused.
         self._is_tainted = False
         self._connect_timeout = 0.0
-        self._pretend_begun()
+        self._set_in_atomic_block()
 
-    # What Django calls
+    # Overrides of Django's methods
 
     def ensure_connection(self) -> None:
         if not self.isolation_vendor.is_trusted:
@@ -128,7 +132,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
-        """A cursor. Django's would close the connection after it, and so end the transaction."""
+        """Yield a cursor without closing the connection, which would end the transaction."""
         with self.cursor() as cursor:
             yield cursor
 
@@ -138,27 +142,30 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def get_new_connection(self, conn_params: Any) -> Any:
         if not self.isolation_vendor.is_trusted:
-            self.gate.check_allowed(self.alias)
-            msg = f"A smoke test may not make a driver's connection to {self.alias!r} of its own."
+            self.policy.check_allowed(self.alias)
+            msg = (
+                f"A smoke test may not create its own driver connection to {self.alias!r}. Use"
+                f" django.db.connections[{self.alias!r}]."
+            )
             raise IsolationError(msg)
         return super().get_new_connection(conn_params)
 
     def close(self) -> None:
-        """Called by the code under test."""
+        """Close the connection for the code under test."""
         self.before_close()
         with self._closing, self.isolation_vendor.trusted():
             super().close()
-            if self.closed_in_transaction:  # Django would use the closed connection on
+            if self.closed_in_transaction:  # Django keeps the closed connection
                 self.connection = None
                 self.isolation_vendor.closed()
 
     def validate_no_atomic_block(self) -> None:
-        """Called where Django would commit, roll back or change autocommit on demand."""
+        """Refuse an explicit commit, rollback or change of autocommit."""
         if not self.isolation_vendor.is_trusted:
             raise self.refuse("a commit, rollback or change of autocommit by Django")
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """Never: request signals that a test sends must not end its transaction."""
+        """Do nothing: request signals sent by a test must not end its transaction."""
 
     def _guard(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
@@ -166,24 +173,24 @@ class PrivateConnection(BaseDatabaseWrapper):
         with self.statement(sql):
             return execute(sql, params, many, context)
 
-    # What the vendor calls
+    # Interface for the vendor, see `smoketest.isolation.vendor.Guarded`
 
     @contextmanager
     def statement(self, sql: Any) -> Iterator[None]:
-        """Around each statement of the code under test, through Django's cursors or the driver's.
+        """Check a statement of the code under test, from Django's cursors or the driver's.
 
-        Its transaction begins here at the latest: a cursor may outlive the frame that it was made
-        in. Raises `IsolationError` for a statement that is refused.
+        Begins the transaction if necessary, because a cursor may outlive the scope in which it was
+        created. Raises `IsolationError` for a statement that is refused.
         """
         if self.isolation_vendor.is_trusted:
             yield
             return
         limits = self._enter()
         text, outer = self._text(sql), self._executing
-        if text == outer:  # Django's cursor has asked already
+        if text == outer:  # already checked for Django's cursor
             yield
             return
-        self._look_at(text, limits)
+        self._check_statement(text, limits)
         self._executing = text
         began = monotonic()
         try:
@@ -198,27 +205,28 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def refuse(self, what: str) -> RefusedStatementError:
         refusal = RefusedStatementError(
-            f"Refused on database {self.alias!r}: {what}. Smoke tests run in a transaction that is"
-            " always rolled back, and may neither end it nor lift its limits. Leave out what"
-            " begins, commits or rolls back; atomic() and savepoints work."
+            f"Refused on database {self.alias!r}: {what}. A smoke test runs in a transaction that"
+            " is always rolled back, and may neither end it nor change its limits. Remove"
+            " statements that begin, commit or roll back a transaction; atomic() and savepoints"
+            " work."
         )
-        self.gate.note(refusal)
+        self.policy.record_error(refusal)
         return refusal
 
     def before_close(self) -> None:
-        """The code under test may have committed; a closed connection tells nothing any more."""
-        if not self._markers or self.connection is None or self.isolation_vendor.is_trusted:
+        """Detect a commit by the code under test while the connection is still open."""
+        if not self._savepoints or self.connection is None or self.isolation_vendor.is_trusted:
             return
         with self.isolation_vendor.trusted():
             try:
-                self.isolation_vendor.rollback(self, self._markers[0], None)
-            except Exception as error:  # noqa: BLE001 - of whichever driver
-                if self.isolation_vendor.is_marker_gone(error):
-                    self.gate.note(self._ended())
+                self.isolation_vendor.rollback(self, self._savepoints[0], None)
+            except Exception as error:  # noqa: BLE001 - drivers have different exceptions
+                if self.isolation_vendor.is_savepoint_missing(error):
+                    self.policy.record_error(self._transaction_ended())
 
     @contextmanager
     def second_connection(self, timeout: float) -> Iterator[Any]:
-        """Another connection of the driver, for a moment; connecting takes `timeout` at most."""
+        """Open a short-lived driver connection; connecting takes at most `timeout` seconds."""
         params = super().get_connection_params()
         with self.isolation_vendor.trusted():
             driver = super().get_new_connection(
@@ -227,73 +235,73 @@ class PrivateConnection(BaseDatabaseWrapper):
         with closing(driver):
             yield driver
 
-    def mark_again(self) -> None:
-        self._are_outer_frames_lost = True
+    def recreate_savepoints(self) -> None:
+        self._are_outer_scopes_lost = True
         with self.isolation_vendor.trusted():
-            for marker in self._markers:
-                execute(self, self.ops.savepoint_create_sql(marker))
+            for savepoint in self._savepoints:
+                execute(self, self.ops.savepoint_create_sql(savepoint))
 
-    # What isolation calls
+    # Interface for `smoketest.isolation.thread`
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
             list(self.atomic_blocks),
             list(self.savepoint_ids),
             list(self.execute_wrappers),
-            len(self._markers),
+            len(self._savepoints),
         )
 
-    def end_frame(self, frames: list[Limits], before: Snapshot) -> bool:
-        """Undo what the innermost of the frames did.
+    def end_scope(self, scopes: list[Limits], before: Snapshot) -> bool:
+        """Roll back the innermost scope.
 
-        Returns whether what the outer frames did is still there. Raises `IntegrityError` if the
-        frame could never have been committed, and `TransactionEndedError` if the code under test
-        committed it or rolled it back. Either way nothing of the frame remains open.
+        Return whether the changes of the outer scopes are still present. Raises `IntegrityError` if
+        deferred constraints would have prevented a commit, and `TransactionEndedError` if the code
+        under test committed or rolled back the transaction. The scope is closed in either case.
         """
         with self.isolation_vendor.trusted():
-            if self._markers and self._is_lost():
-                self._discard()  # the database rolls back what the lost connection did
+            if self._savepoints and self._is_lost():
+                self._discard()  # the database rolls back a lost connection
             self.atomic_blocks, self.savepoint_ids, self.execute_wrappers, depth_before = before
             self.run_on_commit = []
-            if len(self._markers) < len(frames):
-                return len(self._markers) >= depth_before
+            if len(self._savepoints) < len(scopes):  # it did not use this database
+                return len(self._savepoints) >= depth_before
             self.needs_rollback = False
-            outer = frames[-2] if len(frames) > 1 else None
+            outer = scopes[-2] if len(scopes) > 1 else None
             violation = None
             if outer is None:
                 try:
-                    if self.isolation_vendor.finish(self, self._markers[0]):
-                        self._markers.clear()
+                    if self.isolation_vendor.finish(self, self._savepoints[0]):
+                        self._savepoints.clear()
                         return self._end_transaction()
                 except IntegrityError as error:
                     violation = error
-                except Exception:  # noqa: BLE001, S110 - of whichever driver; the steps tell more
+                except Exception:  # noqa: BLE001, S110 - the single steps below find the cause
                     pass
             violation = violation or self._deferred_violation()
             is_outer_intact = self._roll_back(outer)
-            if violation is not None and self._is_of_the_test():
+            if violation is not None and self._is_new_violation():
                 raise violation
             return is_outer_intact
 
     def kill(self) -> None:
-        """Free what the connection holds in the database; called from another thread."""
+        """Release the locks of the connection; called from another thread."""
         with self._closing, suppress(Exception):
             if self.connection is not None:
                 self.isolation_vendor.kill(self)
 
     def dispose(self) -> None:
-        """Close for good."""
+        """Close the connection permanently."""
         self._discard()
 
-    # Inside
+    # Implementation
 
     def _is_lost(self) -> bool:
         if self.closed_in_transaction or self.connection is None:
             return True
         return self.isolation_vendor.is_unusable(self)
 
-    def _is_of_the_test(self) -> bool:
-        """Whether the rollback has undone the violation; else it was there before."""
+    def _is_new_violation(self) -> bool:
+        """Return whether the test caused the violation, so that the rollback removed it."""
         if self.connection is None:
             return True
         try:
@@ -302,12 +310,12 @@ class PrivateConnection(BaseDatabaseWrapper):
             return True
 
     def _enter(self) -> Limits:
-        """Begin the transaction, if it has not yet; gives the limits of the innermost frame."""
-        frames = self.gate.check_allowed(self.alias)
-        if len(self._markers) < len(frames) and not self.closed_in_transaction:
+        """Begin the transaction if necessary, and return the limits of the innermost scope."""
+        scopes = self.policy.check_allowed(self.alias)
+        if len(self._savepoints) < len(scopes) and not self.closed_in_transaction:
             with self.isolation_vendor.trusted():
-                self._begin(frames)
-        return frames[-1]
+                self._begin(scopes)
+        return scopes[-1]
 
     def _text(self, sql: Any) -> str:
         if isinstance(sql, bytes | bytearray):
@@ -316,67 +324,69 @@ class PrivateConnection(BaseDatabaseWrapper):
             return str(sql.as_string(self.connection))
         return str(sql)
 
-    def _look_at(self, text: str, limits: Limits) -> None:
-        """Remember the statements of the text, and refuse what must not reach the database."""
+    def _check_statement(self, text: str, limits: Limits) -> None:
+        """Record the statements in `text`, and raise an error for one that is refused."""
         vendor = self.isolation_vendor
         is_body = False
         for words in leading_words(text, vendor.dialect):
-            shown = _shown(text)
-            is_body |= words[0] == "CREATE"  # of a trigger or function, with an END of its own
+            shown = _abbreviate(text)
+            is_body |= words[0] == "CREATE"  # the body of a trigger or function may contain END
             if vendor.is_refused(words, text) and not (is_body and words[0] == "END"):
                 raise self.refuse(shown)
             if limits.read_only and vendor.is_write(words):
-                msg = f"Refused on database {self.alias!r}, since the test is read_only: {shown}"
+                msg = f"Refused on database {self.alias!r}: {shown}. The test is read_only."
                 raise IsolationError(msg)
             self._is_tainted |= vendor.outlives_transaction(words, text)
-            self._seen.append(shown)
+            self._recent.append(shown)
 
-    def _begin(self, frames: list[Limits]) -> None:
-        wrappers, self.execute_wrappers = self.execute_wrappers, []  # they see the test's alone
+    def _begin(self, scopes: list[Limits]) -> None:
+        # The wrappers see only statements of the test.
+        wrappers, self.execute_wrappers = self.execute_wrappers, []
         try:
-            if not self._markers:
-                if self.isolation_vendor.takes_turns:
-                    self.gate.acquire_slot(self.alias)
-                self._begin_transaction(frames)
-            for limits in frames[len(self._markers) :]:
-                self._mark(limits)
+            if not self._savepoints:
+                if self.isolation_vendor.is_serialized:
+                    self.policy.acquire_slot(self.alias)
+                self._begin_transaction(scopes)
+            for limits in scopes[len(self._savepoints) :]:
+                self._create_savepoint(limits)
         except BaseException:
             self._discard()
             raise
         finally:
             self.execute_wrappers = wrappers
 
-    def _begin_transaction(self, frames: list[Limits]) -> None:
-        """Begin, on a new connection if the one of earlier frames has been lost since."""
+    def _begin_transaction(self, scopes: list[Limits]) -> None:
+        """Begin the transaction; reconnect if the connection was lost after the previous scope."""
         pending, hooks = self.snapshot(), self.run_on_commit
         if self.connection is not None:
             try:
-                self._start(frames[0])
+                self._start(scopes[0])
             except (InterfaceError, OperationalError):
                 self._drop()
         if self.connection is None:
-            self._open(frames[-1].statement)
-            self._start(frames[0])
+            self._open(scopes[-1].statement)
+            self._start(scopes[0])
         self.atomic_blocks += pending.atomic_blocks[1:]
         self.savepoint_ids += pending.savepoint_ids
         self.run_on_commit = hooks
 
     def _start(self, limits: Limits) -> None:
-        self._pretend_nothing_begun()
+        self._unset_in_atomic_block()
         self._outermost.__enter__()
-        self._mark(limits)
+        self._create_savepoint(limits)
 
     def _open(self, timeout: float) -> None:
         self._connect_timeout = timeout
         super().ensure_connection()
         self.isolation_vendor.opened(self)
-        self.gate.check_allowed(self.alias)  # connecting may have taken longer than the test has
+        self.policy.check_allowed(self.alias)  # the test may have timed out while connecting
 
-    def _mark(self, limits: Limits) -> None:
-        marker = f"smoketest_{secrets.token_hex(8)}"
-        self.isolation_vendor.begin(self, marker, limits)
-        self._markers.append(marker)
-        self._seen.clear()
+    def _create_savepoint(self, limits: Limits) -> None:
+        # Unpredictable, so that the code under test cannot use the same name.
+        savepoint = f"smoketest_{secrets.token_hex(8)}"
+        self.isolation_vendor.begin(self, savepoint, limits)
+        self._savepoints.append(savepoint)
+        self._recent.clear()
 
     def _deferred_violation(self) -> IntegrityError | None:
         try:
@@ -384,56 +394,56 @@ class PrivateConnection(BaseDatabaseWrapper):
         except IntegrityError as violation:
             return violation
         except Error:
-            pass  # the transaction had failed before; the test knows
+            pass  # the transaction was already broken, and the test has seen the error
         return None
 
     def _roll_back(self, outer: Limits | None) -> bool:
-        """Undo the innermost frame; gives whether the outer ones are still there."""
-        marker = self._markers.pop()
+        """Roll back the innermost scope; return whether the outer scopes are intact."""
+        savepoint = self._savepoints.pop()
         try:
-            self.isolation_vendor.rollback(self, marker, outer)
-        except Exception as error:  # a driver's warning that was made an error, too
-            ended = self._ended()
+            self.isolation_vendor.rollback(self, savepoint, outer)
+        except Exception as error:  # including a driver's warning that was turned into an error
+            ended = self._transaction_ended()
             self._discard()
-            if not self.isolation_vendor.is_marker_gone(error):
-                return False  # the connection is lost, and what it did is rolled back
+            if not self.isolation_vendor.is_savepoint_missing(error):
+                return False  # the connection is lost, so the database rolls back
             raise ended from error
         if outer is None:
             return self._end_transaction()
-        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
+        are_lost, self._are_outer_scopes_lost = self._are_outer_scopes_lost, False
         return not are_lost
 
     def _end_transaction(self) -> bool:
-        """When its outermost frame is undone; gives whether that had been whole until then."""
-        are_lost, self._are_outer_frames_lost = self._are_outer_frames_lost, False
+        """End the transaction after its outermost scope; return whether the scope was intact."""
+        are_lost, self._are_outer_scopes_lost = self._are_outer_scopes_lost, False
         if self._is_tainted:
             self._discard()
         else:
             self.isolation_vendor.ended(self)
             self.needs_rollback = True
             self._outermost.__exit__(None, None, None)
-            self._pretend_begun()
-            self.gate.release_slot(self.alias)
+            self._set_in_atomic_block()
+            self.policy.release_slot(self.alias)
         return not are_lost
 
-    def _ended(self) -> TransactionEndedError:
+    def _transaction_ended(self) -> TransactionEndedError:
         return TransactionEndedError(
-            f"The transaction on database {self.alias!r} was ended by the test, so what it wrote"
-            " before may have been kept. Leave COMMIT, ROLLBACK and what commits by itself out of"
-            f" smoke tests. Its last statements were: {'; '.join(self._seen) or 'none'}"
+            f"The transaction on database {self.alias!r} was ended by the test, so its changes may"
+            " have been committed. Remove COMMIT, ROLLBACK and statements that commit implicitly"
+            f" from smoke tests. Last statements: {'; '.join(self._recent) or 'none'}"
         )
 
     def _discard(self) -> None:
-        """Drop the connection, whatever its state; the next statement makes a new one."""
-        self._markers.clear()
-        self._are_outer_frames_lost = False
+        """Drop the connection in any state; the next statement connects again."""
+        self._savepoints.clear()
+        self._are_outer_scopes_lost = False
         self._drop()
         self.closed_in_transaction = False
-        self._pretend_begun()
-        self.gate.release_slot(self.alias)
+        self._set_in_atomic_block()
+        self.policy.release_slot(self.alias)
 
     def _drop(self) -> None:
-        """Close as the backend does, which may give its connection back to a pool of its own."""
+        """Close the connection through the backend, which may return it to its pool."""
         with self._closing, self.isolation_vendor.trusted():
             if self.connection is not None:
                 with suppress(Exception):
@@ -443,34 +453,34 @@ class PrivateConnection(BaseDatabaseWrapper):
             self._is_tainted = False
             self.isolation_vendor.closed()
 
-    def _pretend_begun(self) -> None:
+    def _set_in_atomic_block(self) -> None:
         self.in_atomic_block = True
         self.atomic_blocks = [self._outermost]
         self.savepoint_ids = []
         self.needs_rollback = False
         self.run_on_commit = []
 
-    def _pretend_nothing_begun(self) -> None:
+    def _unset_in_atomic_block(self) -> None:
         self.in_atomic_block = False
         self.atomic_blocks = []
         self.savepoint_ids = []
 
 
 def private_connection(
-    connection: BaseDatabaseWrapper, gate: ConnectionPolicy
+    connection: BaseDatabaseWrapper, policy: ConnectionPolicy
 ) -> PrivateConnection:
-    """A connection to the same database, not opened yet, for the thread that calls this."""
+    """Return an unopened private connection to the same database, for the calling thread."""
     vendor = VENDORS.get(connection.vendor, Vendor)()
     site_class: Any = type(connection)
     settings = vendor.private_settings(connection.settings_dict)
     private = _private_class(site_class)(settings, connection.alias)
-    private.gate = gate
+    private.policy = policy
     return private
 
 
 def refused_connection(connection: BaseDatabaseWrapper) -> PrivateConnection:
-    """One that knows its database, and never connects to it."""
-    return private_connection(connection, _ClosedGate())
+    """Return a private connection that refuses to connect."""
+    return private_connection(connection, _DenyAll())
 
 
 @cache
@@ -478,7 +488,7 @@ def _private_class(site_class: type[Any]) -> type[PrivateConnection]:
     return type("PrivateConnection", (PrivateConnection, site_class), {})
 
 
-def _shown(statement: str) -> str:
-    """A statement on one line, its end left out where it is long."""
-    line = " ".join(statement[: 4 * _SHOWN].split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+def _abbreviate(statement: str) -> str:
+    """Return the statement on one line, truncated to `_STATEMENT_LENGTH` characters."""
+    line = " ".join(statement[: 4 * _STATEMENT_LENGTH].split())
+    return line if len(line) <= _STATEMENT_LENGTH else f"{line[:_STATEMENT_LENGTH]}..."

@@ -1,19 +1,19 @@
-"""What a test did that isolation does not allow."""
+"""Exceptions for database use that isolation does not allow."""
 
 
 class IsolationError(RuntimeError):
-    """A use of a database that isolation refuses."""
+    """A smoke test used a database in a way that isolation refuses."""
 
-    #: Whether a result tells of it already.
+    #: Whether a result already reports the error.
     is_reported = False
 
 
 class RefusedStatementError(IsolationError):
-    """A statement, or a call of the driver, that would end the test's transaction or lift a limit.
+    """A statement or driver call would have ended the transaction or changed its limits.
 
-    The test is errored for it even where the code under test swallows the exception.
+    The test is errored even if the code under test catches the exception.
     """
 
 
 class TransactionEndedError(IsolationError):
-    """A test ended the transaction that was to undo what it does."""
+    """A test ended its transaction, so its changes may have been committed."""

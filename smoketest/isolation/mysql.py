@@ -1,4 +1,4 @@
-"""MariaDB and MySQL: limits as session variables of the private connection."""
+"""MariaDB and MySQL: limits are session variables of the private connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smoketest.isolation.vendor import (
     Holder,
     Limits,
     Vendor,
-    ask_before_close,
+    check_before_close,
     driver_error,
     execute,
     explain_lock,
@@ -25,22 +25,22 @@ from smoketest.isolation.vendor import (
 
 #: https://mariadb.com/kb/en/mariadb-error-code-reference/
 _LOCK_TIMEOUT = 1205
-#: The server has rolled back the whole transaction: a deadlock, or a row that has changed since.
+#: The server rolled back the whole transaction because of a deadlock or a changed row.
 _ROLLED_BACK_ERRORS = frozenset({1020, 1213})
 _NO_SAVEPOINT = 1305
 
-#: Statements that hold others, which nobody can look at.
+#: Statements that execute other statements, which cannot be inspected.
 _OPAQUE = frozenset({"EXECUTE", "PREPARE"})
 _SET_STATEMENT = re.compile(r"\bset\s+statement\b.*?\bfor\s+(\w+)", re.IGNORECASE | re.DOTALL)
 
-#: Seconds for a look at who holds a lock, and for a KILL.
-_PATIENCE = 1
-#: Seconds by which the server's limit of a statement comes after the time-out of the test. MariaDB
-#: waits for up to two seconds, and lets go of nothing, where a KILL meets a statement that is woken
-#: at that very moment (`THD::awake_no_mutex`, https://github.com/MariaDB/server).
-_AFTER_KILL = 0.25
+#: Connect timeout, in seconds, of the connection that finds lock holders or executes KILL.
+_ADMIN_TIMEOUT = 1
+#: Seconds added to the server's statement limit, so that it takes effect after the KILL. If both
+#: coincide, MariaDB waits for up to two seconds and keeps all locks meanwhile
+#: (`THD::awake_no_mutex`, https://github.com/MariaDB/server).
+_STATEMENT_MARGIN = 0.25
 
-#: Statements that commit, whatever they do besides: https://mariadb.com/kb/en/sql-statements-that-
+#: Statements with an implicit commit: https://mariadb.com/kb/en/sql-statements-that-
 #: cause-an-implicit-commit/ and https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html
 _COMMITTING = frozenset({
     "ALTER", "BACKUP", "CACHE", "CHANGE", "CHECK", "CREATE", "DROP", "FLUSH", "GRANT", "IMPORT",
@@ -49,7 +49,7 @@ _COMMITTING = frozenset({
 })  # fmt: skip
 _COMMITTING_ANALYZE = frozenset({"TABLE", "LOCAL", "NO_WRITE_TO_BINLOG"})
 _COMMITTING_SET = frozenset({"PASSWORD", "DEFAULT"})
-#: What would end the transaction, or lift its being read-only while nothing has been read yet.
+#: Settings that would end the transaction, or make a read-only transaction writable.
 _REFUSED_SETTINGS = re.compile(
     r"\b(autocommit|read\s+write|(tx|transaction)_read_only|global|persist(_only)?)\b",
     re.IGNORECASE,
@@ -60,12 +60,12 @@ _READS = frozenset({
     "SELECT", "SET", "SHOW", "TABLE", "USE", "VALUES", "WITH",
 })  # fmt: skip
 
-#: After these a session is what it was before, once they are rolled back.
+#: Statements without effects on the session after a rollback.
 _ROLLED_BACK = (_READS - {"SET", "USE"}) | {"DELETE", "INSERT", "REPLACE", "UPDATE"}
-#: Locks and variables that belong to the session.
+#: Session locks and session variables.
 _SESSION = re.compile(r"\bget_lock\b|:=", re.IGNORECASE)
 
-#: Clients in a transaction that holds locks. The tables themselves are not told.
+#: Clients in a transaction that holds locks; the server does not report the locked tables.
 _HOLDERS = """
     SELECT t.trx_mysql_thread_id, p.user, p.host, TIMESTAMPDIFF(SECOND, t.trx_started, NOW())
     FROM information_schema.innodb_trx t
@@ -82,9 +82,9 @@ class MySQL(Vendor):
     def __init__(self) -> None:
         super().__init__()
         self._thread_id = 0
-        #: The server, since behind a load balancer another one has the same numbers.
+        #: Identity of the server: behind a load balancer, thread ids are not unique.
         self._server: object = None
-        #: Whether the open transaction began as a read-only one; that cannot be changed later.
+        #: Whether the open transaction began as read-only, which cannot change later.
         self._is_read_only: bool | None = None
 
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -101,27 +101,27 @@ class MySQL(Vendor):
             *("autocommit", "begin", "change_user", "commit", "kill", "rollback", "shutdown"),
         )
         self._server = _identity(driver)
-        ask_before_close(connection)
-        # All cursors of both drivers, mysqlclient and PyMySQL, go through this method.
+        check_before_close(connection)
+        # All cursors of mysqlclient and PyMySQL call this method.
         driver.query = _guarded_query(driver.query, connection)
         descriptor = getattr(driver, "_sock", driver).fileno()
-        self.hold_line(descriptor)
+        self.keep_socket(descriptor)
 
-    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
-        self._limit(connection, limits)  # before the savepoint, which begins the transaction
+    def begin(self, connection: Guarded, savepoint: str, limits: Limits) -> None:
+        self._set_limits(connection, limits)  # before the savepoint begins the transaction
         if self._is_read_only is None:
             self._is_read_only = limits.read_only
-        super().begin(connection, marker, limits)
+        super().begin(connection, savepoint, limits)
 
-    def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
-        super().rollback(connection, marker, outer)
+    def rollback(self, connection: Guarded, savepoint: str, outer: Limits | None) -> None:
+        super().rollback(connection, savepoint, outer)
         if outer is not None:
-            self._limit(connection, outer)
+            self._set_limits(connection, outer)
 
     def ended(self, connection: Guarded) -> None:
         self._is_read_only = None
 
-    def is_marker_gone(self, error: Exception) -> bool:
+    def is_savepoint_missing(self, error: Exception) -> bool:
         return _code(error) == _NO_SAVEPOINT
 
     def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
@@ -148,25 +148,25 @@ class MySQL(Vendor):
             if attempt.has_waited:
                 explain_lock(error, attempt.limits, self._holders(connection))
             if self._is_rolled_back_on_timeout(connection):
-                connection.mark_again()
+                connection.recreate_savepoints()
         elif _code(error) in _ROLLED_BACK_ERRORS:
-            connection.mark_again()
+            connection.recreate_savepoints()
 
     def kill(self, connection: Guarded) -> None:
         try:
             with (
-                connection.second_connection(_PATIENCE) as other,
+                connection.second_connection(_ADMIN_TIMEOUT) as other,
                 closing(other.cursor()) as cursor,
             ):
                 if _identity(other) == self._server:
                     cursor.execute(f"KILL CONNECTION {self._thread_id}")
         finally:
-            self.hang_up()
+            self.shut_down_socket()
 
-    def _limit(self, connection: Guarded, limits: Limits) -> None:
-        lock = max(1, math.ceil(limits.lock))  # whole seconds, the least that the server takes
+    def _set_limits(self, connection: Guarded, limits: Limits) -> None:
+        lock = max(1, math.ceil(limits.lock))  # the server accepts whole seconds, at least 1
         read_only = int(limits.read_only)
-        statement = limits.statement + _AFTER_KILL
+        statement = limits.statement + _STATEMENT_MARGIN
         idle = 0 if math.isinf(limits.idle) else math.ceil(limits.idle)
         variables: dict[str, object] = {"lock_wait_timeout": lock, "innodb_lock_wait_timeout": lock}
         if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ class MySQL(Vendor):
                 "idle_transaction_timeout": idle,
                 "tx_read_only": read_only,
             }
-        else:  # MySQL limits nothing but SELECT, and no pause
+        else:  # MySQL can limit only SELECT statements, and has no idle limit
             variables |= {
                 "max_execution_time": max(1, round(statement * 1000)),
                 "transaction_read_only": read_only,
@@ -186,7 +186,7 @@ class MySQL(Vendor):
     def _holders(self, connection: Guarded) -> list[Holder]:
         try:
             with (
-                connection.second_connection(_PATIENCE) as other,
+                connection.second_connection(_ADMIN_TIMEOUT) as other,
                 closing(other.cursor()) as cursor,
             ):
                 cursor.execute(_HOLDERS, (self._thread_id,))
@@ -194,7 +194,7 @@ class MySQL(Vendor):
                     Holder(process, user or "", f"from {host}" if host else "", float(seconds))
                     for process, user, host, seconds in cursor.fetchall()
                 ]
-        except Exception:  # noqa: BLE001 - the message is as good as the database allows
+        except Exception:  # noqa: BLE001 - the holders are optional in the message
             return []
 
     def _is_rolled_back_on_timeout(self, connection: Guarded) -> bool:
@@ -205,7 +205,7 @@ class MySQL(Vendor):
 
 
 def _identity(driver: Any) -> object:
-    """What tells a server from the others behind the same address."""
+    """Return values that identify a server among others behind the same address."""
     with closing(driver.cursor()) as cursor:
         cursor.execute("SELECT @@hostname, @@port, @@server_id, @@datadir")
         return tuple(cursor.fetchone())

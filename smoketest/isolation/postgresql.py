@@ -1,4 +1,4 @@
-"""PostgreSQL: limits by ``SET LOCAL``, in one round trip with the savepoint."""
+"""PostgreSQL: limits are set with ``SET LOCAL`` in the same round trip as the savepoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smoketest.isolation.vendor import (
     Holder,
     Limits,
     Vendor,
-    ask_before_close,
+    check_before_close,
     driver_error,
     execute,
     explain_lock,
@@ -28,17 +28,17 @@ _INVALID_SAVEPOINT = "3B001"
 _NO_TRANSACTION = "25P01"
 _LOCK_NOT_AVAILABLE = "55P03"
 
-#: Seconds for a look at who holds a lock, and for the request to cancel a statement.
-_PATIENCE = 1
+#: Timeout, in seconds, for finding lock holders and for cancelling a statement.
+_ADMIN_TIMEOUT = 1
 
-#: Django would defer them again; the rollback does that.
+#: Unlike Django, without deferring them again: the rollback does that.
 _CHECK_CONSTRAINTS = "SET CONSTRAINTS ALL IMMEDIATE"
 
-#: Locks that belong to the session; a rollback does not release them.
+#: Session locks, which a rollback does not release.
 _ADVISORY = re.compile("advisory", re.IGNORECASE)
 
-#: Clients with a lock on a table that the statement names. One that only reads is in the way of
-#: nothing but a change of the table itself.
+#: Clients that hold a lock on a table named in the statement. A lock for reading blocks only a
+#: statement that changes the table definition.
 _HOLDERS = """
     SELECT a.pid, a.usename, a.application_name,
            extract(epoch FROM clock_timestamp() - a.xact_start)
@@ -59,22 +59,22 @@ class PostgreSQL(Vendor):
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         private = super().private_settings(settings)
-        # Hung tests would drain the pool that the site's requests share.
+        # Hung tests would exhaust the pool that the site's requests share.
         private["OPTIONS"].pop("pool", None)
         return private
 
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
-        # libpq takes whole seconds, and 1 for 2.
+        # libpq accepts whole seconds, and treats 1 as 2.
         own = int(params.get("connect_timeout") or 0)
         ours = max(2, round(timeout))
         timeout = min(own, ours) if own > 0 else ours
-        # For those who look at pg_stat_activity, and at who holds a lock.
+        # Identifies the connection in pg_stat_activity.
         return {"application_name": "smoketest", **params, "connect_timeout": timeout}
 
     def opened(self, connection: Guarded) -> None:
         driver = connection.connection
-        with suppress(AttributeError, TypeError):  # the C class of psycopg2 has fixed attributes
-            ask_before_close(connection)
+        with suppress(AttributeError, TypeError):  # psycopg2 allows no new attributes
+            check_before_close(connection)
             refuse_methods(
                 connection,
                 lambda: self.is_trusted,
@@ -86,7 +86,7 @@ class PostgreSQL(Vendor):
                 "tpc_prepare",
                 "tpc_rollback",
             )
-        self.hold_line(driver.fileno())
+        self.keep_socket(driver.fileno())
         for name in ("cursor_factory", "server_cursor_factory"):
             if factory := getattr(driver, name, None):  # psycopg2 has none by default
                 setattr(driver, name, _guarded_cursor(factory, connection))
@@ -94,28 +94,28 @@ class PostgreSQL(Vendor):
     def is_unusable(self, connection: Guarded) -> bool:
         driver = connection.connection
         lock, pgconn = getattr(driver, "lock", None), getattr(driver, "pgconn", None)
-        # An open stream or COPY holds the connection's lock; in a pipeline our statements fail.
+        # An open stream or COPY holds the connection's lock; in pipeline mode, statements fail.
         return bool((lock and lock.locked()) or (pgconn and pgconn.pipeline_status))
 
-    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
-        # What is set after the savepoint is undone with it.
+    def begin(self, connection: Guarded, savepoint: str, limits: Limits) -> None:
+        # Settings made after the savepoint are rolled back with it.
         sql = (
-            f"{connection.ops.savepoint_create_sql(marker)};"
+            f"{connection.ops.savepoint_create_sql(savepoint)};"
             f"SET LOCAL statement_timeout = {_milliseconds(limits.statement)};"
             f"SET LOCAL lock_timeout = {_milliseconds(limits.lock)};"
             f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.idle)}"
         )
         execute(connection, f"{sql};SET TRANSACTION READ ONLY" if limits.read_only else sql)
 
-    def finish(self, connection: Guarded, marker: str) -> bool:
-        undo = connection.ops.savepoint_rollback_sql(marker)
+    def finish(self, connection: Guarded, savepoint: str) -> bool:
+        undo = connection.ops.savepoint_rollback_sql(savepoint)
         execute(connection, f"{_CHECK_CONSTRAINTS};{undo};ROLLBACK")
         return True
 
     def check_constraints(self, connection: Guarded) -> None:
         execute(connection, _CHECK_CONSTRAINTS)
 
-    def is_marker_gone(self, error: Exception) -> bool:
+    def is_savepoint_missing(self, error: Exception) -> bool:
         return _sqlstate(error) in {_INVALID_SAVEPOINT, _NO_TRANSACTION}
 
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
@@ -128,20 +128,20 @@ class PostgreSQL(Vendor):
     def kill(self, connection: Guarded) -> None:
         driver = connection.connection
         try:
-            # A statement that runs would not notice that its client is gone.
+            # The server does not notice a closed socket while it executes a statement.
             if hasattr(driver, "cancel_safe"):
-                driver.cancel_safe(timeout=_PATIENCE)
+                driver.cancel_safe(timeout=_ADMIN_TIMEOUT)
             else:
                 driver.cancel()
         finally:
-            self.hang_up()
+            self.shut_down_socket()
 
 
 _CURSOR_METHODS = ("execute", "executemany", "callproc", "copy", "copy_expert", "stream")
 
 
 def _guarded_cursor(factory: type[Any], connection: Guarded) -> type[Any]:
-    """The class of cursors with each statement seen, those of the driver's own cursors too."""
+    """Return a subclass of the driver's cursor class that checks each statement."""
 
     def guarded(name: str) -> Callable[..., Any]:
         original = getattr(factory, name)
@@ -162,13 +162,13 @@ def _holders(connection: Guarded, sql: str) -> list[Holder]:
     try:
         pid = connection.connection.info.backend_pid
         with (
-            connection.second_connection(_PATIENCE) as other,
+            connection.second_connection(_ADMIN_TIMEOUT) as other,
             closing(other.cursor()) as cursor,
         ):
-            cursor.execute(f"SET statement_timeout = {_milliseconds(_PATIENCE)}")
+            cursor.execute(f"SET statement_timeout = {_milliseconds(_ADMIN_TIMEOUT)}")
             cursor.execute(_HOLDERS, (pid, sql, changes_table))
             rows = cursor.fetchall()
-    except Exception:  # noqa: BLE001 - the message is as good as the database allows
+    except Exception:  # noqa: BLE001 - the holders are optional in the message
         return []
     return [Holder(pid, user, name, float(seconds or 0)) for pid, user, name, seconds in rows]
 
@@ -179,5 +179,5 @@ def _sqlstate(error: Exception) -> str | None:
 
 
 def _milliseconds(seconds: float) -> int:
-    """At least 1: zero means no limit."""
+    """Return `seconds` for a timeout setting: at least 1 ms, because 0 means no limit."""
     return 0 if math.isinf(seconds) else max(1, round(seconds * 1000))

@@ -1,6 +1,7 @@
-"""What the text of SQL tells of the statements in it, without a parser for any dialect.
+"""Recognition of SQL statements by their leading words, without a full parser.
 
-A text that is misread is no harm: what ends a transaction unseen is found out after the test.
+A misread statement cannot do harm unnoticed: the end of the scope detects a transaction that was
+ended by a statement that was not recognized.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ _WITH_BACKSLASHES = r"'(?:[^'\\]|\\.|'')*'"
 
 
 def _tokens(*skipped: str) -> re.Pattern[str]:
-    """What separates words, the end of a statement, and words; in this order."""
+    """Return a pattern that matches skipped text, the end of a statement, or a word."""
     return re.compile(
         rf"(?: \s+ | {' | '.join(skipped)} ) | (?P<end>;) | (?P<word>@{{0,2}}[A-Za-z_][\w.$]*) | .",
         re.VERBOSE | re.DOTALL,
     )
 
 
-#: https://www.sqlite.org/lang.html, and for databases that we do not know
+#: https://www.sqlite.org/lang.html; also used for unknown databases.
 STANDARD = _tokens(
     r"--[^\n]*", r"/\*.*?(?:\*/|\Z)", _PLAIN, r'"(?:[^"]|"")*"', r"`[^`]*`", r"\[[^]]*\]"
 )
@@ -29,20 +30,21 @@ POSTGRESQL = _tokens(
     r"--[^\n]*", r"/\*.*?(?:\*/|\Z)", r"[eE]" + _WITH_BACKSLASHES, _PLAIN, r'"(?:[^"]|"")*"',
     r"(?P<dollar>\$(?:[A-Za-z_]\w*)?\$).*?(?P=dollar)",
 )  # fmt: skip
-#: https://mariadb.com/kb/en/comment-syntax/ and https://mariadb.com/kb/en/string-literals/; what is
-#: in ``/*! ... */`` the server executes.
+#: https://mariadb.com/kb/en/comment-syntax/ and https://mariadb.com/kb/en/string-literals/. The
+#: server executes the content of ``/*! ... */``, so only the marker is skipped.
 MYSQL = _tokens(
     r"--(?=\s|\Z)[^\n]*", r"\#[^\n]*", r"/\*M?!\d*", r"/\*.*?(?:\*/|\Z)", _WITH_BACKSLASHES,
     r'"(?:[^"\\]|\\.|"")*"', r"`[^`]*`",
 )  # fmt: skip
 
-#: How many words of a statement are looked at; of these, the first says all.
+#: Maximum number of leading words per statement.
 _WORDS = 6
+#: Statements that are identified by their first word.
 _DATA = frozenset({"DELETE", "INSERT", "SELECT", "UPDATE", "WITH"})
 
 
 def leading_words(sql: str, dialect: re.Pattern[str] = STANDARD) -> Iterator[tuple[str, ...]]:
-    """The first words of each statement of the text, in capitals."""
+    """Yield the first words of each statement in `sql`, in upper case."""
     is_last = ";" not in sql
     words: list[str] = []
     for token in dialect.finditer(sql):
@@ -59,9 +61,9 @@ def leading_words(sql: str, dialect: re.Pattern[str] = STANDARD) -> Iterator[tup
 
 
 def ends_transaction(words: tuple[str, ...]) -> bool:
-    """Whether a statement begins, commits or rolls back a transaction, in any dialect."""
+    """Return whether a statement begins, commits or rolls back a transaction, in any dialect."""
     if words[0] in {"ABORT", "BEGIN", "COMMIT", "END"}:
         return True
-    if words[0] == "ROLLBACK":  # but ROLLBACK [WORK | TRANSACTION] TO a savepoint
+    if words[0] == "ROLLBACK":  # ROLLBACK [WORK | TRANSACTION] TO rolls back to a savepoint
         return "TO" not in words[1:3]
     return words[:2] in {("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")}

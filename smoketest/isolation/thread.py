@@ -1,4 +1,4 @@
-"""What a thread that runs smoke tests may do to the site's databases, and when."""
+"""Isolation of a thread: its private connections and scopes, and the check of each statement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from time import monotonic  # bound here: a test may patch the module
+from time import monotonic  # imported by name, because a test may patch time.monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -26,28 +26,28 @@ from smoketest.results import Databases
 
 
 class Scope:
-    """A transaction, or a savepoint inside one, on every database that is touched in it."""
+    """A transaction, or a savepoint in the enclosing scope, on every database that is used."""
 
     def __init__(self, name: str, databases: Databases, limits: Limits) -> None:
         self.name = name
         self.databases = databases
         self.limits = limits
-        #: Whether every row that was written in this frame is still there.
+        #: Whether everything written in this scope is still present.
         self.intact = True
-        #: What the test was refused, so that it is errored even where its code went on.
-        self.noted: list[IsolationError] = []
+        #: Errors that make the test errored even if its code catches them.
+        self.errors: list[IsolationError] = []
 
 
 class UnavailableConnection:
-    """In place of a connection whose backend cannot even be loaded: each use raises why."""
+    """Substitute for a connection whose backend cannot be loaded; each use raises the error."""
 
     def __init__(self, alias: str, error: Exception) -> None:
         self.alias = alias
-        self.queries_log: deque[object] = deque()  # which each request clears
+        self.queries_log: deque[object] = deque()  # cleared by each request
         self._error = error
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
     close_if_unusable_or_obsolete = close
 
@@ -55,27 +55,26 @@ class UnavailableConnection:
         raise self._error
 
 
-#: A context around a wait for others, which is not the time of the test that waits.
+#: Returns a context manager that stops the clock of the test while it waits for other tests.
 Waiting = Callable[[], AbstractContextManager[object]]
 
-#: Held by the thread whose test uses a database of the kind that takes turns.
-_turn = threading.Lock()
+#: Held by the thread that uses serialized databases.
+_slot = threading.Lock()
 
-
-#: The isolation that the code belongs to which runs, also on the threads that asyncio runs it on.
-_here: ContextVar[ThreadIsolation | None] = ContextVar("_here", default=None)
+#: The isolation of the running code. A context variable, because asyncio may use other threads.
+_current: ContextVar[ThreadIsolation | None] = ContextVar("_current", default=None)
 
 
 def is_isolated() -> bool:
-    """Whether the code that asks belongs to a smoke test, or to the import of one."""
-    return _here.get() is not None
+    """Return whether the caller runs in a smoke test or in the import of a smoke module."""
+    return _current.get() is not None
 
 
 def _guard_new_connections() -> None:
-    """Let no isolated code have a connection of its own from Django that it could use.
+    """Make Django create connections that refuse to connect in isolated code.
 
-    Django makes one on demand: for an alias that a test threw out of `connections`, and on the
-    thread of a coroutine, which builds queries with it, and executes them elsewhere.
+    Django creates connections on demand: for an alias that a test deleted from `connections`, and
+    in the thread of a coroutine, which uses the connection only to build queries.
     """
     create = connections.create_connection
 
@@ -90,23 +89,23 @@ _guard_new_connections()
 
 
 class ThreadIsolation:
-    """Private connections for the calling thread, for as long as the context lasts.
+    """Context manager that gives the calling thread private connections.
 
-    Outside of a `frame`, and after `abandon`, every statement is refused.
+    Every statement is refused outside of a `scope` and after `abandon`.
     """
 
     def __init__(self, waiting: Waiting = nullcontext) -> None:
         self._waiting = waiting
-        self._frames: list[Scope] = []
+        self._scopes: list[Scope] = []
         self._abandoned = False
         self._private: dict[str, PrivateConnection] = {}
-        #: What stands in `connections` of this thread, and what stood there before.
+        #: The thread's entries in `connections`, and the entries that they replaced.
         self._substitutes: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
         self._kills: list[threading.Thread] = []
-        self._turn_lock = threading.Lock()
-        #: Aliases for which this thread has its turn.
-        self._turns: set[str] = set()
+        self._slots_lock = threading.Lock()
+        #: Serialized databases that this thread uses; it holds the slot if there are any.
+        self._slots: set[str] = set()
 
     def __enter__(self) -> Self:
         initialized = {c.alias: c for c in connections.all(initialized_only=True)}
@@ -119,8 +118,8 @@ class ThreadIsolation:
             else:
                 self._substitutes[alias] = self._private[alias] = private
         self._substitute()
-        self._outer = _here.get()
-        _here.set(self)
+        self._outer = _current.get()
+        _current.set(self)
         return self
 
     def __exit__(
@@ -133,10 +132,10 @@ class ThreadIsolation:
             for private in self._private.values():
                 private.dispose()
         finally:
-            _here.set(self._outer)
-            self._give_back()
+            _current.set(self._outer)
+            self._restore()
 
-    def _give_back(self) -> None:
+    def _restore(self) -> None:
         self._substitute()
         for alias, site_connection in self._replaced.items():
             if site_connection is None:
@@ -145,28 +144,29 @@ class ThreadIsolation:
                 connections[alias] = site_connection
 
     def _substitute(self) -> None:
-        """At first, and again, since a test may have thrown connections out."""
+        """Install the private connections, again if a test has replaced or deleted them."""
         for alias, substitute in self._substitutes.items():
             connections[alias] = substitute
 
     def abandon(self) -> None:
-        """Refuse every further statement, and free what the test holds in its databases.
+        """Refuse all further statements, and release the locks of the test in its databases.
 
-        Called from another thread, which does not wait for the databases.
+        Called from another thread. Returns without waiting for the databases.
         """
         self._abandoned = True
-        for alias, private in list(self._private.items()):  # none waits for another's network
+        for alias, private in list(self._private.items()):
             if private.connection is None:
                 self.release_slot(alias)
             else:
+                # One thread each, so that an unreachable database does not delay the others.
                 kill = threading.Thread(
-                    target=self._kill, args=(alias, private), name="smoketest-cut", daemon=True
+                    target=self._kill, args=(alias, private), name="smoketest-kill", daemon=True
                 )
                 self._kills.append(kill)
                 kill.start()
 
     def wait_until_killed(self, timeout: float) -> None:
-        """After `abandon`: until the databases are free, or so many seconds have passed."""
+        """Wait up to `timeout` seconds until the databases have released all locks."""
         until = monotonic() + timeout
         for kill in self._kills:
             kill.join(max(0.0, until - monotonic()))
@@ -176,49 +176,48 @@ class ThreadIsolation:
         self.release_slot(alias)
 
     def acquire_slot(self, alias: str) -> None:
-        """Wait until no other thread uses a database of the kind that takes turns."""
-        with self._turn_lock:
-            has_turn = bool(self._turns)
-        if not has_turn:
+        """Wait until no other thread uses a serialized database."""
+        with self._slots_lock:
+            has_slot = bool(self._slots)
+        if not has_slot:
             with self._waiting():
-                _turn.acquire()
-        with self._turn_lock:
-            self._turns.add(alias)
+                _slot.acquire()
+        with self._slots_lock:
+            self._slots.add(alias)
         if self._abandoned:
             self.release_slot(alias)
 
     def release_slot(self, alias: str) -> None:
-        """Let the next one have its turn; whoever was abandoned has ended it already."""
-        with self._turn_lock:
-            if alias not in self._turns:
+        """Allow the next thread to use serialized databases; does nothing if already released."""
+        with self._slots_lock:
+            if alias not in self._slots:
                 return
-            self._turns.discard(alias)
-            if not self._turns:
-                _turn.release()
+            self._slots.discard(alias)
+            if not self._slots:
+                _slot.release()
 
     @contextmanager
-    def frame(self, name: str, databases: Databases, limits: Limits) -> Iterator[Scope]:
-        """Roll back, at the end, what the body does to the databases.
+    def scope(self, name: str, databases: Databases, limits: Limits) -> Iterator[Scope]:
+        """Roll back all changes to the databases at the end of the ``with`` block.
 
-        `name` tells in messages whose frame it is. A frame inside another is undone alone. Raises
-        `IsolationError` for an alias that the site does not have, and at the end what
-        `PrivateConnection.end_frame` raises.
+        `name` identifies the scope in messages. A nested scope is rolled back separately. Raises
+        `IsolationError` for an unknown alias, and the exceptions of `PrivateConnection.end_scope`.
         """
-        self._refuse_unknown(name, databases)
-        if not self._frames:
+        self._check_aliases(name, databases)
+        if not self._scopes:
             self._substitute()
         before = {alias: private.snapshot() for alias, private in self._private.items()}
-        self._frames.append(Scope(name, databases, limits))
+        self._scopes.append(Scope(name, databases, limits))
         try:
-            yield self._frames[-1]
+            yield self._scopes[-1]
         finally:
-            problems = self._end_frame(before)
+            problems = self._end_scope(before)
         if problems:
             raise problems[0]
 
-    def _end_frame(self, before: dict[str, Snapshot]) -> list[Exception]:
+    def _end_scope(self, before: dict[str, Snapshot]) -> list[Exception]:
         problems: list[Exception] = []
-        limits = [frame.limits for frame in self._frames]
+        limits = [scope.limits for scope in self._scopes]
         intact = True
         self._substitute()
         for alias, private in reversed(self._private.items()):
@@ -226,51 +225,54 @@ class ThreadIsolation:
                 private.dispose()
                 continue
             try:
-                intact &= private.end_frame(limits, before[alias])
+                intact &= private.end_scope(limits, before[alias])
             except IntegrityError as problem:
                 problems.append(problem)
-            except Exception as problem:  # noqa: BLE001 - the frames have to end, whatever a driver does
+            except Exception as problem:  # noqa: BLE001 - the scope must end on every database
                 private.dispose()
                 problems.append(problem)
                 intact = False
-        noted = self._frames.pop().noted
-        problems += [problem for problem in noted if not problem.is_reported]
-        for outer in self._frames:
+        errors = self._scopes.pop().errors
+        problems += [error for error in errors if not error.is_reported]
+        for outer in self._scopes:
             outer.intact &= intact
         return problems
 
     def check_allowed(self, alias: str) -> list[Limits]:
-        """Let a statement through, or raise `IsolationError`; called before each."""
+        """Return the limits of the open scopes, outermost first; called before each statement.
+
+        Raises `IsolationError` if the statement is not allowed.
+        """
         if self._abandoned:
-            msg = f"This test ran out of time; it may not use the database {alias!r} any more."
+            msg = f"This test timed out and may no longer use the database {alias!r}."
             raise IsolationError(msg)
-        if not self._frames:
+        if not self._scopes:
             msg = (
-                f"The database {alias!r} was used outside of a smoke test. Use it in tests, in"
-                " setUp and in setUpClass, where it is rolled back; not where a smoke module is"
+                f"The database {alias!r} was used outside of a smoke test. Use it in tests, setUp"
+                " and setUpClass, where changes are rolled back, not while a smoke module is"
                 " imported."
             )
             raise IsolationError(msg)
-        frame = self._frames[-1]
-        if frame.databases != "__all__" and alias not in frame.databases:
+        scope = self._scopes[-1]
+        if scope.databases != "__all__" and alias not in scope.databases:
             msg = (
-                f"{frame.name} may not use the database {alias!r}; it declares databases ="
-                f" {set(frame.databases) or '{}'}. Add {alias!r} there if it should."
+                f"{scope.name} may not use the database {alias!r}; it declares databases ="
+                f" {set(scope.databases) or '{}'}. Add {alias!r} to allow it."
             )
             raise IsolationError(msg)
-        return [frame.limits for frame in self._frames]
+        return [scope.limits for scope in self._scopes]
 
-    def note(self, problem: IsolationError) -> None:
-        """Remember what the test of the innermost frame is errored for."""
-        if self._frames:
-            self._frames[-1].noted.append(problem)
+    def record_error(self, error: IsolationError) -> None:
+        """Record an error that makes the test errored even if its code catches it."""
+        if self._scopes:
+            self._scopes[-1].errors.append(error)
 
-    def _refuse_unknown(self, name: str, databases: Collection[str]) -> None:
+    def _check_aliases(self, name: str, databases: Collection[str]) -> None:
         if databases == "__all__":
             return
         if unknown := sorted(set(databases) - self._replaced.keys()):
             msg = (
-                f"{name} declares databases that the site does not have: {', '.join(unknown)}."
-                f" It has {', '.join(self._replaced)}."
+                f"{name} declares databases that are not in DATABASES: {', '.join(unknown)}."
+                f" Available aliases: {', '.join(self._replaced)}."
             )
             raise IsolationError(msg)

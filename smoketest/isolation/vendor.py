@@ -1,4 +1,4 @@
-"""What every database does the same, as far as isolation is concerned."""
+"""The base class for databases: isolation that needs only transactions and savepoints."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from smoketest.isolation.statements import STANDARD, ends_transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a frame may keep the database busy, in seconds, and whether it may write."""
+    """Limits of a scope: timeouts in seconds, and whether writes are refused."""
 
+    #: Maximum duration of a statement.
     statement: float
+    #: Maximum wait for a lock.
     lock: float
-    #: Longest pause between two statements.
+    #: Maximum pause between two statements.
     idle: float
     read_only: bool = False
 
@@ -33,17 +35,17 @@ class Attempt:
 
     sql: str
     limits: Limits
-    #: How long it took, in seconds.
+    #: Seconds until it failed.
     seconds: float
 
     @property
     def has_waited(self) -> bool:
-        """Whether it waited for a lock as long as it may; with NOWAIT it does not wait."""
+        """Whether it waited for the whole lock timeout; a statement with NOWAIT does not."""
         return self.seconds >= 0.9 * self.limits.lock
 
 
 class Guarded(Protocol):
-    """A private connection, as its vendor sees it."""
+    """The interface of a private connection that a `Vendor` uses."""
 
     alias: str
     connection: Any
@@ -54,53 +56,53 @@ class Guarded(Protocol):
     def wrap_database_errors(self) -> Any: ...
 
     def create_cursor(self) -> Any:
-        """A cursor of the driver."""
+        """Return a cursor of the driver."""
 
     def check_constraints(self, table_names: list[str] | None = None) -> None:
-        """Raise `django.db.IntegrityError` if rows refer to others that are not there."""
+        """Raise `django.db.IntegrityError` if a foreign key refers to a missing row."""
 
     def statement(self, sql: Any) -> AbstractContextManager[None]:
-        """Around each statement of the code under test."""
+        """Check a statement of the code under test before it runs."""
 
     def refuse(self, what: str) -> Exception:
-        """Note that the test tried to end its transaction; gives the exception to raise."""
+        """Record that the test tried to end its transaction, and return the error to raise."""
 
     def before_close(self) -> None:
-        """Find out, before the code under test closes the connection, whether it has committed."""
+        """Detect a committed transaction before the code under test closes the connection."""
 
     def second_connection(self, timeout: float) -> AbstractContextManager[Any]:
-        """Another connection of the driver, for a moment."""
+        """Open a short-lived second connection; connecting takes at most `timeout` seconds."""
 
-    def mark_again(self) -> None:
-        """The database has rolled back the whole transaction, the markers in it included."""
+    def recreate_savepoints(self) -> None:
+        """Create the savepoints of the scopes again after the database rolled everything back."""
 
 
 class Vendor:
-    """A database that is known to have transactions and savepoints, and nothing more.
+    """Isolation on a database with transactions and savepoints.
 
-    The subclasses add limits inside the database and what their database does differently. There
-    is one for each private connection.
+    Subclasses add limits that the database enforces, and database-specific restrictions. Each
+    private connection has its own instance.
     """
 
-    #: Whether tests that use such databases have to run one after the other.
-    takes_turns = False
-    #: How its SQL is read.
+    #: Whether only one thread at a time may use databases of this kind.
+    is_serialized = False
+    #: Pattern for `smoketest.isolation.statements.leading_words`.
     dialect = STANDARD
 
     def __init__(self) -> None:
-        #: Threads whose statements are isolation's own at this moment.
+        #: Threads that are executing statements of isolation itself.
         self._trusted: set[int] = set()
-        #: The socket of the connection, see `hold_line`.
-        self._line: socket.socket | None = None
+        #: A duplicate of the driver's socket, see `keep_socket`.
+        self._socket: socket.socket | None = None
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the statements of this thread are isolation's own."""
+        """Whether the current thread is executing statements of isolation itself."""
         return threading.get_ident() in self._trusted
 
     @contextmanager
     def trusted(self) -> Iterator[None]:
-        """Around statements of isolation's own."""
+        """Exempt statements of isolation itself from its checks."""
         thread = threading.get_ident()
         if thread in self._trusted:
             yield
@@ -112,104 +114,105 @@ class Vendor:
             self._trusted.discard(thread)
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings of a private connection, made from those of the site's connection."""
+        """Return the settings of a private connection, based on those of the site's connection."""
         return {**settings, "AUTOCOMMIT": True, "OPTIONS": {**settings.get("OPTIONS", {})}}
 
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """The driver's parameters, so that connecting does not take longer than the time-out."""
+        """Return the driver's parameters with a connect timeout of at most `timeout` seconds."""
         return params
 
     def opened(self, connection: Guarded) -> None:
-        """Called when the connection has been made, before its first transaction."""
+        """Prepare a new connection, before its first transaction."""
 
     def is_unusable(self, connection: Guarded) -> bool:
-        """Whether what the test left open keeps us from its transaction."""
+        """Return whether an operation left open by the test blocks the connection."""
         return False
 
     def closed(self) -> None:
-        """Called when the connection has been closed."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        """Release resources after the connection was closed."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def begin(self, connection: Guarded, marker: str, limits: Limits) -> None:
-        """Make the savepoint of a frame in the open transaction, and set its limits."""
-        execute(connection, connection.ops.savepoint_create_sql(marker))
+    def begin(self, connection: Guarded, savepoint: str, limits: Limits) -> None:
+        """Create the savepoint of a scope in the open transaction, and set its limits."""
+        execute(connection, connection.ops.savepoint_create_sql(savepoint))
 
-    def finish(self, connection: Guarded, marker: str) -> bool:
-        """Check the constraints, undo the outermost frame and end the transaction, all at once.
+    def finish(self, connection: Guarded, savepoint: str) -> bool:
+        """Check constraints, roll back the outermost scope and end the transaction in one step.
 
-        Gives whether it did; where anything is amiss, it raises, and the steps are taken singly.
+        Return False if the database does not support that. If this raises an exception, the
+        caller repeats the steps one by one.
         """
         return False
 
-    def rollback(self, connection: Guarded, marker: str, outer: Limits | None) -> None:
-        """Undo a frame, and set the limits of the one around it again.
+    def rollback(self, connection: Guarded, savepoint: str, outer: Limits | None) -> None:
+        """Roll back a scope, and restore the limits of the enclosing one.
 
-        Raises `django.db.Error`; see `is_marker_gone`.
+        Raises `django.db.Error`; see `is_savepoint_missing`.
         """
-        execute(connection, connection.ops.savepoint_rollback_sql(marker))
+        execute(connection, connection.ops.savepoint_rollback_sql(savepoint))
 
-    def is_marker_gone(self, error: Exception) -> bool:
-        """Whether rolling back failed because the savepoint does not exist (any more)."""
+    def is_savepoint_missing(self, error: Exception) -> bool:
+        """Return whether `rollback` failed because the savepoint does not exist."""
         return isinstance(error, DatabaseError)
 
     def ended(self, connection: Guarded) -> None:
-        """Called when the outermost frame is over, or the connection is about to be closed."""
+        """Reset state after the outermost scope, or before the connection is closed."""
 
     def check_constraints(self, connection: Guarded) -> None:
-        """Raise `django.db.IntegrityError` if the transaction could never commit."""
+        """Raise `django.db.IntegrityError` if deferred constraints would prevent a commit."""
         if connection.features.can_defer_constraint_checks:
             connection.check_constraints()
 
     def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
-        """Whether a statement with these leading words would end the transaction."""
+        """Return whether a statement with these leading words would end the transaction."""
         return ends_transaction(words)
 
     def is_write(self, words: tuple[str, ...]) -> bool:
-        """Whether a read-only frame has to refuse a statement that the database would take."""
+        """Return whether isolation has to refuse a statement because the scope is read-only."""
         return False
 
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
-        """Whether a statement may change what a rollback does not restore, such as a variable.
+        """Return whether a statement may have effects that a rollback does not undo.
 
-        The connection is not used again then.
+        Examples are session variables and session locks. The connection is then not reused.
         """
         return False
 
     def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
-        """Called when a statement of the code under test has raised; may improve the message."""
+        """Handle an error of the code under test; may add advice to its message."""
 
     def is_new_violation(self, connection: Guarded) -> bool:
-        """Whether the rollback has undone a violation that was found: then it was the test's."""
+        """Return whether the test caused the constraint violation; called after the rollback."""
         return True
 
     def kill(self, connection: Guarded) -> None:
-        """Free what the connection holds in the database; called from another thread."""
+        """Release the locks of the connection; called from another thread."""
 
-    def hold_line(self, descriptor: int) -> None:
-        """Keep a duplicate of the driver's socket, for `hang_up`.
+    def keep_socket(self, descriptor: int) -> None:
+        """Keep a duplicate of the driver's socket for `shut_down_socket`.
 
-        The driver may close its own at any moment, and the number then belongs to something else.
+        The driver may close its own descriptor at any time, after which the number may be reused.
         """
         self.closed()
-        self._line = socket.socket(fileno=os.dup(descriptor))
+        self._socket = socket.socket(fileno=os.dup(descriptor))
 
-    def hang_up(self) -> None:
-        """End the connection for the database, and for whoever reads from it at present."""
-        if self._line is not None:
+    def shut_down_socket(self) -> None:
+        """Shut down the socket, so that the server ends the session and pending reads return."""
+        if self._socket is not None:
             with suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def execute(connection: Guarded, sql: str) -> None:
-    """Run a statement of our own, past the wrappers and the log of the code under test."""
+    """Execute a statement of isolation itself, bypassing execute wrappers and the query log."""
     with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
         cursor.execute(sql)
 
 
 def refuse_methods(connection: Guarded, is_trusted: Callable[[], bool], *names: str) -> None:
-    """Refuse the code under test these methods of the driver's connection."""
+    """Make methods of the driver's connection raise when the code under test calls them."""
 
     def refused(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
@@ -225,44 +228,44 @@ def refuse_methods(connection: Guarded, is_trusted: Callable[[], bool], *names: 
             setattr(connection.connection, name, refused(getattr(connection.connection, name)))
 
 
-def ask_before_close(connection: Guarded) -> None:
-    """Have the driver's own ``close`` look first whether the test has ended its transaction."""
+def check_before_close(connection: Guarded) -> None:
+    """Make the driver's ``close`` method call `Guarded.before_close` first."""
     close = connection.connection.close
 
     @wraps(close)
-    def asking_close() -> None:
+    def checked_close() -> None:
         connection.before_close()
         close()
 
-    connection.connection.close = asking_close
+    connection.connection.close = checked_close
 
 
 def driver_error(error: Exception) -> Exception:
-    """What the driver raised, where Django has wrapped it in an exception of its own."""
+    """Return the driver's exception, unwrapped from Django's."""
     return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Another client in whose way a statement may have been."""
+    """A client that probably holds the lock that a statement waited for."""
 
     process: int
     user: str
     client: str
-    #: For how many seconds its transaction has been open.
+    #: Age of its transaction in seconds.
     seconds: float
 
     def __str__(self) -> str:
-        who = ", ".join(part for part in (f"user {self.user}", self.client) if part)
-        return f"process {self.process} ({who}), in a transaction for {self.seconds:.0f} s"
+        client = ", ".join(part for part in (f"user {self.user}", self.client) if part)
+        return f"process {self.process} ({client}), in a transaction for {self.seconds:.0f} s"
 
 
 def explain_lock(error: Exception, limits: Limits, holders: list[Holder]) -> None:
-    """Say in the message of a lock time-out how long was waited, and for whom."""
-    held_by = f" It is probably held by {'; or '.join(map(str, holders))}." if holders else ""
+    """Add the lock timeout and the probable holders of the lock to the message of `error`."""
+    probably = f" Probable holder: {'; or '.join(map(str, holders))}." if holders else ""
     advice = (
-        f"Gave up after {limits.lock:g} s (SMOKETEST_LOCK_TIMEOUT) on a lock that another"
-        f" transaction holds.{held_by}"
+        f"Timed out after {limits.lock:g} s (SMOKETEST_LOCK_TIMEOUT) waiting for a lock that"
+        f" another transaction holds.{probably}"
     )
     text = str(error.args[-1]) if error.args else ""
     error.args = (*error.args[:-1], f"{text.rstrip().rstrip('.')}. {advice}")

@@ -1,8 +1,8 @@
-"""Find the smoke tests of the installed apps.
+"""Discovery of the smoke tests of the installed apps.
 
-The app registry says which apps there are. Each may have a module ``smoke``, or a package of that
-name with submodules at any depth. Importing them may run anything at all, so the caller decides
-on which thread that happens; a module that cannot be imported is a collection error, never lost.
+An app may have a module ``smoke``, or a package of that name with submodules at any depth. The
+import runs arbitrary code, so the caller chooses the thread. A module that cannot be imported
+becomes a collection error.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from smoketest.runner.failures import Failure, clean, encodable, from_exception,
 
 MODULE_NAME = "smoke"
 METHOD_PREFIX = "test_"
-#: Longest text that is kept, in characters.
+#: Maximum length, in characters, of declared texts such as descriptions.
 TEXT_LIMIT = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeClass:
-    """A `SmokeTest` class and the declarations of its selected tests, in the order they run."""
+    """A `SmokeTest` class and the declarations of its selected tests, in running order."""
 
     #: ``module.Class``
     id: str
@@ -42,7 +42,7 @@ class SmokeClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """What was found: classes to run, and a result for every module that could not be imported."""
+    """Discovered classes, and a result for each module that could not be imported."""
 
     classes: tuple[SmokeClass, ...] = ()
     collection_errors: tuple[Result, ...] = ()
@@ -65,11 +65,11 @@ def discover(
     slow_after: float,
     importing: Callable[[tuple[str, str]], None],
 ) -> Suite:
-    """Import the smoke modules of all apps, and select tests from them.
+    """Import the smoke modules of all apps, and return the selected tests.
 
-    `skip_apps` holds names or labels of apps; `timeout` and `slow_after` hold, in seconds, for
-    tests that declare none. `importing` is told the label of the app and the name of each module
-    before it is imported.
+    `skip_apps` contains names or labels of apps. `timeout` and `slow_after` are the defaults of
+    tests, in seconds. `importing` is called with the app label and the name of each module before
+    the module is imported.
     """
     discovery = _Discovery(selection, timeout, slow_after, importing)
     for app in apps.get_app_configs():
@@ -89,7 +89,7 @@ def collection_error(
     started_at: float,
     duration: float,
 ) -> Result:
-    """The critical result that stands for a smoke module which could not be imported."""
+    """Return the critical result for a smoke module that could not be imported."""
     declaration = Declaration(
         id=module_name,
         app=app_label,
@@ -108,7 +108,7 @@ def collection_error(
 
 
 class _Discovery:
-    """What was found so far."""
+    """The state of a discovery."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Discovery:
         self._importing = importing
 
     def visit(self, app_label: str, module_name: str) -> None:
-        """Find what is in the module of that name, if there is one, and in all below it."""
+        """Collect the tests of a module, if it exists, and of its submodules."""
         self._importing((app_label, module_name))
         module: ModuleType | None = None
         started_at, started = time.time(), time.monotonic()
@@ -151,10 +151,10 @@ class _Discovery:
             self.visit(app_label, f"{module_name}.{submodule.name}")
 
     def _classes_of(self, module: ModuleType, app_label: str) -> list[SmokeClass]:
-        """The classes that the module itself defines, each once, in the order of definition."""
+        """Return the classes defined in the module, each once, in the order of definition."""
         classes: dict[type[SmokeTest], SmokeClass] = {}
         for name, value in list(vars(module).items()):
-            # type(): a lazy object would be evaluated if it were asked for its class
+            # isinstance() would evaluate a lazy object
             if not issubclass(type(value), type) or not issubclass(value, SmokeTest):
                 continue
             if value.__module__ != module.__name__ or value in classes:
@@ -202,15 +202,16 @@ class _Discovery:
 
 
 def _class_id(case: type[SmokeTest], module: ModuleType, name_in_module: str) -> str:
-    """``module.Class``; a class that is not where its own name says goes by its name in the module.
+    """Return ``module.Class``, with the class name under which the module stores the class.
 
-    A function may have made it, or `type`: several such classes may share their own name.
+    The ``__qualname__`` of classes created by a function or `type` may differ, and need not be
+    unique.
     """
-    is_at_home = vars(module).get(case.__qualname__) is case
-    return f"{case.__module__}.{case.__qualname__ if is_at_home else name_in_module}"
+    is_stored_there = vars(module).get(case.__qualname__) is case
+    return f"{case.__module__}.{case.__qualname__ if is_stored_there else name_in_module}"
 
 
 def _first_paragraph(docstring: str) -> str:
-    """In one line, and in characters that can be shown anywhere."""
+    """Return the first paragraph on one line, truncated and encodable."""
     paragraph = docstring.strip().partition("\n\n")[0]
     return clean(" ".join(paragraph.split()), TEXT_LIMIT)

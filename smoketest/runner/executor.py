@@ -1,8 +1,8 @@
-"""Run the smoke tests of one batch, one after the other, on the calling thread.
+"""Sequential execution of a batch of smoke tests in the calling thread.
 
-This is what unittest's suite does for classes and modules (``setUpClass``, ``setUpModule`` and
-their cleanups), with isolation around every step and one result for every test. It knows no
-deadlines: a `Monitor` is told which step begins and how long it may take.
+Like `unittest.TestSuite`, this runs class and module fixtures and their cleanups. In addition, it
+isolates each step and reports one result per test. It does not enforce timeouts: it announces each
+step and its timeout to a `Monitor`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from time import time  # bound here: a test may patch the module
+from time import time  # imported by name, because a test may patch time.time
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ from smoketest.runner.failures import Failure, from_exception, from_message, is_
 #: Classes whose tests share a thread.
 Batch = tuple[SmokeClass, ...]
 
-#: Does something, and returns what went wrong besides what it raises.
+#: Performs a step; returns exceptions in addition to the one that it raises.
 _Action = Callable[[], Iterable[BaseException]]
 
 _WORST_FIRST = (Outcome.ERRORED, Outcome.FAILED, Outcome.SKIPPED)
@@ -40,16 +40,18 @@ _WORST_FIRST = (Outcome.ERRORED, Outcome.FAILED, Outcome.SKIPPED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A stretch of test code that may take so many seconds, and the tests it decides about."""
+    """A test or fixture: a piece of test code with a timeout, and the tests that it affects."""
 
-    #: The name of unittest's hook; empty for a test.
+    #: Name of the fixture, such as ``setUpClass``; empty for a test.
     hook: str = ""
     declarations: tuple[Declaration, ...]
+    #: Seconds.
     timeout: float
+    #: Unix time.
     started_at: float
 
     def results(self, outcome: Outcome, duration: float, failure: Failure) -> Iterator[Result]:
-        """The results of all its tests, if the step itself ended like this."""
+        """Yield a result with this outcome for each affected test."""
         if self.hook:
             failure = {**failure, "message": f"{self.hook}: {failure['message']}"}
         for declaration in self.declarations:
@@ -63,27 +65,27 @@ class Step:
 
 
 class Monitor(Protocol):
-    """Whoever waits for the results and may give up waiting."""
+    """Receives the results of an execution and may abandon it."""
 
     def timing(self, step: Step) -> AbstractContextManager[Callable[[], float]]:
-        """Around a step; gives how many seconds it has taken.
+        """Supervise a step; the context value returns the elapsed time in seconds.
 
-        Leaving it raises if nobody waits for the thread any more.
+        Leaving the context raises an exception if the thread was abandoned.
         """
 
     def report(self, result: Result) -> None:
-        """A test has its result."""
+        """Record the result of a test."""
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no further test is to begin."""
+        """Whether no further test should start."""
 
 
 def make_batches(classes: Iterable[SmokeClass]) -> list[Batch]:
-    """One batch for each class, so that classes run in parallel.
+    """Return one batch per class, so that classes run in parallel.
 
-    The classes of all modules that have fixtures make one batch together: they share what
-    ``setUpModule`` made, and unittest keeps the module cleanups of a process in a single list.
+    Classes of modules with fixtures form a single batch, because they share the result of
+    ``setUpModule`` and unittest keeps a single list of module cleanups per process.
     """
     batches: list[Batch] = []
     with_module_fixtures: list[SmokeClass] = []
@@ -96,18 +98,18 @@ def make_batches(classes: Iterable[SmokeClass]) -> list[Batch]:
 
 
 class Execution:
-    """Runs batches on the thread whose databases the isolation holds."""
+    """Runs batches in the thread of `isolation`; timeouts are in seconds."""
 
     def __init__(
         self,
         isolation: ThreadIsolation,
-        watch: Monitor,
+        monitor: Monitor,
         *,
         lock_timeout: float,
         run_timeout: float,
     ) -> None:
         self._isolation = isolation
-        self._supervise = watch
+        self._monitor = monitor
         self._lock_timeout = lock_timeout
         self._run_timeout = run_timeout
         self._test: SmokeTest | None = None
@@ -122,7 +124,7 @@ class Execution:
 
     def _run_with_module_fixtures(self, module: ModuleType, classes: list[SmokeClass]) -> None:
         pending = {smoke_class: list(smoke_class.declarations) for smoke_class in classes}
-        while pending and not self._supervise.is_stopped:
+        while pending and not self._monitor.is_stopped:
             fixtures = self._fixtures(
                 module.__name__,
                 "Module",
@@ -132,31 +134,31 @@ class Execution:
                 tear_down=vars(module).get("tearDownModule", _nothing),
                 clean_up=_do_module_cleanups,
             )
-            with fixtures as frame:
-                if frame is None:
+            with fixtures as scope:
+                if scope is None:
                     return
-                while pending and frame.intact and not self._supervise.is_stopped:
+                while pending and scope.intact and not self._monitor.is_stopped:
                     smoke_class = next(iter(pending))
-                    self._run_class(smoke_class, pending[smoke_class], frame)
+                    self._run_class(smoke_class, pending[smoke_class], scope)
                     if not pending[smoke_class]:
                         del pending[smoke_class]
 
     def _run_class(
         self, smoke_class: SmokeClass, pending: list[Declaration], outer: Scope | None = None
     ) -> None:
-        """Run the pending tests, and take from the list those that are done.
+        """Run the pending tests, and remove each from the list.
 
-        What ``setUpClass`` wrote is lost when a test loses the connection; then it runs again for
-        the rest, unless the fixtures of the module are lost as well.
+        If a test loses the connection, and with it the changes of ``setUpClass``, the class
+        fixtures run again for the remaining tests, unless the module fixtures are lost as well.
         """
         case = smoke_class.case
         if not _has_class_fixtures(case):
             declarations = tuple(pending)
-            while pending and not self._supervise.is_stopped and (outer is None or outer.intact):
+            while pending and not self._monitor.is_stopped and (outer is None or outer.intact):
                 self._run_test(smoke_class, pending.pop(0))
             self._clean_up_class(smoke_class, declarations)
             return
-        while pending and not self._supervise.is_stopped and (outer is None or outer.intact):
+        while pending and not self._monitor.is_stopped and (outer is None or outer.intact):
             fixtures = self._fixtures(
                 smoke_class.id,
                 "Class",
@@ -166,32 +168,32 @@ class Execution:
                 tear_down=case.tearDownClass,
                 clean_up=lambda: _do_class_cleanups(case),
             )
-            with fixtures as frame:
-                if frame is None:
+            with fixtures as scope:
+                if scope is None:
                     pending.clear()
                     return
-                while pending and frame.intact and not self._supervise.is_stopped:
+                while pending and scope.intact and not self._monitor.is_stopped:
                     self._run_test(smoke_class, pending.pop(0))
 
     def _run_test(self, smoke_class: SmokeClass, declaration: Declaration) -> None:
         case = smoke_class.case
         problems = _Problems()
         step = _step((declaration,), declaration.timeout)
-        with self._supervise.timing(step) as elapsed:
+        with self._monitor.timing(step) as elapsed:
             with (
                 problems.catching(),
-                self._frame(declaration.id, case, step.timeout, idle=step.timeout),
+                self._scope(declaration.id, case, step.timeout, idle=step.timeout),
             ):
                 self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
                 self._test.run(_Recorder(self._test, problems))
-                self._test = None  # what it keeps open, such as a cursor, is closed in its frame
+                self._test = None  # so that open cursors of the test are closed within its scope
             duration = elapsed()
         self._report(step, problems, duration)
 
     def _clean_up_class(
         self, smoke_class: SmokeClass, declarations: tuple[Declaration, ...]
     ) -> None:
-        """What tests of a class without class fixtures may have left to do, as in unittest."""
+        """Run class cleanups that tests of a class without class fixtures have added."""
         case = smoke_class.case
         if not case._class_cleanups:  # type: ignore[attr-defined]
             return
@@ -199,7 +201,7 @@ class Execution:
         timeout = _longest(declarations)
 
         def clean_up() -> list[BaseException]:
-            with self._frame(name, case, timeout, idle=timeout):
+            with self._scope(name, case, timeout, idle=timeout):
                 return list(_do_class_cleanups(case))
 
         self._tear_down(name, declarations, timeout, [clean_up], None)
@@ -216,40 +218,41 @@ class Execution:
         tear_down: Callable[[], Any],
         clean_up: _Action,
     ) -> Iterator[Scope | None]:
-        """Around tests that share what ``setUpClass`` or ``setUpModule`` writes.
+        """Run ``setUpClass`` or ``setUpModule`` before the block and the teardown after it.
 
-        Gives None when that failed; the tests have their results then.
+        Yield the scope of the fixtures, or None if the setup failed and the results of the tests
+        have been reported.
         """
         declarations = tuple(declarations)
         timeout = _longest(declarations)
         with ExitStack() as stack:
 
-            def end_frame() -> list[BaseException]:
+            def end_scope() -> list[BaseException]:
                 stack.close()
                 return []
 
-            def tear_down_alone() -> list[BaseException]:
+            def call_tear_down() -> list[BaseException]:
                 tear_down()
                 return []
 
-            frame: Scope | None = None
+            scope: Scope | None = None
             problems = _Problems()
             step = _step(declarations, timeout, f"setUp{kind}")
-            with self._supervise.timing(step) as elapsed:
+            with self._monitor.timing(step) as elapsed:
                 with problems.catching():
-                    # Tests that do not use its databases are a pause for them.
+                    # Its connections are idle while tests use other databases.
                     idle = self._run_timeout
-                    frame = stack.enter_context(self._frame(owner, case, timeout, idle=idle))
+                    scope = stack.enter_context(self._scope(owner, case, timeout, idle=idle))
                     set_up()
                 duration = elapsed()
             if problems:
                 self._report(step, problems, duration)
                 yield None
-                actions: list[_Action] = [clean_up, end_frame]
+                actions: list[_Action] = [clean_up, end_scope]
             else:
-                yield frame
-                actions = [tear_down_alone, clean_up, end_frame]
-            self._tear_down(f"{owner}.tearDown{kind}", declarations, timeout, actions, frame)
+                yield scope
+                actions = [call_tear_down, clean_up, end_scope]
+            self._tear_down(f"{owner}.tearDown{kind}", declarations, timeout, actions, scope)
 
     def _tear_down(
         self,
@@ -257,9 +260,9 @@ class Execution:
         declarations: tuple[Declaration, ...],
         timeout: float,
         actions: Sequence[_Action],
-        frame: Scope | None,
+        scope: Scope | None,
     ) -> None:
-        """Run the actions; a problem is a result of its own, since the tests have theirs."""
+        """Run the actions; report a problem as a separate result, since the tests have theirs."""
         severities = {declaration.severity for declaration in declarations}
         declaration = replace(
             declarations[0],
@@ -270,72 +273,72 @@ class Execution:
         )
         problems = _Problems()
         step = _step((declaration,), timeout)
-        with self._supervise.timing(step) as elapsed:
+        with self._monitor.timing(step) as elapsed:
             for action in actions:
                 with problems.catching():
                     for error in action():
                         with problems.catching():
                             raise error
             duration = elapsed()
-        was_lost = frame is not None and not frame.intact  # so that tearing down had to fail
+        was_lost = scope is not None and not scope.intact  # then the teardown fails anyway
         if problems.outcome.is_problem and not was_lost:
             self._report(step, problems, duration)
 
     def cancel(self) -> None:
-        """End the ``async def`` test that runs at this moment; called from another thread."""
+        """Cancel the running ``async def`` test, if any; called from another thread."""
         if (test := self._test) is not None:
             test.cancel()
 
-    def _frame(
+    def _scope(
         self, name: str, case: type[SmokeTest], timeout: float, *, idle: float
     ) -> AbstractContextManager[Scope]:
         databases: Databases = "__all__" if case.databases == "__all__" else tuple(case.databases)
-        if math.isinf(self._run_timeout):  # nobody watches the clock
+        if math.isinf(self._run_timeout):  # no timeouts are enforced
             idle = math.inf
         limits = Limits(
             statement=timeout, lock=self._lock_timeout, idle=idle, read_only=case.read_only
         )
-        return self._isolation.frame(name, databases, limits)
+        return self._isolation.scope(name, databases, limits)
 
     def _report(self, step: Step, problems: _Problems, duration: float) -> None:
         for result in step.results(problems.outcome, duration, problems.failure):
-            self._supervise.report(result)
+            self._monitor.report(result)
 
 
 class _Problems:
-    """What went wrong in a step; the worst of it is the outcome."""
+    """Problems of a step; the worst determines the outcome."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[Outcome, Failure]] = []
+        self._problems: list[tuple[Outcome, Failure]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._problems)
 
     @property
     def outcome(self) -> Outcome:
-        found = {outcome for outcome, _ in self._found}
-        return next((outcome for outcome in _WORST_FIRST if outcome in found), Outcome.PASSED)
+        outcomes = {outcome for outcome, _ in self._problems}
+        return next((outcome for outcome in _WORST_FIRST if outcome in outcomes), Outcome.PASSED)
 
     @property
     def failure(self) -> Failure:
-        """The first of the worst, with the tracebacks of all.
+        """The first failure with the worst outcome, and the tracebacks of all.
 
-        What isolation refused comes before what came of that in the code under test.
+        Statements refused by isolation take precedence over the errors that they caused.
         """
-        worst = [failure for outcome, failure in self._found if outcome is self.outcome]
+        worst = [failure for outcome, failure in self._problems if outcome is self.outcome]
         if not worst:
             return from_message("")
         refused = [f for f in worst if f["exception"] == RefusedStatementError.__qualname__]
         first = (refused or worst)[0]
-        more = len(self._found) - 1
+        more = len(self._problems) - 1
         return {
             **first,
             "message": first["message"] + (f" (and {more} more)" if more else ""),
-            "traceback": "\n".join(failure["traceback"] for _, failure in self._found),
+            "traceback": "\n".join(failure["traceback"] for _, failure in self._problems),
         }
 
     def add(self, outcome: Outcome, failure: Failure) -> None:
-        self._found.append((outcome, failure))
+        self._problems.append((outcome, failure))
 
     def skip(self, reason: str) -> None:
         self.add(Outcome.SKIPPED, from_message(reason))
@@ -354,7 +357,7 @@ class _Problems:
 
 
 class _Recorder(unittest.TestResult):
-    """The `unittest.TestResult` of one test."""
+    """A `unittest.TestResult` that collects the problems of one test."""
 
     def __init__(self, test: SmokeTest, problems: _Problems) -> None:
         super().__init__()
@@ -383,7 +386,7 @@ class _Recorder(unittest.TestResult):
             self._problems.skip(reason)
 
     def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
-        """It passes."""
+        """Do nothing: the test passes."""
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         self._problems.add(
@@ -433,4 +436,4 @@ def _do_module_cleanups() -> Iterator[BaseException]:
 
 
 def _nothing() -> None:
-    """In place of a fixture that the module does not have."""
+    """Do nothing, in place of a missing fixture."""

@@ -1,7 +1,7 @@
-"""Turn whatever a test raised into the words of a report.
+"""Convert exceptions of tests to the text fields of a result.
 
-An exception may have a ``__str__`` that raises, a message of megabytes or characters that no
-encoding holds. None of that may hurt the run, the store or a reader.
+An exception may have a ``__str__`` that raises, a huge message, or characters that cannot be
+encoded. None of these may break the run, the results store or an output format.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import unittest
 from pathlib import Path
 from typing import TypedDict
 
+#: Maximum lengths in characters.
 MESSAGE_LIMIT = 4_000
 TRACEBACK_LIMIT = 20_000
+_STACK_HEADER = "Stack when it timed out (most recent call last):"
 
-#: Frames of these files, of files in these folders and of the import system say nothing about the
-#: test.
-_MACHINERY_FILES = {threading.__file__, importlib.__file__, contextlib.__file__}
-_MACHINERY = {
+#: Files and folders whose frames are omitted from tracebacks, like those of the import system.
+_INTERNAL_FILES = {threading.__file__, importlib.__file__, contextlib.__file__}
+_INTERNAL_FOLDERS = {
     Path(unittest.__file__).parent,
     Path(__file__).parent,
     Path(__file__).parents[1],
@@ -38,7 +39,7 @@ class Failure(TypedDict):
 
 
 def from_exception(error: BaseException) -> Failure:
-    """The message, the class name and the traceback of an exception, each safe to keep."""
+    """Return the message, class name and traceback of an exception, truncated and encodable."""
     name = type(error).__qualname__
     return Failure(
         message=_message(error, name),
@@ -48,23 +49,23 @@ def from_exception(error: BaseException) -> Failure:
 
 
 def from_message(message: str) -> Failure:
-    """Words where there is no exception."""
+    """Return a failure without an exception."""
     return Failure(message=clean(message, MESSAGE_LIMIT), exception="", traceback="")
 
 
 def from_thread(message: str, thread_ident: int | None) -> Failure:
-    """Words, and where the thread is at this moment, if the interpreter can tell."""
+    """Return a failure with the current stack of a thread, if it is still running."""
     frame = sys._current_frames().get(thread_ident or 0)
     if frame is None:
         return from_message(message)
     stack = traceback.extract_stack(frame)
-    shown = traceback.StackSummary.from_list(_without_machinery(stack))
+    shown = traceback.StackSummary.from_list(_without_internals(stack))
     where = clean("".join(shown.format()), TRACEBACK_LIMIT)
-    return {**from_message(message), "traceback": f"It was here (most recent call last):\n{where}"}
+    return {**from_message(message), "traceback": f"{_STACK_HEADER}\n{where}"}
 
 
 def clean(text: str, limit: int) -> str:
-    """The text in characters that UTF-8 can encode, its middle left out beyond the limit."""
+    """Return the text truncated in the middle to `limit` characters, and encodable as UTF-8."""
     if len(text) > limit:
         head, tail = text[: limit // 2], text[-(limit // 2) :]
         text = f"{head}\n[... {len(text) - len(head) - len(tail)} characters left out ...]\n{tail}"
@@ -72,25 +73,25 @@ def clean(text: str, limit: int) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text, with a question mark for each character that UTF-8 cannot encode."""
+    """Replace characters that UTF-8 cannot encode with question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether it is the Ctrl-C of the person at the terminal, not an exception of a test."""
+    """Return whether `error` is Ctrl-C at the terminal and not an exception of a test."""
     on_main_thread = threading.current_thread() is threading.main_thread()
     return isinstance(error, KeyboardInterrupt) and on_main_thread
 
 
 def _message(error: BaseException, name: str) -> str:
-    """What the exception says; with its name in front where that alone would say too little."""
+    """Return the message of an exception, with the class name if the message is not enough."""
     try:
         text = str(error)
     except BaseException as broken:  # noqa: BLE001 - a test may raise anything
         text = f"{name} (its message cannot be shown: {type(broken).__qualname__})"
     if not text.strip():
         text = name
-    elif isinstance(error, KeyError):  # str() gives the bare repr of the key
+    elif isinstance(error, KeyError):  # str() is only the repr of the key
         text = f"{name}: {text}"
     return clean(text, MESSAGE_LIMIT)
 
@@ -98,30 +99,30 @@ def _message(error: BaseException, name: str) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         rendered = traceback.TracebackException.from_exception(error, compact=True)
-        _hide_machinery(rendered)
+        _remove_internals(rendered)
         return clean("".join(rendered.format()), TRACEBACK_LIMIT)
     except BaseException as broken:  # noqa: BLE001 - such as a RecursionError near the limit
         name = type(broken).__qualname__
         return clean(f"(the traceback cannot be shown: {name})", TRACEBACK_LIMIT)
 
 
-def _hide_machinery(rendered: traceback.TracebackException) -> None:
-    """In the exception itself, and in those that it came from or holds."""
+def _remove_internals(rendered: traceback.TracebackException) -> None:
+    """Remove internal frames from the exception, its causes and the exceptions of a group."""
     pending = [rendered]
     while pending:
         shown = pending.pop()
-        shown.stack = traceback.StackSummary.from_list(_without_machinery(shown.stack))
+        shown.stack = traceback.StackSummary.from_list(_without_internals(shown.stack))
         others = (shown.__cause__, shown.__context__, *(shown.exceptions or ()))
         pending += [other for other in others if other is not None]
 
 
-def _without_machinery(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    """The frames of the test and of what it called; all of them if there are no such."""
-    telling = [
+def _without_internals(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    """Return the frames outside of this package and unittest, or all if there are none."""
+    external = [
         frame
         for frame in stack
-        if Path(frame.filename).parent not in _MACHINERY
-        and frame.filename not in _MACHINERY_FILES
+        if Path(frame.filename).parent not in _INTERNAL_FOLDERS
+        and frame.filename not in _INTERNAL_FILES
         and not frame.filename.startswith("<frozen importlib")
     ]
-    return telling or list(stack)
+    return external or list(stack)

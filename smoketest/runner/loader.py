@@ -1,10 +1,10 @@
-"""Finds the tests of a run, on a thread of its own: the import of a smoke module may hang."""
+"""Discovery in a separate thread, because the import of a smoke module may hang."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic, time  # bound here: a smoke module may patch the module
+from time import monotonic, time  # imported by name, because a smoke module may patch time
 
 from smoketest.isolation import IsolationError, ThreadIsolation, is_isolated
 from smoketest.results import Outcome, Selection
@@ -15,15 +15,17 @@ from smoketest.runner.threads import isolated_thread
 
 
 def find(selection: Selection, options: RunOptions) -> Suite:
-    """Discover the selected tests where every use of a database is refused.
+    """Discover the selected tests; smoke modules may not use databases while they are imported.
 
-    A smoke module whose import does not end within the time of a run is a collection error, and
-    all that is found; nothing is imported again while that import goes on.
+    If an import exceeds the run timeout, the returned suite contains only a collection error. While
+    that import is in progress, further calls return the same error without importing anything.
+
+    Raises `smoketest.isolation.IsolationError` in a smoke test.
     """
     if is_isolated():
         msg = (
-            "A smoke test may not run the smoke tests, which would wait for itself: leave their URL"
-            " and their command out of it."
+            "A smoke test may not run the smoke tests, because the run would wait for itself."
+            " Remove the request or command that runs them."
         )
         raise IsolationError(msg)
     if not options.workers:
@@ -41,52 +43,52 @@ def find(selection: Selection, options: RunOptions) -> Suite:
 
 
 class _Discovery(threading.Thread):
-    """Imports smoke modules; it may never end."""
+    """A thread that imports smoke modules; it may hang."""
 
     def __init__(self, selection: Selection, options: RunOptions) -> None:
         super().__init__(name="smoketest-discovery", daemon=True)
         self._selection = selection
         self._options = options
         self._importing = ("", "")
-        self._began_at = time()
-        self._began = monotonic()
-        self._found: Suite | None = None
+        self._started_at = time()
+        self._start_clock = monotonic()
+        self._suite: Suite | None = None
         self._error: BaseException | None = None
         self.has_hung = False
 
     def run(self) -> None:
         try:
             with isolated_thread():
-                self._found = _discover(self._selection, self._options, self._note)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                self._suite = _discover(self._selection, self._options, self._set_importing)
+        except BaseException as error:  # noqa: BLE001 - raised again by result()
             self._error = error
         finally:
             with _discovery_lock:
                 _discoveries.discard(self)
 
     def result(self, timeout: float) -> Suite:
-        """What was found; raises what went wrong, other than an import."""
+        """Return the suite; raises the exception of the thread if discovery itself failed."""
         with _discovery_lock:
             self.has_hung = self in _discoveries
         if self._error is not None:
             raise self._error
-        if self._found is not None:
-            return self._found
+        if self._suite is not None:
+            return self._suite
         error = collection_error(
             *self._importing,
             outcome=Outcome.TIMED_OUT,
-            failure=from_thread(f"it takes more than {timeout:g} s", self.ident),
-            started_at=self._began_at,
-            duration=monotonic() - self._began,
+            failure=from_thread(f"timed out after {timeout:g} s", self.ident),
+            started_at=self._started_at,
+            duration=monotonic() - self._start_clock,
         )
         return Suite(collection_errors=(error,))
 
-    def _note(self, importing: tuple[str, str]) -> None:
+    def _set_importing(self, importing: tuple[str, str]) -> None:
         self._importing = importing
 
 
 _discovery_lock = threading.Lock()
-#: Those that go on; one that has hung stands in for all others.
+#: Discoveries in progress. If one hangs, later calls return its result.
 _discoveries: set[_Discovery] = set()
 
 

@@ -1,4 +1,4 @@
-"""How the site has its smoke tests run."""
+"""Options of a run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How to run; times are in seconds."""
+    """Options of a run, from settings or the command line; times are in seconds."""
 
-    #: Names or labels of apps to leave out.
+    #: Names or labels of apps whose smoke tests are ignored.
     skip_apps: Collection[str]
-    #: For tests that declare none: how long they may take, and when they count as slow.
+    #: Default timeout of a test.
     timeout: float
+    #: Default slow threshold of a test.
     slow_after: float
-    #: Deadline of the whole run.
+    #: Deadline of the run.
     run_timeout: float
-    #: Longest wait for a row or table lock.
+    #: Maximum wait for a row or table lock.
     lock_timeout: float
-    #: Threads; 0 runs in the calling thread, without time-outs.
+    #: Maximum number of threads; 0 runs the tests in the calling thread, without timeouts.
     workers: int
     release: str = ""

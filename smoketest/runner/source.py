@@ -1,4 +1,4 @@
-"""Where a smoke test stands in the code, as far as that is known without importing anything."""
+"""Source locations of smoke tests whose modules are already imported."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 
 class Source(NamedTuple):
-    """A place in the code."""
+    """A location in the source code."""
 
-    #: As it is below the folder that Python imports it from: ``orders/smoke/placing.py``.
+    #: Path relative to an entry of ``sys.path``, such as ``orders/smoke/placing.py``.
     path: str
     line: int
 
@@ -21,9 +21,10 @@ class Source(NamedTuple):
 
 
 def source_of(test_id: str) -> Source | None:
-    """Where a test is written; None if its module was not imported here, or has no source.
+    """Return the location of a test method, or None if it is not known.
 
-    Where a method is inherited, that is in another module.
+    It is not known if the module is not imported in this process or has no source. The location of
+    an inherited method is that of the base class.
     """
     module, names = _imported_module(test_id)
     found: object = module
@@ -31,16 +32,16 @@ def source_of(test_id: str) -> Source | None:
         found = inspect.getattr_static(found, name, None)
     try:
         function = inspect.unwrap(found) if inspect.isfunction(found) else None
-    except ValueError:  # wrappers that go round in a circle
+    except ValueError:  # a cycle of wrappers
         return None
     code = getattr(function, "__code__", None)
     if code is None:
         return None
-    return Source(_below(code.co_filename, sys.path), code.co_firstlineno)
+    return Source(_relative_path(code.co_filename, sys.path), code.co_firstlineno)
 
 
 def _imported_module(test_id: str) -> tuple[object, list[str]]:
-    """The module of the test, and the names that lead from it to the method."""
+    """Return the imported module of a test, and the attribute names that lead to the method."""
     parts = test_id.split(".")
     for length in range(len(parts) - 1, 0, -1):
         module = sys.modules.get(".".join(parts[:length]))
@@ -49,8 +50,8 @@ def _imported_module(test_id: str) -> tuple[object, list[str]]:
     return None, []
 
 
-def _below(filename: str, folders: Sequence[str]) -> str:
-    """The path below the innermost of the folders; the whole path if it is below none."""
+def _relative_path(filename: str, folders: Sequence[str]) -> str:
+    """Return the path relative to the innermost of `folders`, or unchanged if it is in none."""
     path = Path(filename)
     inner = [folder for folder in folders if folder and path.is_relative_to(folder)]
     return str(path.relative_to(max(inner, key=len))) if inner else filename

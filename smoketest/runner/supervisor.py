@@ -1,9 +1,9 @@
-"""Run a suite on threads, give up on tests that take too long, and build the report.
+"""Execution of a suite in threads with timeouts and a deadline.
 
-Each class runs on one of a few daemon threads while the calling thread watches the clock. A test
-over its time gets its result at that moment; its thread is *abandoned*: whatever it does later is
-discarded, the isolation refuses its statements, and another thread goes on with the rest. Nothing
-is ever raised inside the hung thread, since that can leave locks of the process held for ever.
+Classes run in a limited number of daemon threads while the calling thread supervises them. When a
+test exceeds its timeout, its result is reported and its thread is *abandoned*: later results are
+discarded, isolation refuses further statements, and a new thread runs the remaining tests. No
+exception is raised in the hung thread, because that could leave locks of the process held forever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from time import monotonic, time  # bound here: a test may patch the module
+from time import monotonic, time  # imported by name, because a test may patch time
 from typing import Protocol
 
 from smoketest.isolation import ThreadIsolation
@@ -38,25 +38,25 @@ from smoketest.runner.failures import from_exception, from_message, from_thread
 from smoketest.runner.options import RunOptions
 from smoketest.runner.threads import isolated_thread
 
-#: Seconds to wait, after the run, for threads that close their connections.
+#: Seconds to wait, after the run, until the threads have closed their connections.
 CLOSE_TIMEOUT = 1.0
-#: Seconds between two looks at the clock. A signal whose handler runs just before a wait does not
-#: interrupt that wait, so that a longer one would delay Ctrl-C.
+#: Maximum wait of the supervisor in seconds. A signal that arrives just before a wait does not
+#: interrupt it, so a longer wait would delay Ctrl-C.
 LONGEST_WAIT = 0.5
 
 
 class AbandonedTests(Protocol):
-    """Knows the tests whose abandoned threads still live, in whichever process of the host."""
+    """The abandoned tests of all processes of the host that are still running."""
 
     def running(self) -> Mapping[str, float]:
-        """Their ids, and the Unix time at which each began."""
+        """Return the test ids with the Unix time at which each started."""
 
     def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
-        """Remember tests as running until the function that is returned is called."""
+        """Add tests; calling the returned function removes them."""
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C, or a signal, ended the run; `report` holds what was known by then."""
+    """Ctrl-C or a signal ended the run; `report` contains the results so far."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -73,10 +73,11 @@ def run(
     failfast: bool = False,
     listener: Listener = ignore_events,
 ) -> Report:
-    """Run the tests of the suite, all but those for which `carried` holds an earlier result.
+    """Run the tests of the suite and return the report.
 
-    With `failfast`, no further test begins once a critical one has failed. Never raises for
-    anything that a test does, and `RunInterrupted` where the calling thread is interrupted.
+    Tests with an earlier result in `carried` do not run, and neither do abandoned tests that are
+    still running. With `failfast`, no further test starts after a critical test has failed.
+    Exceptions of tests become results. Raises `RunInterrupted` on Ctrl-C in the calling thread.
     """
     running = abandoned.running()
     results: dict[str, Result] = {}
@@ -91,9 +92,9 @@ def run(
             (*(error.id for error in suite.collection_errors), *(d.id for d in suite.declarations))
         )
     )
-    for known in (*suite.collection_errors, *results.values()):
-        progress.stop_if_failed(known)
-        listener(Finished(known))
+    for result in (*suite.collection_errors, *results.values()):
+        progress.stop_if_failed(result)
+        listener(Finished(result))
     batches = make_batches(_without_results(suite.classes, results))
     try:
         if options.workers:
@@ -107,7 +108,7 @@ def run(
 
 
 class _Progress:
-    """What is known of a run so far; shared by its threads."""
+    """The state of a run, shared by its threads."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class _Progress:
         failfast: bool,
         listener: Listener,
     ) -> None:
-        #: Held while anything of a run is read or changed, notified of what the watcher waits for.
+        #: Protects the state of the run; notified when the supervisor has to act.
         self.changed = threading.Condition()
         self.results = results
         self.options = options
@@ -125,7 +126,7 @@ class _Progress:
         self.started_at = time()
         self.started = monotonic()
         self.deadline = self.started + options.run_timeout
-        #: When the watcher looks again by itself, in seconds of the monotonic clock.
+        #: Time of the monotonic clock at which the supervisor stops waiting.
         self.wakes_at = self.deadline
         self._failfast = failfast
         self._listener = listener
@@ -134,17 +135,17 @@ class _Progress:
     def is_stopped(self) -> bool:
         return self.stop_reason is not StopReason.NONE
 
-    def execution(self, isolation: ThreadIsolation, watch: Monitor) -> Execution:
-        is_watched = self.options.workers > 0
+    def execution(self, isolation: ThreadIsolation, monitor: Monitor) -> Execution:
+        has_timeouts = self.options.workers > 0
         return Execution(
             isolation,
-            watch,
+            monitor,
             lock_timeout=self.options.lock_timeout,
-            run_timeout=self.options.run_timeout if is_watched else math.inf,
+            run_timeout=self.options.run_timeout if has_timeouts else math.inf,
         )
 
     def wake_supervisor_for(self, deadline: float) -> None:
-        """Unless it looks in time anyway; the caller holds the lock."""
+        """Wake the supervisor if it would sleep beyond `deadline`; the caller holds the lock."""
         if deadline < self.wakes_at:
             self.changed.notify_all()
 
@@ -156,14 +157,14 @@ class _Progress:
         with self.changed:
             self.results[result.id] = result
             self.stop_if_failed(result)
-        self._listener(Finished(result))  # it takes its time, which no other thread waits for
+        self._listener(Finished(result))  # without the lock, because it may be slow
 
     def stop_if_failed(self, result: Result) -> None:
         if self._failfast and result.is_problem and result.is_critical:
             self.stop_reason = StopReason.FAIL_FAST
 
     def report(self, suite: Suite, selection: Selection) -> Report:
-        """The report, in the order of discovery."""
+        """Return the report, with results in the order of discovery."""
         with self.changed:
             results = dict(self.results)
         in_order = [
@@ -185,7 +186,7 @@ class _Progress:
         elif self.stop_reason is StopReason.INTERRUPT:
             reason = "the run was interrupted"
         else:
-            reason = f"the time of the whole run, {self.options.run_timeout:g} s, was over"
+            reason = f"the run timed out after {self.options.run_timeout:g} s"
         return Result(
             declaration=declaration,
             outcome=Outcome.NOT_RUN,
@@ -195,9 +196,9 @@ class _Progress:
 
 
 class _Worker(threading.Thread):
-    """A thread that runs batches from the queue; the `Monitor` of their execution.
+    """A thread that runs batches from the queue, and the `Monitor` of their execution.
 
-    Its attributes are read and changed under ``progress.changed`` alone.
+    Access to its attributes requires ``progress.changed``.
     """
 
     def __init__(self, name: str, queue: deque[Batch], progress: _Progress) -> None:
@@ -206,20 +207,20 @@ class _Worker(threading.Thread):
         self._progress = progress
         self._isolation: ThreadIsolation | None = None
         self._execution: Execution | None = None
-        #: Whether the watcher has to wait for it.
+        #: Whether the supervisor has to wait for the thread.
         self.is_busy = True
         self.batch: Batch = ()
-        #: What it does, and by when (in seconds of the monotonic clock) that has to end.
+        #: The current step, and its deadline on the monotonic clock.
         self.step: Step | None = None
         self.deadline = math.inf
-        #: Seconds of the step in which it waited for other tests.
+        #: Seconds of the step spent waiting for other tests, which do not count.
         self._waited = 0.0
-        #: Called when the thread ends after it was abandoned.
-        self._let_go: Callable[[], None] | None = None
+        #: Called when the thread ends; set if it was abandoned.
+        self._on_exit: Callable[[], None] | None = None
 
     def run(self) -> None:
         try:
-            # Before anything may fail: a batch that nobody has taken would be waited for.
+            # First, because the supervisor would wait for a batch that no thread has taken.
             has_batch = self._take_batch()
             with isolated_thread(self._waiting) as self._isolation:
                 self._execution = self._progress.execution(self._isolation, self)
@@ -228,15 +229,15 @@ class _Worker(threading.Thread):
                     has_batch = self._take_batch()
         except _AbandonedError:
             pass
-        except BaseException as error:  # noqa: BLE001 - a fault of ours must not hang the run
+        except BaseException as error:  # noqa: BLE001 - an internal error must not hang the run
             self._crash(error)
         finally:
             with self._progress.changed:
                 self.is_busy = False
                 self._progress.changed.notify_all()
-                let_go = self._let_go
-            if let_go:
-                let_go()
+                on_exit = self._on_exit
+            if on_exit:
+                on_exit()
 
     @contextmanager
     def timing(self, step: Step) -> Iterator[Callable[[], float]]:
@@ -251,15 +252,15 @@ class _Worker(threading.Thread):
         finally:
             with self._progress.changed:
                 if monotonic() >= self.deadline:
-                    # Where C code kept the interpreter lock, or a test the hub of gevent, the
-                    # watcher comes late; it has to decide all the same.
+                    # The supervisor is late if C code kept the interpreter lock or the test
+                    # blocked the gevent hub. It still has to report the timeout.
                     self._progress.changed.wait_for(lambda: self.is_abandoned)
                 self._end_if_abandoned()
                 self.step, self.deadline = None, math.inf
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Around a wait for other tests, which is not the time of this one."""
+        """Stop the clock of the step while it waits for other tests."""
         began = monotonic()
         with self._progress.changed:
             deadline, self.deadline = self.deadline, math.inf
@@ -281,12 +282,12 @@ class _Worker(threading.Thread):
 
     @property
     def is_abandoned(self) -> bool:
-        return self._let_go is not None
+        return self._on_exit is not None
 
-    def abandon(self, let_go: Callable[[], None]) -> None:
-        """Wait for it no more; called by the watcher, which holds the lock."""
+    def abandon(self, on_exit: Callable[[], None]) -> None:
+        """Stop waiting for the thread; called by the supervisor, which holds the lock."""
         self.is_busy = False
-        self._let_go = let_go
+        self._on_exit = on_exit
         self._progress.changed.notify_all()
         if self._isolation is not None:
             self._isolation.abandon()
@@ -301,7 +302,7 @@ class _Worker(threading.Thread):
         with self._progress.changed:
             self._end_if_abandoned()
             if not self._queue or self.is_stopped:
-                # The watcher may go on while this thread closes its connections.
+                # The supervisor need not wait until this thread has closed its connections.
                 self.batch, self.is_busy = (), False
                 self._progress.changed.notify_all()
                 return False
@@ -314,8 +315,8 @@ class _Worker(threading.Thread):
 
     def _crash(self, error: BaseException) -> None:
         with self._progress.changed:
-            left = _without_results(self.batch, self._progress.results)
-        for declaration in Suite(classes=left).declarations:
+            remaining = _without_results(self.batch, self._progress.results)
+        for declaration in Suite(classes=remaining).declarations:
             self._progress.record(
                 Result(
                     declaration=declaration,
@@ -327,11 +328,11 @@ class _Worker(threading.Thread):
 
 
 class _AbandonedError(BaseException):
-    """Unwinds a thread that nobody waits for any more."""
+    """Unwinds an abandoned thread."""
 
 
 class _Supervisor:
-    """Starts the threads, gives up on those that take too long, and waits for the rest."""
+    """Starts the threads, abandons those that exceed a timeout, and waits for the others."""
 
     def __init__(
         self, batches: list[Batch], progress: _Progress, abandoned: AbandonedTests
@@ -347,7 +348,7 @@ class _Supervisor:
             with self._progress.changed:
                 try:
                     self._supervise()
-                finally:  # an interrupt leaves nothing behind either
+                finally:  # there are busy threads only after an interrupt
                     interrupted = [worker for worker in self._workers if worker.is_busy]
                     for worker in interrupted:
                         worker.abandon(_nothing)
@@ -361,13 +362,13 @@ class _Supervisor:
             self._progress.changed.wait(
                 min(LONGEST_WAIT, max(0.0, self._progress.wakes_at - monotonic()))
             )
-            self._abandon_late()
+            self._abandon_overdue()
             self._start_workers()
 
     def _wait_for(self, interrupted: list[_Worker]) -> None:
-        """The threads close their connections; those that were interrupted are cut from theirs.
+        """Wait until all connections are closed or, after an interrupt, killed.
 
-        The process may end next, and what is cut by then is free.
+        The process may exit afterwards, so the databases should have released all locks by then.
         """
         until = monotonic() + CLOSE_TIMEOUT
         for worker in self._workers:
@@ -377,7 +378,7 @@ class _Supervisor:
             worker.wait_until_killed(max(0.0, until - monotonic()))
 
     def _start_workers(self) -> None:
-        """One for each batch that waits, as many as may run at a time."""
+        """Start a thread for each queued batch, up to the maximum number of threads."""
         busy = sum(worker.is_busy for worker in self._workers)
         wanted = min(len(self._queue), self._progress.options.workers - busy)
         for _ in range(0 if self._progress.is_stopped else wanted):
@@ -385,22 +386,22 @@ class _Supervisor:
             self._workers.append(worker)
             worker.start()
 
-    def _abandon_late(self) -> None:
+    def _abandon_overdue(self) -> None:
         now = monotonic()
-        is_over = now >= self._progress.deadline
+        is_past_deadline = now >= self._progress.deadline
         busy = [worker for worker in self._workers if worker.is_busy]
-        if is_over and busy:
+        if is_past_deadline and busy:
             self._progress.stop_reason = StopReason.DEADLINE
         for worker in busy:
             if worker.step and now >= worker.deadline:
                 self._abandon(worker, f"timed out after {worker.step.timeout:g} s")
-            elif is_over:
+            elif is_past_deadline:
                 seconds = self._progress.options.run_timeout
-                self._abandon(worker, f"the time of the whole run, {seconds:g} s, was over")
+                self._abandon(worker, f"the run timed out after {seconds:g} s")
 
     def _abandon(self, worker: _Worker, reason: str) -> None:
         step = worker.step
-        if step is None:  # it runs no test at this moment
+        if step is None:  # it is between two steps
             worker.abandon(_nothing)
             return
         test_ids = [declaration.id for declaration in step.declarations]
@@ -408,12 +409,12 @@ class _Supervisor:
         for result in step.results(Outcome.TIMED_OUT, time() - step.started_at, failure):
             self._progress.record(result)
         worker.abandon(self._abandoned.hold(test_ids, step.started_at))
-        if rest := _without_results(worker.batch, self._progress.results):
-            self._queue.appendleft(rest)
+        if remaining := _without_results(worker.batch, self._progress.results):
+            self._queue.appendleft(remaining)
 
 
-class _Inline:
-    """The `Monitor` of an execution in the calling thread: it cannot give up on anything."""
+class _InlineMonitor:
+    """The `Monitor` of an execution in the calling thread, which cannot abandon a test."""
 
     def __init__(self, progress: _Progress) -> None:
         self._progress = progress
@@ -434,11 +435,11 @@ class _Inline:
 
 
 def _run_inline(batches: list[Batch], progress: _Progress) -> None:
-    watch = _Inline(progress)
+    monitor = _InlineMonitor(progress)
     with ThreadIsolation() as isolation:
-        execution = progress.execution(isolation, watch)
+        execution = progress.execution(isolation, monitor)
         for batch in batches:
-            if not watch.is_stopped:
+            if not monitor.is_stopped:
                 execution.run(batch)
 
 
@@ -454,14 +455,14 @@ def _still_running(declaration: Declaration, since: float) -> Result:
 def _without_results(
     classes: tuple[SmokeClass, ...], results: Collection[str]
 ) -> tuple[SmokeClass, ...]:
-    """The classes with those of their tests alone that have no result yet."""
-    left = []
+    """Return the classes reduced to tests that have no result yet."""
+    remaining = []
     for smoke_class in classes:
         pending = tuple(d for d in smoke_class.declarations if d.id not in results)
         if pending:
-            left.append(replace(smoke_class, declarations=pending))
-    return tuple(left)
+            remaining.append(replace(smoke_class, declarations=pending))
+    return tuple(remaining)
 
 
 def _nothing(*_: object) -> None:
-    """There is nobody to tell."""
+    """Do nothing."""

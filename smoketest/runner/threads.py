@@ -1,4 +1,4 @@
-"""The threads that smoke tests run on: what is so on each of them, while it lives."""
+"""The environment of a thread that runs smoke tests: isolation and a short switch interval."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from django.core.cache import caches
 
 from smoketest.isolation import ThreadIsolation, Waiting
 
-#: Seconds. Threads that all compute lose about a fifteenth to the changes.
-INTERVAL = 0.0005
+#: Switch interval in seconds. CPU-bound threads lose about 7 % to the additional switches.
+SWITCH_INTERVAL = 0.0005
 
 _lock = threading.Lock()
 _threads = 0
-_usual = 0.0
+_original_interval = 0.0
 
 
 @contextmanager
 def isolated_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]:
-    """Around all that a thread of tests does; leaves no connection open."""
-    with _frequent_turns(), ThreadIsolation(waiting) as isolation:
+    """Isolate the calling thread, and close its database and cache connections at the end."""
+    with _short_switch_interval(), ThreadIsolation(waiting) as isolation:
         try:
             yield isolation
         finally:
@@ -31,20 +31,19 @@ def isolated_thread(waiting: Waiting = nullcontext) -> Iterator[ThreadIsolation]
 
 
 @contextmanager
-def _frequent_turns() -> Iterator[None]:
-    """Threads take turns more often: one that computes delays the others less.
+def _short_switch_interval() -> Iterator[None]:
+    """Shorten the switch interval of the process while smoke tests run.
 
-    Whoever wants the interpreter lock of a thread that computes waits for one switch interval,
-    5 ms by default, and does so again after each input, output or lock. A page with forty of these
-    takes a fifth of a second more, and so does the answer to a time-out
-    (https://docs.python.org/3/library/sys.html#sys.setswitchinterval). The last thread restores the
-    interval of the process.
+    A CPU-bound thread keeps the interpreter lock for one switch interval, 5 ms by default, and the
+    other threads wait for it after each I/O operation or lock. A request with forty of these would
+    take 0.2 s longer, and so would the report of a timeout. The last thread restores the interval
+    (https://docs.python.org/3/library/sys.html#sys.setswitchinterval).
     """
-    global _threads, _usual  # noqa: PLW0603 - the interval is one for the process
+    global _threads, _original_interval  # noqa: PLW0603 - the interval applies to the process
     with _lock:
         if not _threads:
-            _usual = sys.getswitchinterval()
-            _switch_every(min(_usual, INTERVAL))
+            _original_interval = sys.getswitchinterval()
+            _set_switch_interval(min(_original_interval, SWITCH_INTERVAL))
         _threads += 1
     try:
         yield
@@ -52,9 +51,9 @@ def _frequent_turns() -> Iterator[None]:
         with _lock:
             _threads -= 1
             if not _threads:
-                _switch_every(_usual)
+                _set_switch_interval(_original_interval)
 
 
-def _switch_every(interval: float) -> None:
-    # It is cut off to whole microseconds, and would be one less each time.
+def _set_switch_interval(interval: float) -> None:
+    # The interpreter truncates to microseconds; without rounding, it would shrink each time.
     sys.setswitchinterval(interval + 5e-7)

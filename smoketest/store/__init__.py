@@ -1,12 +1,12 @@
-"""The results store: what is known of every test, shared by all processes of the site on a host.
+"""The results store: results and totals, shared by all processes of the site on a host.
 
-A run is recorded in a single transaction: killed in the middle of it, a process leaves the store
-as it was.
+A run is recorded in a single transaction, so a process that is killed leaves the store consistent.
 
-- `base`: what can be asked and told
-- `shared`: a file for all processes; `memory`: the fallback of a process that has no state folder
-- `schema`: the tables; `facts`, `reading` and `recording`: what stands in them
-- `known`: what is answered
+- `base`: the interface and its implementation with SQLite
+- `shared`: the file shared by all processes; `memory`: the fallback without a state folder
+- `schema`: the tables; `reading` and `recording`: queries and updates
+- `records`: value objects
+- `directory`, `locks`, `abandoned`: the state folder, its locks, and the abandoned tests
 """
 
 from smoketest.store.base import Render, ResultsStore

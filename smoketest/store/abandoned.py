@@ -1,7 +1,7 @@
-"""Tests whose threads were given up on and still live, in whichever process of the host.
+"""Registries of abandoned tests whose threads are still running.
 
-Each is a locked file in the state folder: the end of its process releases the lock, so that
-nothing has to be cleaned up after a crash.
+On a host, each abandoned thread is a locked file in the state folder. The operating system releases
+the lock when the process ends, so a crash needs no cleanup.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ _PREFIX = "abandoned-"
 
 
 class LocallyAbandoned:
-    """Those of this process alone, for a process without a state folder."""
+    """Abandoned tests of this process; used without a state folder."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, dict[str, float]] = {}
 
     def running(self) -> Mapping[str, float]:
-        """Test ids, and the Unix time at which each began."""
+        """Return the test ids with the Unix time at which each started."""
         with self._lock:
             return {test: at for tests in self._held.values() for test, at in tests.items()}
 
     def count(self) -> int:
-        """How many threads there are."""
+        """Return the number of abandoned threads."""
         with self._lock:
             return len(self._held)
 
     def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
-        """Remember the tests of one thread until the function that is returned is called."""
+        """Add the tests of one thread; calling the returned function removes them."""
         key = secrets.token_hex(8)
         with self._lock:
             self._held[key] = dict.fromkeys(test_ids, started_at)
@@ -50,29 +50,29 @@ class LocallyAbandoned:
 
 
 class AbandonedOnHost:
-    """Those of all processes that share a state folder."""
+    """Abandoned tests of all processes that share a state folder."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
 
     def running(self) -> Mapping[str, float]:
-        """Test ids, and the Unix time at which each began."""
+        """Return the test ids with the Unix time at which each started."""
         running: dict[str, float] = {}
         for path in self._held_files():
             try:
                 running |= json.loads(path.read_text())
             except (OSError, ValueError):
-                continue  # released at this moment
+                continue  # released meanwhile
         return running
 
     def count(self) -> int:
-        """How many threads there are."""
+        """Return the number of abandoned threads."""
         return len(self._held_files())
 
     def hold(self, test_ids: Collection[str], started_at: float) -> Callable[[], None]:
-        """Remember the tests of one thread until the function that is returned is called.
+        """Add the tests of one thread; calling the returned function removes them.
 
-        Raises nothing: a test is over all the same if that cannot be written down.
+        Never raises an exception: the run continues even if the file cannot be written.
         """
         name = f"{_PREFIX}{secrets.token_hex(8)}"
         try:
@@ -91,10 +91,10 @@ class AbandonedOnHost:
         return release
 
     def _held_files(self) -> list[Path]:
-        """The files whose lock is held; what a dead process left is removed."""
+        """Return the files whose lock is held, and delete those of processes that have ended."""
         held = []
         try:
-            names = os.listdir(self._folder.path)  # noqa: PTH208 - at each scrape
+            names = os.listdir(self._folder.path)  # noqa: PTH208 - called at each scrape, and faster
         except OSError:
             return []
         for name in names:
@@ -107,7 +107,7 @@ class AbandonedOnHost:
                         path.unlink(missing_ok=True)
                         (self._folder.path / f"{path.stem}.lock").unlink(missing_ok=True)
             except (OSError, StateError):
-                continue  # it cannot be told, and a scrape must not fail for that
+                continue  # unknown, but a scrape must not fail
             if not was_free:
                 held.append(path)
         return held

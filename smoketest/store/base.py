@@ -1,4 +1,4 @@
-"""What can be asked of a results store, and told to it, wherever its tables are."""
+"""The interface of the results store, implemented for any SQLite connection."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from smoketest.results import (
 from smoketest.store.reading import read_known_tests, read_selection, read_snapshot
 from smoketest.store.recording import count_run, record
 from smoketest.store.records import KnownTest, PastResult, Pause, Snapshot, Status
-from smoketest.store.schema import read_metadata, set_metadata
+from smoketest.store.schema import WAS_RESET, read_metadata, set_metadata
 
-#: Derives from a snapshot what is kept with it, by name.
+#: Returns named renditions of a snapshot, which are stored with the results.
 Render = Callable[[Snapshot], Mapping[str, bytes]]
 
 
@@ -33,11 +33,12 @@ def render_nothing(_: Snapshot) -> Mapping[str, bytes]:
 
 
 class ResultsStore(ABC):
-    """What is known of every test from its latest run, totals, and the latest runs.
+    """The latest result of each test, totals, and the latest runs.
 
-    What `render` derives is made anew whenever results change, in the same transaction.
+    The renditions returned by `render` are updated in the transaction that changes the results.
     """
 
+    #: Whether all processes of the site on a host use the same store.
     is_shared: bool
 
     def __init__(self, render: Render = render_nothing) -> None:
@@ -45,18 +46,18 @@ class ResultsStore(ABC):
 
     @abstractmethod
     def connect(self) -> Any:
-        """A context manager that gives an SQLite connection; raises `StoreError`."""
+        """Return a context manager that opens an SQLite connection. Raises `StoreError`."""
 
     @property
     @abstractmethod
     def location(self) -> str:
-        """Where it is, for messages."""
+        """Location of the store, for messages."""
 
     def begin(self, started_at: float) -> float | None:
-        """Note that a run of all tests begins, before it does. Raises `StoreError`.
+        """Record the start of a run of all tests. Raises `StoreError`.
 
-        Returns when the one before began, if its process ended in the middle of it: nobody has
-        recorded that, so it is counted as aborted here. The caller holds the run lock.
+        If the process of the previous run ended before the run was recorded, count that run as
+        aborted and return its start time, otherwise return None. The caller must hold the run lock.
         """
         with self._transaction() as database:
             lost = read_metadata(database).get("running_since")
@@ -68,21 +69,21 @@ class ResultsStore(ABC):
         return lost
 
     def record(self, report: Report) -> None:
-        """Add a run. Raises `StoreError`."""
+        """Record a finished run. Raises `StoreError`."""
         with self._transaction() as database:
             record(database, report)
             self._keep_renditions(database)
 
     def status(self) -> Status:
-        """The little that may be asked often. Raises `StoreError`."""
-        facts = self._read_metadata()
+        """Return the status, which is cheap to read. Raises `StoreError`."""
+        metadata = self._read_metadata()
         pause = None
-        if facts.get("paused_until", 0.0) > time():
-            pause = Pause(until=facts["paused_until"], reason=facts["pause_reason"])
+        if metadata.get("paused_until", 0.0) > time():
+            pause = Pause(until=metadata["paused_until"], reason=metadata["pause_reason"])
         return Status(
-            is_up=self.is_shared and "begun_anew" not in facts,
-            generation=facts.get("generation", 0),
-            last_attempt_at=facts.get("last_attempt_at"),
+            is_up=self.is_shared and WAS_RESET not in metadata,
+            generation=metadata.get("generation", 0),
+            last_attempt_at=metadata.get("last_attempt_at"),
             pause=pause,
         )
 
@@ -91,7 +92,7 @@ class ResultsStore(ABC):
             return read_metadata(database)
 
     def pause(self, pause: Pause) -> None:
-        """Let no test run until then. Raises `StoreError`."""
+        """Stop all runs until the pause ends. Raises `StoreError`."""
         with self._transaction() as database:
             set_metadata(database, "paused_until", pause.until)
             set_metadata(database, "pause_reason", pause.reason)
@@ -102,10 +103,10 @@ class ResultsStore(ABC):
             database.execute("DELETE FROM facts WHERE name IN ('paused_until', 'pause_reason')")
 
     def rendition(self, name: str) -> tuple[int, bytes]:
-        """One of the renditions, and the generation of the results that it shows.
+        """Return the generation of the results, and the rendition of that name.
 
-        It is made now if the process that recorded the latest results did not know of it. Raises
-        `StoreError`.
+        Render it now if the process that recorded the results did not store it, for example an
+        older release. Raises `StoreError`.
         """
         with self.connect() as database:
             database.execute("BEGIN")
@@ -119,18 +120,18 @@ class ResultsStore(ABC):
         snapshot = read_snapshot(database, is_shared=self.is_shared)
         database.execute("DELETE FROM renditions")
         database.executemany("INSERT INTO renditions VALUES (?, ?)", self._render(snapshot).items())
-        # No small number: a store that begins anew must not come to one that it had before.
+        # Based on the clock, so that a store that was reset does not repeat a generation.
         generation = max(read_metadata(database).get("generation", 0) + 1, time_ns())
         set_metadata(database, "generation", generation)
 
     def latest_report(self, selection: Selection, *, failfast: bool) -> Report | None:
-        """The newest report that says all that the selection asks for, narrowed to it.
+        """Return the latest report that covers the selection, narrowed to it.
 
-        A run that fail-fast cut short serves those alone who asked for that, an interrupted one
-        nobody. Raises `StoreError`.
+        Runs stopped by fail-fast count only if `failfast` is true, interrupted runs never. Raises
+        `StoreError`.
         """
         with self.connect() as database:
-            database.execute("BEGIN")  # or a report might be pruned before it is read
+            database.execute("BEGIN")  # so that no report is pruned before it is read
             rows = database.execute(
                 "SELECT id, selection, cut FROM runs WHERE report IS NOT NULL ORDER BY id DESC"
             ).fetchall()
@@ -146,13 +147,13 @@ class ResultsStore(ABC):
         return None
 
     def latest_results(self) -> dict[str, Result]:
-        """The latest result of every test, by its id. Raises `StoreError`."""
+        """Return the latest result of each test by id. Raises `StoreError`."""
         with self.connect() as database:
             rows = database.execute("SELECT test, result FROM tests").fetchall()
         return {test: result_from_dict(json.loads(text)) for test, text in rows}
 
     def recent_outcomes(self, limit: int) -> dict[str, tuple[Outcome, ...]]:
-        """What came of each test in its latest runs, the latest last. Raises `StoreError`."""
+        """Return up to `limit` latest outcomes per test, latest last. Raises `StoreError`."""
         with self.connect() as database:
             rows = database.execute(
                 "SELECT test, outcome FROM ("
@@ -167,7 +168,7 @@ class ResultsStore(ABC):
         return {test: tuple(outcomes) for test, outcomes in recent.items()}
 
     def past_results(self, test: str) -> tuple[PastResult, ...]:
-        """What came of a test in all runs that are kept, the latest first. Raises `StoreError`."""
+        """Return the results of a test in all stored runs, latest first. Raises `StoreError`."""
         with self.connect() as database:
             rows = database.execute(
                 "SELECT outcome, started_at, duration FROM outcomes WHERE test = ?"
@@ -180,13 +181,13 @@ class ResultsStore(ABC):
         )
 
     def known_test(self, test: str) -> KnownTest | None:
-        """What is known of one test; None if it never ran. Raises `StoreError`."""
+        """Return the record of a test, or None if it never ran. Raises `StoreError`."""
         with self.connect() as database:
             database.execute("BEGIN")
             return next(iter(read_known_tests(database, test)), None)
 
     def last_failure(self, test: str) -> Result | None:
-        """The latest failure of a test, in full. Raises `StoreError`."""
+        """Return the latest failure of a test with its traceback. Raises `StoreError`."""
         with self.connect() as database:
             row = database.execute(
                 "SELECT last_failure FROM tests WHERE test = ?", [test]
@@ -194,7 +195,7 @@ class ResultsStore(ABC):
         return result_from_dict(json.loads(row[0])) if row and row[0] else None
 
     def snapshot(self) -> Snapshot:
-        """All that is known, as of one moment. Raises `StoreError`."""
+        """Return a consistent snapshot of the store. Raises `StoreError`."""
         with self.connect() as database:
             database.execute("BEGIN")
             return read_snapshot(database, is_shared=self.is_shared)
@@ -206,7 +207,7 @@ class ResultsStore(ABC):
             try:
                 yield database
             except BaseException:
-                if database.in_transaction:  # SQLite itself rolls back where the disk is full
+                if database.in_transaction:  # SQLite rolls back itself if the disk is full
                     database.execute("ROLLBACK")
                 raise
             database.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""Where the results store and the locks live, so that all processes of a site share them."""
+"""The state folder, which contains the results store and the locks of a site."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ class StateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """A folder for the state of one site on one host, and the mode of the files in it."""
+    """The state folder of a site on a host, and the mode of the files in it."""
 
     path: Path
     file_mode: int
 
     def file(self, name: str) -> Path:
-        """The path of a file, which is made, empty and with the folder's mode, if need be.
-
-        Raises `StateError`.
-        """
+        """Return the path of a file; create it empty if it does not exist. Raises `StateError`."""
         path = self.path / name
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, self.file_mode)
@@ -42,9 +39,9 @@ class StateFolder:
         return path
 
     def _share(self, descriptor: int) -> None:
-        """Let those use the file who may use the folder, whoever makes it: root, or cron."""
+        """Give the users of the folder access to a file, even if root has created it."""
         if hasattr(os, "fchown"):
-            os.fchmod(descriptor, self.file_mode)  # the umask may have taken the group's rights
+            os.fchmod(descriptor, self.file_mode)  # regardless of the umask
             status = self.path.stat()
             owner = status.st_uid if os.geteuid() == 0 else -1
             with contextlib.suppress(PermissionError):
@@ -54,37 +51,37 @@ class StateFolder:
 def open_state_folder(
     explicit: str, environment: Mapping[str, str], identity: Iterable[str]
 ) -> StateFolder:
-    """The state folder of the site, made if need be.
+    """Return the state folder of the site; create it if it does not exist.
 
-    An `explicit` folder is used with the owner and the mode that it has, so that several users
-    may share it by group. Without one it is a folder below ``$STATE_DIRECTORY``, which systemd
-    sets, or else a private one among the temporary files, named by the user and by what
-    identifies the site. Raises `StateError`.
+    An `explicit` folder keeps its owner and mode, so that users may share it by group. Otherwise
+    the folder is below ``$STATE_DIRECTORY``, which systemd sets, or a private folder in the
+    temporary directory; `identity`, and there also the user, determine its name.
+    Raises `StateError`.
     """
     if explicit:
         path = Path(explicit)
-        _make(path, parents=True)
-        return _checked(path, is_private=False)
+        _create(path, parents=True)
+        return _validated(path, is_private=False)
     name = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:12]
     if state_directory := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         path = Path(state_directory, f"smoketest-{name}")
     else:
         path = Path(_temporary_folder(), f"django-smoketest-{_user()}-{name}")
-    _make(path, parents=False)
-    return _checked(path, is_private=True)
+    _create(path, parents=False)
+    return _validated(path, is_private=True)
 
 
-def _make(path: Path, *, parents: bool) -> None:
+def _create(path: Path, *, parents: bool) -> None:
     if path.is_dir():
         return
     try:
         path.mkdir(mode=0o700, parents=parents, exist_ok=True)
     except OSError as error:
-        raise StateError(advice(f"{path} cannot be made: {error.strerror}")) from error
+        raise StateError(advice(f"{path} cannot be created: {error.strerror}")) from error
 
 
-def _checked(path: Path, *, is_private: bool) -> StateFolder:
-    """The folder, if no other user can have put it, or what is in it, there."""
+def _validated(path: Path, *, is_private: bool) -> StateFolder:
+    """Return the folder if it is usable and, if private, accessible only to this user."""
     try:
         status = path.stat() if not is_private else path.lstat()
     except OSError as error:
@@ -114,7 +111,7 @@ def _user() -> str:
 
 
 def advice(problem: str) -> str:
-    """The problem, and what to do about it."""
+    """Return a message with the problem and its solution."""
     return (
-        f"{problem}. Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+        f"{problem}. Set SMOKETEST_STATE_DIR to a folder that every process of the site can write."
     )

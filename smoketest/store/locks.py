@@ -1,4 +1,4 @@
-"""Locks that all processes of a host share and that the end of a process releases."""
+"""Locks shared by all processes of a host, released when the process ends."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _POLL_SECONDS = 0.05
 
 
 class Lock(ABC):
-    """A lock that is not reentrant and belongs to no thread: any may release it."""
+    """A lock that is not reentrant and that any thread may release."""
 
     @abstractmethod
     def acquire(self, timeout: float = 0.0) -> Callable[[], None] | None:
-        """What releases the lock, or None if others held it for `timeout` seconds."""
+        """Return a function that releases the lock, or None after `timeout` seconds."""
 
     @contextmanager
     def held(self, timeout: float = 0.0) -> Iterator[bool]:
-        """Hold the lock, if it can be had within `timeout` seconds; gives whether it could."""
+        """Hold the lock in a ``with`` block; the value is False after `timeout` seconds."""
         release = self.acquire(timeout)
         try:
             yield release is not None
@@ -33,7 +33,7 @@ class Lock(ABC):
 
 
 class ProcessLock(Lock):
-    """Among the threads of this process alone, where there is no state folder."""
+    """A lock between the threads of this process; used without a state folder."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,9 +43,10 @@ class ProcessLock(Lock):
 
 
 class HostLock(Lock):
-    """Among all processes that share a state folder; each `acquire` is a holder of its own.
+    """A lock between all processes that share a state folder.
 
-    Raises `smoketest.store.directory.StateError` where the folder cannot be used.
+    Two `acquire` calls exclude each other even on the same object. They raise
+    `smoketest.store.directory.StateError` if the folder cannot be used.
     """
 
     def __init__(self, folder: StateFolder, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A store in the memory of one process."""
+"""A results store in the memory of a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smoketest.store.schema import make_schema
 
 
 class MemoryStore(ResultsStore):
-    """The fallback of a process that has no state folder: latest results, no totals to rely on."""
+    """The fallback without a state folder; its totals are lost when the process ends."""
 
     is_shared = False
     location = "the memory of this process"

@@ -1,4 +1,4 @@
-"""Reads from the tables what is known of the tests and of the latest run."""
+"""Queries for the records of tests and the latest run."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sqlite3
 
 from smoketest.results import Outcome, RunResult, Selection, result_from_dict
 from smoketest.store.records import KnownTest, RunSummary, Snapshot
-from smoketest.store.schema import read_metadata
+from smoketest.store.schema import WAS_RESET, read_metadata
 
 
 def read_snapshot(database: sqlite3.Connection, *, is_shared: bool) -> Snapshot:
-    facts = read_metadata(database)
+    metadata = read_metadata(database)
     tests = read_known_tests(database)
     row = database.execute(
         "SELECT started_at, duration, passed, collection_errors, outcomes FROM runs"
         " WHERE is_full ORDER BY id DESC LIMIT 1"
     ).fetchone()
     return Snapshot(
-        is_up=is_shared and "begun_anew" not in facts,
+        is_up=is_shared and WAS_RESET not in metadata,
         is_shared=is_shared,
         last_full_run=row and _summary(*row),
-        last_success_at=facts.get("last_success_at"),
+        last_success_at=metadata.get("last_success_at"),
         run_totals={
             RunResult(result): runs
             for result, runs in database.execute("SELECT result, runs FROM run_totals")
@@ -45,7 +45,7 @@ def _summary(
 def read_known_tests(
     database: sqlite3.Connection, test: str | None = None
 ) -> tuple[KnownTest, ...]:
-    """All tests, or the one that is named."""
+    """Return the records of all tests, or of `test` only."""
     named = {"test": test}
     totals: dict[str, dict[Outcome, int]] = {}
     for name, outcome, runs in database.execute(
@@ -69,5 +69,5 @@ def read_known_tests(
 
 
 def read_selection(text: str) -> Selection:
-    """As `smoketest.store.recording` wrote it."""
+    """Return the selection stored by `smoketest.store.recording`."""
     return Selection(**{name: tuple(names) for name, names in json.loads(text).items()})

@@ -1,4 +1,4 @@
-"""Adds a run to the tables, and forgets what is too old."""
+"""Updates for a finished run, and deletion of old runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import asdict
 
 from smoketest.results import Outcome, Report, Result, RunResult, is_dotted_prefix
-from smoketest.store.schema import set_metadata
+from smoketest.store.schema import WAS_RESET, set_metadata
 
-#: Runs whose outcomes are kept, and runs that are kept with all that they said.
+#: Number of runs whose outcomes are kept.
 KEPT_RUNS = 100
+#: Number of runs whose complete reports are kept.
 KEPT_REPORTS = 5
 
 
@@ -36,8 +37,8 @@ def record(database: sqlite3.Connection, report: Report) -> None:
         if not result.carried and result.outcome is not Outcome.NOT_RUN:
             _record_result(database, run, result)
     if report.is_full:
-        _forget_removed(database, report)
-        database.execute("DELETE FROM facts WHERE name = 'begun_anew'")
+        _delete_removed_tests(database, report)
+        database.execute("DELETE FROM facts WHERE name = ?", [WAS_RESET])
         if report.passed:
             set_metadata(database, "last_success_at", report.finished_at)
     if report.selection.is_everything:
@@ -81,11 +82,11 @@ def _record_result(database: sqlite3.Connection, run: int | None, result: Result
     )
 
 
-def _forget_removed(database: sqlite3.Connection, report: Report) -> None:
-    """Forget the tests that the site no longer has.
+def _delete_removed_tests(database: sqlite3.Connection, report: Report) -> None:
+    """Delete the records of tests that no longer exist.
 
-    Those of a module that cannot be imported are not removed, only out of sight, and behind an
-    import that hangs are all others.
+    Tests of a module that cannot be imported still exist. If an import timed out, any test may be
+    missing from the report, so nothing is deleted.
     """
     if any(
         r.declaration.is_collection_error and r.outcome is Outcome.TIMED_OUT for r in report.results
@@ -99,7 +100,7 @@ def _forget_removed(database: sqlite3.Connection, report: Report) -> None:
 
 
 def _prune(database: sqlite3.Connection) -> None:
-    """Keep the latest runs, the reports of the very latest, and always the latest full run."""
+    """Delete old runs and reports, but never the latest full run."""
     database.execute(
         "DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?"
         " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",

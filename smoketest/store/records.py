@@ -1,4 +1,4 @@
-"""What the results store knows, as plain values."""
+"""Value objects of the results store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from smoketest.results import Outcome, Result, RunResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownTest:
-    """What is known of one test; times of day are Unix seconds."""
+    """The record of a test; timestamps are Unix time."""
 
-    #: When it last ran or was skipped.
+    #: Latest result, including skipped.
     result: Result
-    #: Runs in a row that it did not pass, skips left out.
+    #: Number of consecutive runs in which it failed; skipped runs are ignored.
     consecutive_failures: int
-    #: When the first of those began; None if it passed.
+    #: Start of the first of these runs; None if the test passed.
     failing_since: float | None
     last_success_at: float | None
     totals: Mapping[Outcome, int]
@@ -24,7 +24,7 @@ class KnownTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One run, in short."""
+    """Summary of a run; the timestamp is Unix time, the duration is in seconds."""
 
     started_at: float
     duration: float
@@ -39,7 +39,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastResult:
-    """What came of one test in an earlier run: all that is kept of it for long."""
+    """Outcome of a test in an earlier run."""
 
     outcome: Outcome
     #: Unix time.
@@ -50,34 +50,34 @@ class PastResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """An operator has stopped all runs on this host for a while."""
+    """A pause during which no tests run on this host."""
 
-    #: Unix time at which it ends by itself.
+    #: Unix time at which the pause ends.
     until: float
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The little that is asked at each scrape."""
+    """Status of the store, read at each scrape."""
 
-    #: False if what had been stored could not be read.
+    #: False if the store cannot be read, is not shared, or was reset after the last full run.
     is_up: bool
-    #: Another number after each change of the results.
+    #: Number that changes whenever the results change.
     generation: int
-    #: Unix time at which the latest run of all tests began, whatever came of it.
+    #: Unix time at which the latest run of all tests started, even if it did not complete.
     last_attempt_at: float | None
-    #: The pause that goes on, if one does.
+    #: The current pause, if any.
     pause: Pause | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that the store knows, at one moment."""
+    """Consistent copy of the records in the store."""
 
-    #: False if what had been stored could not be read.
+    #: False if the store cannot be read, is not shared, or was reset after the last full run.
     is_up: bool
-    #: Whether totals outlive this process; if not, they are no counters.
+    #: Whether totals outlive this process; otherwise they are not exported as counters.
     is_shared: bool
     last_full_run: RunSummary | None = None
     last_success_at: float | None = None
@@ -86,4 +86,4 @@ class Snapshot:
 
 
 class StoreError(Exception):
-    """The results store cannot be read or written now; the message says why."""
+    """The results store cannot be read or written; the message contains the reason."""

@@ -1,4 +1,4 @@
-"""The tables of the results store, and how an older store is brought to their present form."""
+"""The tables of the results store, and upgrades of older versions."""
 
 from __future__ import annotations
 
@@ -45,9 +45,13 @@ CREATE TABLE run_totals (result TEXT PRIMARY KEY, runs INTEGER NOT NULL) WITHOUT
 CREATE TABLE renditions (name TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-#: From the first version to the second, and so on.
+#: Statements that upgrade version 1 to 2, 2 to 3 and so on.
 _UPGRADES = ("ALTER TABLE tests ADD COLUMN last_failure TEXT",)
 SCHEMA_VERSION = 1 + len(_UPGRADES)
+
+#: Metadata of a store that replaced a corrupt one; deleted by the next full run. The value is the
+#: name that release 2.0 stored.
+WAS_RESET = "begun_anew"
 
 
 def schema_version(database: sqlite3.Connection) -> int:
@@ -57,7 +61,7 @@ def schema_version(database: sqlite3.Connection) -> int:
 
 def make_schema(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
-    version = schema_version(database)  # another process may have been first
+    version = schema_version(database)  # another process may have created it
     if version == 0:
         for statement in SCHEMA.split(";"):
             database.execute(statement)

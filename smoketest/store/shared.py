@@ -1,6 +1,7 @@
-"""The store in a file that all processes of the site on a host share.
+"""The results store in a file shared by all processes of the site on a host.
 
-SQLite in WAL mode, opened anew for each use, so that forked workers share nothing.
+The file is an SQLite database in WAL mode. Each use opens a new connection, so forked processes
+never share one.
 """
 
 from __future__ import annotations
@@ -18,20 +19,27 @@ from smoketest.store.base import Render, ResultsStore, render_nothing
 from smoketest.store.directory import StateError, StateFolder
 from smoketest.store.locks import HostLock
 from smoketest.store.records import StoreError
-from smoketest.store.schema import SCHEMA_VERSION, make_schema, schema_version, set_metadata
+from smoketest.store.schema import (
+    SCHEMA_VERSION,
+    WAS_RESET,
+    make_schema,
+    schema_version,
+    set_metadata,
+)
 
 logger = logging.getLogger("smoketest")
 
 FILE_NAME = "results.sqlite3"
+#: Seconds to wait for locks.
 BUSY_TIMEOUT = 5.0
-#: Nanoseconds since the last change of a file after which its state tells of any other change.
+#: Nanoseconds after the last change of a file until every further change alters its timestamp.
 SETTLED_AFTER = 1_000_000_000
 
 _FilesState = tuple[tuple[int, ...], ...]
 
 
 class SharedStore(ResultsStore):
-    """The store in the state folder of the site."""
+    """The results store in the state folder of the site."""
 
     is_shared = True
 
@@ -39,27 +47,30 @@ class SharedStore(ResultsStore):
         super().__init__(render)
         self._folder = folder
         self._path = folder.path / FILE_NAME
-        #: The facts, and the state of the files that they were read from.
-        self._remembered: tuple[_FilesState, Mapping[str, Any]] | None = None
+        #: Cached metadata, and the state of the files from which it was read.
+        self._cached: tuple[_FilesState, Mapping[str, Any]] | None = None
 
     def _read_metadata(self) -> Mapping[str, Any]:
-        """Read them again only if a file of the store has changed: opening SQLite costs more."""
+        """Read the metadata if a file has changed; checking that is faster than opening SQLite."""
         before = self._files_state()
-        if self._remembered is not None and self._remembered[0] == before:
-            return self._remembered[1]
-        facts = super()._read_metadata()
+        if self._cached is not None and self._cached[0] == before:
+            return self._cached[1]
+        metadata = super()._read_metadata()
         changed_at = max((state[0] for state in before if state), default=0)
-        # Two changes within one tick of the file system's clock look like one.
+        # Two changes within one tick of the file system's clock have the same timestamp.
         if before == self._files_state() and changed_at < time_ns() - SETTLED_AFTER:
-            self._remembered = (before, facts)
-        return facts
+            self._cached = (before, metadata)
+        return metadata
 
     def _files_state(self) -> _FilesState:
-        """Of the database and its write-ahead log; whoever reads makes an empty log for so long."""
+        """Return the state of the database file and of its write-ahead log.
+
+        An empty log counts as missing, because readers create one temporarily.
+        """
         states: list[tuple[int, ...]] = []
         for path in (self._path, f"{self._path}-wal"):
             try:
-                status = os.stat(path)  # noqa: PTH116 - at each scrape, and Path costs as much again
+                status = os.stat(path)  # noqa: PTH116 - called at each scrape, and twice as fast
             except OSError:
                 states.append(())
                 continue
@@ -74,7 +85,7 @@ class SharedStore(ResultsStore):
 
     @property
     def set_aside(self) -> list[Path]:
-        """Files that were found corrupt."""
+        """Files of corrupt stores."""
         return sorted(self._folder.path.glob(f"{FILE_NAME}.corrupt-*[0-9]"))
 
     @contextmanager
@@ -106,23 +117,24 @@ class SharedStore(ResultsStore):
             if (version := schema_version(database)) > SCHEMA_VERSION:
                 msg = (
                     f"{path} was written by a newer django-smoketest (schema {version}; this one"
-                    f" knows {SCHEMA_VERSION}). It is left alone; upgrade this process as well."
+                    f" knows {SCHEMA_VERSION}). The file was not changed; upgrade django-smoketest"
+                    " in this process."
                 )
                 raise StoreError(msg)
             yield database
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        """Move the corrupt file away, once, whichever process finds it."""
-        with HostLock(self._folder, "store").held(BUSY_TIMEOUT) as is_ours:
-            if not is_ours:
+        """Rename the corrupt file, unless another process has done so."""
+        with HostLock(self._folder, "store").held(BUSY_TIMEOUT) as acquired:
+            if not acquired:
                 return
             try:
                 with self._open() as database:
                     problem = database.execute("PRAGMA quick_check").fetchone()[0]
                 if problem == "ok":
-                    return  # another process was first
-            except sqlite3.DatabaseError as still:
-                if not _is_corrupt(still):
+                    return  # another process has replaced the file
+            except sqlite3.DatabaseError as current:
+                if not _is_corrupt(current):
                     return
             aside = f"{FILE_NAME}.corrupt-{int(time())}"
             for suffix in ("", "-wal", "-shm"):
@@ -131,16 +143,16 @@ class SharedStore(ResultsStore):
                         self._folder.path / f"{aside}{suffix}"
                     )
             logger.error(
-                "The results store was corrupt (%s); it was moved to %s and begins anew.",
+                "The results store was corrupt (%s); it was moved to %s and a new one was created.",
                 error,
                 aside,
             )
             with self._open() as database:
-                set_metadata(database, "begun_anew", 1)
+                set_metadata(database, WAS_RESET, 1)
 
 
 def _use_wal(database: sqlite3.Connection) -> None:
-    """Switch to WAL mode; SQLite does not wait by itself here for others that read."""
+    """Switch to WAL mode; SQLite does not apply its busy timeout to this change."""
     until = monotonic() + BUSY_TIMEOUT
     while True:
         try:

@@ -1,1 +1,1 @@
-"""The parts of the HTTP endpoints."""
+"""Access control, query parameters and HTML pages of the endpoints."""

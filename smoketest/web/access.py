@@ -1,7 +1,7 @@
-"""Who may see what: tokens for machines, a staff session for people.
+"""Access control of the endpoints, by token or by the session of a staff user.
 
-A site without ``SMOKETEST_TOKENS`` is open, as it was with django-smoketest 1.x. With tokens,
-whoever has none and is no logged-in member of the staff is an outsider.
+If ``SMOKETEST_TOKENS`` is empty, all clients have limited access, as with django-smoketest 1.x.
+Otherwise, clients without a token or a staff session are denied access.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ from enum import StrEnum
 
 from django.http import HttpRequest
 
-#: So that a browser asks; its user may be anything, the password is a token (RFC 7617, RFC 6750).
-#: Chromium offers no log-in at all where one of the challenges has no realm.
+#: Makes a browser ask for a password, which is the token (RFC 7617, RFC 6750). Chromium only does
+#: so if each challenge has a realm.
 CHALLENGE = 'Basic realm="Smoke tests", charset="UTF-8", Bearer realm="Smoke tests"'
 
 UNAUTHORIZED = (
-    "This page needs a token. Send one of the site's SMOKETEST_TOKENS as the password (the user"
-    " does not matter) or as Authorization: Bearer TOKEN, or log in as a member of the staff."
+    "This page requires a token. Send one of the site's SMOKETEST_TOKENS as Authorization: Bearer"
+    " TOKEN or as the password of Basic authentication (with any user name), or log in as a staff"
+    " user."
 )
 
 
 class Role(StrEnum):
-    """What somebody is to the endpoints."""
+    """Access level of a client."""
 
-    #: Sees everything, tracebacks too.
+    #: With a token or as a staff user: all details, including tracebacks.
     FULL = "insider"
-    #: Of a site without tokens: sees what django-smoketest 1.x showed, and more of the kind.
+    #: Site without tokens: names, messages and outcomes of tests, but no tracebacks.
     LIMITED = "visitor"
-    #: Of a site with tokens.
+    #: Site with tokens, but the client has none: no access.
     DENIED = "outsider"
 
 
 def role_of(request: HttpRequest, tokens: Collection[str]) -> Role:
-    """The token counts before the session: it needs no database."""
+    """Return the access level of the client.
+
+    The token is checked first, because the session may need the database.
+    """
     presented = _presented_token(request)
-    if presented is not None and _is_one_of(presented, tokens):
+    if presented is not None and _is_valid(presented, tokens):
         return Role.FULL
     if _is_staff(request):
         return Role.FULL
@@ -59,18 +63,18 @@ def _presented_token(request: HttpRequest) -> str | None:
     return None
 
 
-def _is_one_of(presented: str, tokens: Collection[str]) -> bool:
-    """In a time that tells nothing of the tokens, except how many there are."""
-    # A header may hold what no encoding holds, since WSGI passes bytes on as surrogates.
-    given = presented.encode("utf-8", "surrogatepass")
-    matches = [hmac.compare_digest(given, token.encode()) for token in tokens]  # all of them
+def _is_valid(presented: str, tokens: Collection[str]) -> bool:
+    """Compare with all tokens in constant time, so that the duration reveals only their number."""
+    # WSGI decodes headers as latin-1 with surrogates, which strict UTF-8 cannot encode.
+    encoded = presented.encode("utf-8", "surrogatepass")
+    matches = [hmac.compare_digest(encoded, token.encode()) for token in tokens]
     return any(matches)
 
 
 def _is_staff(request: HttpRequest) -> bool:
-    """A session that cannot be read, since its database is down, is no session."""
+    """Return whether the user is staff; false if the session cannot be read."""
     try:
         user = getattr(request, "user", None)
         return bool(user and user.is_active and user.is_staff)
-    except Exception:  # noqa: BLE001 - sessions and users are the site's own classes
+    except Exception:  # noqa: BLE001 - sessions and users are classes of the site
         return False

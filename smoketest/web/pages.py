@@ -1,4 +1,4 @@
-"""The pages for people: what they show is gathered here, and sent under a strict policy."""
+"""Responses with the HTML pages: collect their data, and set their security headers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from smoketest.runner.source import source_of
 from smoketest.store import KnownTest, StoreError
 from smoketest.web.query import Query
 
-#: What the script of the page sends, which is no navigation of a browser but wants the same.
+#: Value of ``X-Requested-With`` in requests of page.js, which get the same page as a browser.
 SCRIPT = "smoketest"
 
-#: Nothing inline, and nothing from another host.
+#: Content Security Policy: no inline code or styles, and no resources of other hosts.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -53,7 +53,7 @@ _MEDIA_TYPES = {
 
 
 class Asset(NamedTuple):
-    """A file that pages need, by a name that is another whenever its content is."""
+    """Static file of the pages. Its name includes a digest of its content."""
 
     #: ``page.0123456789abcdef.css``
     name: str
@@ -63,29 +63,32 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """By the names of the files."""
-    found = {}
+    """Return the static files by their names without digest."""
+    by_name = {}
     for path in sorted((Path(__file__).parent / "static").iterdir()):
         if path.suffix in _MEDIA_TYPES:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()[:16]
-            found[path.name] = Asset(
+            by_name[path.name] = Asset(
                 f"{path.stem}.{digest}{path.suffix}", content, _MEDIA_TYPES[path.suffix]
             )
-    return found
+    return by_name
 
 
 def asset_named(name: str) -> Asset | None:
-    """The asset that has, or in another release had, this name."""
+    """Return the asset, or None if it does not exist.
+
+    The digest is optional and may be that of another release.
+    """
     match = re.fullmatch(r"(\w+)\.(?:[0-9a-f]{16}\.)?(\w+)", name)
     return assets().get(f"{match[1]}.{match[2]}") if match else None
 
 
 def is_browser(request: HttpRequest) -> bool:
-    """Whether a person waits for the page: then it comes at once, whatever it has to say.
+    """Return whether the request is a navigation of a browser, or comes from page.js.
 
-    Browsers tell where a response goes, but on HTTPS and the local host alone; that they would
-    rather have HTTPS they say everywhere else.
+    Browsers send ``Sec-Fetch-Dest`` over HTTPS and to localhost only, and
+    ``Upgrade-Insecure-Requests`` otherwise.
     """
     if request.headers.get("X-Requested-With") == SCRIPT:
         return True
@@ -95,14 +98,17 @@ def is_browser(request: HttpRequest) -> bool:
     return destination == "document"
 
 
-def comes_at_once(request: HttpRequest, query: Query) -> bool:
-    """Whether the page shows what is stored, and leaves it to the browser to ask for a run."""
+def shows_stored_report(request: HttpRequest, query: Query) -> bool:
+    """Return whether to show the stored report, and let page.js start a run if one is needed."""
     is_explicit = query.freshness.only_if_cached or "max_age" in request.GET
     return is_browser(request) and not is_explicit
 
 
-def can_be_shown() -> bool:
-    """Whether the pages have addresses: a view of 1.x may stand alone, without our URLs."""
+def are_available() -> bool:
+    """Return whether the site includes ``smoketest.urls``.
+
+    A site that was set up for 1.x may use only the view.
+    """
     try:
         reverse("smoketest:asset", args=["page.css"])
     except NoReverseMatch:
@@ -110,8 +116,8 @@ def can_be_shown() -> bool:
     return True
 
 
-def overview_at_once(request: HttpRequest, query: Query, *, with_tracebacks: bool) -> HttpResponse:
-    """The page with what is stored, however old; its status is 200, as that much is there."""
+def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool) -> HttpResponse:
+    """Return the page with the stored report, regardless of its age, and with status 200."""
     coordinator = services.coordinator()
     store = coordinator.store
     try:
@@ -120,11 +126,11 @@ def overview_at_once(request: HttpRequest, query: Query, *, with_tracebacks: boo
         recent = store.recent_outcomes(STRIP_LENGTH)
         stored = store.latest_report(query.selection, failfast=query.failfast)
     except StoreError as error:
-        trouble = "The stored results cannot be read"
+        problem = "The stored results cannot be read"
         overview = Overview(
             selection=query.selection,
             shown=query.shown,
-            trouble=f"{trouble}: {error}" if with_tracebacks else f"{trouble}.",
+            error=f"{problem}: {error}" if with_tracebacks else f"{problem}.",
             fresh_url=_fresh_url(request, coordinator),
         )
         return _overview(request, overview)
@@ -149,9 +155,9 @@ def overview_at_once(request: HttpRequest, query: Query, *, with_tracebacks: boo
 def overview_of(
     request: HttpRequest, query: Query, answer: Answer, *, with_tracebacks: bool
 ) -> HttpResponse:
-    """The page with an answer: 200 for PASS, 500 for FAIL.
+    """Return the page with the report of an answer: status 200 for PASS, 500 for FAIL.
 
-    A browser always gets 200, or what is on the way to it might put another page in its place.
+    A browser always gets 200, because a proxy may replace the body of an error.
     """
     store = services.state().store
     known: dict[str, KnownTest] = {}
@@ -169,12 +175,12 @@ def overview_of(
         pause=answer.pause,
         with_tracebacks=with_tracebacks,
     )
-    is_fine = answer.report.passed or is_browser(request)
-    return _overview(request, overview, status=200 if is_fine else 500)
+    is_ok = answer.report.passed or is_browser(request)
+    return _overview(request, overview, status=200 if is_ok else 500)
 
 
 def details_of(request: HttpRequest, test_id: str, *, with_tracebacks: bool) -> HttpResponse | None:
-    """The page of one test; None if nothing is known of it. Raises `StoreError`."""
+    """Return the page of a test, or None if it has no stored results. Raise `StoreError`."""
     store = services.state().store
     test = store.known_test(test_id)
     if test is None:
@@ -187,36 +193,36 @@ def details_of(request: HttpRequest, test_id: str, *, with_tracebacks: bool) -> 
         pause=store.status().pause,
         with_tracebacks=with_tracebacks,
     )
-    return _page(request, lambda frame: html.render_details(details, frame))
+    return _page(request, lambda page: html.render_details(details, page))
 
 
 def problem(status: int, message: str) -> str:
-    """The text of a page that says why there is no other."""
+    """Return an error page."""
     return html.render_problem(status, message, PageContext(links=_links(), now=time()))
 
 
 def protect(response: HttpResponse) -> HttpResponse:
-    """Let a browser do nothing with the page but show it."""
+    """Set security headers."""
     response["Content-Security-Policy"] = POLICY
     response["X-Content-Type-Options"] = "nosniff"
-    # Not less: over HTTPS Django's protection against forgery wants to know where a form was.
+    # Django's CSRF protection requires the Referer header over HTTPS.
     response["Referrer-Policy"] = "same-origin"
     response["X-Frame-Options"] = "DENY"
     return response
 
 
 def is_forged(request: HttpRequest) -> bool:
-    """Whether nothing shows that the form which was sent is one of ours."""
-    middleware = CsrfViewMiddleware(_nothing)
+    """Return whether the CSRF token of a form is missing or invalid."""
+    middleware = CsrfViewMiddleware(_placeholder)
     try:
         middleware.process_request(request)
-        return middleware.process_view(request, _nothing, (), {}) is not None
-    except Exception:  # noqa: BLE001 - a session that cannot be read holds no token either
+        return middleware.process_view(request, _placeholder, (), {}) is not None
+    except Exception:  # noqa: BLE001 - the session with the token cannot be read
         return True
 
 
 def query_of_form(request: HttpRequest) -> Query:
-    """What the button of a page asks for: a run that begins now."""
+    """Return the query of a form: a new run of the tests that its fields select."""
     form = request.POST
 
     def values(name: str) -> tuple[str, ...]:
@@ -233,14 +239,14 @@ def query_of_form(request: HttpRequest) -> Query:
 
 
 def query_of_test(test_id: str) -> Query:
-    """What the button of a test's own page asks for."""
+    """Return the query for a new run of a test."""
     return Query(
         selection=Selection(names=(test_id,)), freshness=Freshness(no_cache=True), format="html"
     )
 
 
-def back_to(query: Query) -> HttpResponseRedirect:
-    """To the page of what was run."""
+def redirect_to_overview(query: Query) -> HttpResponseRedirect:
+    """Redirect to the page with the selected tests."""
     selection = replace(
         query.selection, names=tuple(names_within(query.selection.names, LONGEST_QUERY))
     )
@@ -248,27 +254,27 @@ def back_to(query: Query) -> HttpResponseRedirect:
     return _see_other(_links().index + (f"?{urlencode(fields)}" if fields else ""))
 
 
-def back_to_test(test_id: str) -> HttpResponseRedirect:
-    """To the page of the test that was run."""
+def redirect_to_test(test_id: str) -> HttpResponseRedirect:
+    """Redirect to the page of a test."""
     return _see_other(_links().test(test_id))
 
 
-def _see_other(address: str) -> HttpResponseRedirect:
-    """To a page that the browser gets, instead of sending the form there."""
-    response = HttpResponseRedirect(address)
+def _see_other(url: str) -> HttpResponseRedirect:
+    """Redirect after a POST request: 303 makes the browser send GET (RFC 9110, 15.4.4)."""
+    response = HttpResponseRedirect(url)
     response.status_code = 303
     return response
 
 
 def _overview(request: HttpRequest, overview: Overview, status: int = 200) -> HttpResponse:
-    return _page(request, lambda frame: html.render_overview(overview, frame), status)
+    return _page(request, lambda page: html.render_overview(overview, page), status)
 
 
 def _page(
     request: HttpRequest, render: Callable[[PageContext], str], status: int = 200
 ) -> HttpResponse:
-    """A page with forms, whose token the browser keeps as well."""
-    middleware = CsrfViewMiddleware(_nothing)
+    """Return a page with forms, and set the CSRF cookie."""
+    middleware = CsrfViewMiddleware(_placeholder)
     try:
         middleware.process_request(request)
         token = get_token(request)
@@ -292,23 +298,23 @@ def _links() -> Links:
 
 
 def _is_fresh(report: Report | None, coordinator: Coordinator, query: Query) -> bool:
-    """Whether the coordinator would answer with this report."""
+    """Return whether the coordinator would answer with this report."""
     if report is None or not report.results or query.freshness.no_cache:
         return False
-    asked = query.freshness.max_age
+    max_age = query.freshness.max_age
     age = time() - report.finished_at
     return report.started_at >= coordinator.code_loaded_at and -CLOCK_TOLERANCE <= age <= (
-        coordinator.max_age if asked is None else asked
+        coordinator.max_age if max_age is None else max_age
     )
 
 
 def _fresh_url(request: HttpRequest, coordinator: Coordinator) -> str:
-    """This page, with what makes the tests run before it comes."""
+    """Return a URL of this page with a maximum age, which makes the server run the tests first."""
     query = request.GET.copy()
     query["max_age"] = f"{coordinator.max_age:.3f}"
     return f"?{query.urlencode()}"
 
 
-def _nothing(request: HttpRequest) -> HttpResponse:
-    """Stands in for the view that a middleware wants to know."""
+def _placeholder(request: HttpRequest) -> HttpResponse:
+    """View to pass to the CSRF middleware, which does not call it."""
     return HttpResponse(request.path)

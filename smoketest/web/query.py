@@ -1,4 +1,4 @@
-"""What a request asks for: parsed once, or refused with what is allowed."""
+"""Parse and validate the query parameters and headers of a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smoketest.formats.html import EVERY_TEST, OUTCOMES, Filter
 from smoketest.metrics import OPEN_METRICS, TEXT, Encoding
 from smoketest.results import Selection
 
-#: Formats by their name in ``?format=``, with their media types, the one to fall back on first.
+#: Media types by the names of the formats in ``?format=``. The first is the default.
 FORMATS = {
     "text": "text/plain",
     "json": "application/json",
@@ -24,44 +24,44 @@ FORMATS = {
 }
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
-#: Of the page alone: which of the results it shows.
+#: Parameters of the HTML page: filters of the displayed results.
 PAGE_PARAMETERS = ("q", "app", "outcome")
 
 
-#: Seconds; a greater age means no more than that (section 1.2.2 of RFC 9111).
+#: Seconds. Greater ages are reduced to this one (RFC 9111, section 1.2.2).
 GREATEST_AGE = 2.0**31
 
 
 class InvalidQueryError(ValueError):
-    """A parameter, or its value, means nothing; the message names what is allowed."""
+    """A parameter is unknown or its value is invalid; the message names what is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A request, understood."""
+    """The parsed parameters and headers of a request."""
 
     selection: Selection
     freshness: Freshness
     failfast: bool = False
     #: A key of `FORMATS`.
     format: str
-    #: Which of the results the page shows.
+    #: Filter of the results that the HTML page displays.
     shown: Filter = EVERY_TEST
 
 
 def parse_query(request: HttpRequest) -> Query:
-    """Raises `InvalidQueryError`."""
+    """Parse a request. Raise `InvalidQueryError`."""
     parameters: QueryDict = request.GET
     format_name = _format(parameters) or preferred_format(request)
     known: tuple[str, ...] = PARAMETERS
     if format_name == "html":
         known += PAGE_PARAMETERS
-        parameters = _filled_in(parameters)
+        parameters = _without_empty_fields(parameters)
     for name in parameters:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            msg = f"There is no parameter {name!r}; there are {', '.join(known)}.{hint}"
+            msg = f"Unknown parameter {name!r}; the parameters are {', '.join(known)}.{hint}"
             raise InvalidQueryError(msg)
     return Query(
         selection=Selection(
@@ -77,21 +77,21 @@ def parse_query(request: HttpRequest) -> Query:
 
 
 def preferred_format(request: HttpRequest) -> str:
-    """The format that ``Accept`` prefers; text if it prefers none, or cannot be understood."""
+    """Return the format that ``Accept`` prefers; text if the header is missing or malformed."""
     if not accepted_types(request):
         return "text"
     preferred = request.get_preferred_type(list(FORMATS.values()))
     return next((name for name, media in FORMATS.items() if media == preferred), "text")
 
 
-def format_of_refusal(request: HttpRequest) -> str:
-    """The format of an answer to a request that is not understood, or not to be."""
-    wanted = request.GET.get("format", "")
-    return wanted if wanted in FORMATS else preferred_format(request)
+def format_of_error(request: HttpRequest) -> str:
+    """Return the format of an error response, even if the query is invalid."""
+    requested = request.GET.get("format", "")
+    return requested if requested in FORMATS else preferred_format(request)
 
 
 def accepted_types(request: HttpRequest) -> list[MediaType]:
-    """What ``Accept`` accepts, best first; nothing if it cannot be understood."""
+    """Return the media types in ``Accept`` by preference; empty if the header is malformed."""
     try:
         return request.accepted_types
     except (LookupError, ValueError):
@@ -99,13 +99,13 @@ def accepted_types(request: HttpRequest) -> list[MediaType]:
 
 
 def preferred_encoding(request: HttpRequest) -> Encoding:
-    """The exposition format that ``Accept`` prefers: OpenMetrics 1.0, else text 0.0.4."""
+    """Return the exposition format that ``Accept`` prefers; text 0.0.4 by default."""
     return _encoding_for(request.META.get("HTTP_ACCEPT", ""))
 
 
 @lru_cache(maxsize=64)
 def _encoding_for(accept: str) -> Encoding:
-    """Remembered, as every scrape says the same, and at length."""
+    """Return the exposition format; cached, because Prometheus always sends the same header."""
     request = HttpRequest()
     request.META["HTTP_ACCEPT"] = accept
     for accepted in accepted_types(request):
@@ -119,7 +119,7 @@ def _encoding_for(accept: str) -> Encoding:
 
 
 def accepts_gzip(request: HttpRequest) -> bool:
-    """Whether ``Accept-Encoding`` asks for gzip (RFC 9110, section 12.5.3)."""
+    """Return whether ``Accept-Encoding`` allows gzip (RFC 9110, section 12.5.3)."""
     qualities = {}
     for coding in request.META.get("HTTP_ACCEPT_ENCODING", "").split(","):
         name, _, parameter = coding.partition(";")
@@ -139,7 +139,7 @@ def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:
 def _flag(parameters: QueryDict, name: str) -> bool:
     value = _single(parameters, name, "0")
     if value not in {"0", "1"}:
-        msg = f"{name} is {value!r}; it must be 1, or 0."
+        msg = f"{name} is {value!r}; it must be 0 or 1."
         raise InvalidQueryError(msg)
     return value == "1"
 
@@ -152,13 +152,13 @@ def _format(parameters: QueryDict) -> str | None:
     return value or None
 
 
-def _filled_in(parameters: QueryDict) -> QueryDict:
-    """Without the fields that somebody left empty in the form of the page."""
-    filled_in = QueryDict(mutable=True)
+def _without_empty_fields(parameters: QueryDict) -> QueryDict:
+    """Remove empty parameters that the filter form of the page sends."""
+    remaining = QueryDict(mutable=True)
     for name, values in parameters.lists():
         if kept := [value for value in values if value or name not in {"tag", *PAGE_PARAMETERS}]:
-            filled_in.setlist(name, kept)
-    return filled_in
+            remaining.setlist(name, kept)
+    return remaining
 
 
 def _shown(parameters: QueryDict) -> Filter:
@@ -174,13 +174,13 @@ def _shown(parameters: QueryDict) -> Filter:
 def _single(parameters: QueryDict, name: str, default: str) -> str:
     values = parameters.getlist(name)
     if len(values) > 1:
-        msg = f"{name} is given {len(values)} times; it may be given once."
+        msg = f"{name} is given {len(values)} times; it must be given only once."
         raise InvalidQueryError(msg)
     return values[0] if values else default
 
 
 def _freshness(parameters: QueryDict, cache_control: str) -> Freshness:
-    """Of the parameters, or else of the header; a directive that means nothing is ignored."""
+    """Parse the parameters, which override ``Cache-Control``; invalid directives are ignored."""
     directives = dict(_directives(cache_control))
     max_age = _seconds(directives.get("max-age"))
     if "max_age" in parameters:
@@ -196,7 +196,7 @@ def _freshness(parameters: QueryDict, cache_control: str) -> Freshness:
 
 
 def _directives(cache_control: str) -> list[tuple[str, str]]:
-    """https://www.rfc-editor.org/rfc/rfc9111#section-5.2"""
+    """Parse ``Cache-Control`` (https://www.rfc-editor.org/rfc/rfc9111#section-5.2)."""
     directives = []
     for directive in cache_control.split(","):
         name, _, value = directive.partition("=")

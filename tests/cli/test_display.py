@@ -72,7 +72,7 @@ def test_lines__one_test() -> None:
 
 
 def test_lines__waiting() -> None:
-    assert told(Waiting()) == [("Another run goes on; waiting for it.", None)]
+    assert told(Waiting()) == [("Another run is in progress; waiting for it.", None)]
 
 
 def test_nothing() -> None:

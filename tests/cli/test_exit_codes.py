@@ -91,7 +91,7 @@ def test_failed__nobody_answers(site: Site) -> None:
     """A site that cannot be asked has not passed."""
     code, stdout, stderr = site.run("--url", "http://127.0.0.1:1/smoketest/")
     assert (code, stdout) == (1, "")
-    assert "http://127.0.0.1:1/smoketest/ cannot be asked: " in stderr
+    assert "http://127.0.0.1:1/smoketest/ cannot be reached: " in stderr
     assert "Connection refused" in stderr
 
 
@@ -111,7 +111,7 @@ def test_nothing__no_tests(site: Site) -> None:
     for arguments in ((), ("--failed",), ("--list",)):
         code, stdout, stderr = site.run(*arguments)
         assert (code, stdout) == (Exit.NOTHING, "") == (3, "")
-        assert "Write one in the file smoke.py" in stderr
+        assert "Create a smoke.py module" in stderr
         assert "Traceback" not in stderr
 
 
@@ -120,7 +120,7 @@ def test_nothing__unknown_name(site: Site) -> None:
     code, stdout, stderr = site.run("shop.smoke.T", "shop.smoke.S.test_it")
     assert (code, stdout) == (3, "")
     assert "No smoke test is named shop.smoke.S.test_it. Did you mean shop.smoke.T" in stderr
-    assert "--list names all tests" in stderr
+    assert "To see all tests, run manage.py smoketest --list." in stderr
 
 
 def test_timed_out__run(site: Site) -> None:
@@ -129,7 +129,7 @@ def test_timed_out__run(site: Site) -> None:
     code, stdout, _ = site.run("--run-timeout", "0.3s", "--format", "json")
     assert code == Exit.TIMED_OUT == 4
     (result,) = json.loads(stdout)["results"]
-    assert result["message"] == "the time of the whole run, 0.3 s, was over"
+    assert result["message"] == "the run timed out after 0.3 s"
 
 
 def test_timed_out__another_run(site: Site) -> None:
@@ -224,7 +224,7 @@ def test_interrupt__while_it_waits_for_another_run(
     with shared.run_lock.held() as is_ours:
         assert is_ours
         process = site.start()
-        process.wait_for("Another run goes on; waiting for it")
+        process.wait_for("Another run is in progress; waiting for it")
         assert process.end(number) == name == code
         assert process.stdout == ""
         assert "Traceback" not in process.stderr

@@ -106,7 +106,7 @@ def test_folder_does_not_exist(tmp_path: Path, function: Callable[[Path], None])
     with pytest.raises(OutputError) as refusal:
         function(path)
     assert str(refusal.value).startswith(f"{path} cannot be written: ")
-    assert str(refusal.value).endswith("Give the path of a file in a folder that exists.")
+    assert str(refusal.value).endswith("Choose a directory that exists and is writable.")
 
 
 @pytest.mark.parametrize("function", [output.check, lambda path: output.write(path, "new")])
@@ -117,7 +117,7 @@ def test_folder_is_none(tmp_path: Path, function: Callable[[Path], None]) -> Non
 
 
 def test_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder; give the path of a file in it"):
+    with pytest.raises(OutputError, match="is a directory; use the path of a file"):
         output.check(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_folder_of_others() -> None:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-    assert "its folder does not exist, or is not for this user" in done.stdout
+    assert "its directory does not exist or is not writable" in done.stdout
 
 
 # The command

@@ -207,7 +207,7 @@ def test_answer__warning(peer: Peer) -> None:
 def test_answer__of_a_run_that_began_before(peer: Peer, age: float, duration: float) -> None:
     """Such a run, which a cache may hold, says nothing of what was deployed since."""
     message = no_answer(lambda: peer.ask(Reply(body=content(age=age, duration=duration))))
-    assert message == f"{peer.url} answered with a run that had begun before it was asked."
+    assert message == f"{peer.url} returned a run that started before the request."
 
 
 def test_answer__of_a_run_that_took_its_time(peer: Peer) -> None:
@@ -233,9 +233,9 @@ def test_answer__nothing_matches(peer: Peer) -> None:
 
 
 def test_answer__wrong_question(peer: Peer) -> None:
-    body = json.dumps({"error": "There is no parameter 'failfast'."})
+    body = json.dumps({"error": "Unknown parameter 'failfast'."})
     message = refused(lambda: peer.ask(Reply(400, body)))
-    assert message == f"{peer.url} answered 400: There is no parameter 'failfast'."
+    assert message == f"{peer.url} returned 400: Unknown parameter 'failfast'."
 
 
 def test_answer__busy(peer: Peer, clock: Clock) -> None:
@@ -251,7 +251,7 @@ def test_answer__busy_for_too_long(peer: Peer, clock: Clock) -> None:
     """The time is kept."""
     busy = Reply(503, json.dumps({"error": "Busy."}), {"Retry-After": "60"})
     message = no_answer(lambda: peer.ask(busy, timeout=100), is_timeout=True)
-    assert message == f"{peer.url} answered 503: Busy."
+    assert message == f"{peer.url} returned 503: Busy."
     assert clock.sleeps == [60]
     assert len(peer.seen) == 2
 
@@ -259,7 +259,7 @@ def test_answer__busy_for_too_long(peer: Peer, clock: Clock) -> None:
 def test_answer__not_for_long(peer: Peer) -> None:
     """A site that will not answer within the time, such as a paused one, is not waited for."""
     busy = Reply(503, json.dumps({"error": "Paused."}), {"Retry-After": "1800"})
-    assert "answered 503: Paused." in no_answer(lambda: peer.ask(busy))
+    assert "returned 503: Paused." in no_answer(lambda: peer.ask(busy))
     assert len(peer.seen) == 1
 
 
@@ -270,7 +270,7 @@ def test_answer__not_for_long(peer: Peer) -> None:
 def test_token(peer: Peer, status: int) -> None:
     """A token that is missing, or wrong, will be so the next time; it is in no message."""
     message = refused(lambda: peer.ask(Reply(status, "No.")))
-    assert message.startswith(f"{peer.url} answered {status}: the token is missing. Give it as")
+    assert message.startswith(f"{peer.url} returned {status}: the token is missing. Set the env")
     message = refused(lambda: peer.ask(Reply(status, "No."), token=TOKEN))
     assert "the token is not one of its SMOKETEST_TOKENS" in message
     assert TOKEN not in message
@@ -286,22 +286,22 @@ def test_redirect(peer: Peer, status: int, header: str) -> None:
         message = refused(lambda: peer.ask(Reply(status, headers={header: address}), token=TOKEN))
         with pytest.raises(TimeoutError):
             other.accept()
-    assert f"{peer.url} leads to {address}. Give the address where the smoke tests" in message
+    assert f"{peer.url} redirects to {address}. Use the URL of the smoke tests" in message
 
 
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        (Reply(404, "<h1>Not Found</h1>"), "answered 404: there are no smoke tests at this addr"),
-        (Reply(500, "<h1>Server\nError</h1>"), "answered 500: <h1>Server Error</h1>"),
-        (Reply(502, "Bad Gateway"), "answered 502: Bad Gateway"),
+        (Reply(404, "<h1>Not Found</h1>"), "returned 404: there are no smoke tests at this URL."),
+        (Reply(500, "<h1>Server\nError</h1>"), "returned 500: <h1>Server Error</h1>"),
+        (Reply(502, "Bad Gateway"), "returned 502: Bad Gateway"),
         (Reply(503, "Later", {"Retry-After": "Sun, 22 Nov 2026 12:00:00 GMT"}), "503: Later"),
-        (Reply(200, "<h1>Welcome</h1>"), "answered 200: <h1>Welcome</h1>"),
-        (Reply(200, '{"hello": "world"}'), 'answered 200: {"hello": "world"}'),
-        (Reply(200, "[1, 2]"), "answered 200: [1, 2]"),
-        (Reply(200, ""), "answered 200: "),
-        (Reply(204, ""), "answered 204: "),
-        (Reply(200, b"\xff\xfe\x00"), "answered 200: \ufffd\ufffd\x00"),
+        (Reply(200, "<h1>Welcome</h1>"), "returned 200: <h1>Welcome</h1>"),
+        (Reply(200, '{"hello": "world"}'), 'returned 200: {"hello": "world"}'),
+        (Reply(200, "[1, 2]"), "returned 200: [1, 2]"),
+        (Reply(200, ""), "returned 200: "),
+        (Reply(204, ""), "returned 204: "),
+        (Reply(200, b"\xff\xfe\x00"), "returned 200: \ufffd\ufffd\x00"),
     ],
 )
 def test_something_else(peer: Peer, reply: Reply, said: str) -> None:
@@ -311,21 +311,21 @@ def test_something_else(peer: Peer, reply: Reply, said: str) -> None:
 
 def test_something_else__is_shown_in_part(peer: Peer) -> None:
     message = no_answer(lambda: peer.ask(Reply(500, "x" * 10_000)))
-    assert message == f"{peer.url} answered 500: {'x' * remote.SHOWN}…"
+    assert message == f"{peer.url} returned 500: {'x' * remote.SHOWN}…"
 
 
 def test_first_version(peer: Peer) -> None:
     """django-smoketest 1.x has no results to tell of: it cannot be asked at all."""
     body = json.dumps({"status": "PASS", "test_classes": 1, "tests_run": 1, "time": 3.2})
     message = refused(lambda: peer.ask(Reply(body=body)))
-    assert message.startswith(f"What {peer.url} answered is not a report of django-smoketest 2")
+    assert message.startswith(f"The response of {peer.url} is not a report of django-smoketest 2")
 
 
 def test_huge(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than so much is read."""
     monkeypatch.setattr(remote, "GREATEST_ANSWER", 100_000)
     message = no_answer(lambda: peer.ask(Reply(body=content(release="x" * 5_000_000))))
-    assert 'answered 200: {"status": "PASS"' in message
+    assert 'returned 200: {"status": "PASS"' in message
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -340,7 +340,7 @@ def test_never(peer: Peer) -> None:
     """A site that never answers is given up on in time."""
     began = time.monotonic()
     message = no_answer(lambda: peer.ask(Reply(after=60), timeout=0.3), is_timeout=True)
-    assert re.fullmatch(rf"{peer.url} did not answer within 0\.[23]\d* s\.", message)
+    assert re.fullmatch(rf"{peer.url} did not respond within 0\.[23]\d* s\.", message)
     assert time.monotonic() - began < 30
 
 
@@ -363,7 +363,7 @@ def test_nobody_there() -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     site = RemoteSite(url=url)
     message = no_answer(lambda: site.run(EVERYTHING, failfast=False, timeout=60))
-    assert message == f"{url} cannot be asked: [Errno 111] Connection refused"
+    assert message == f"{url} cannot be reached: [Errno 111] Connection refused"
 
 
 def test_no_http() -> None:
@@ -381,7 +381,7 @@ def test_no_http() -> None:
         site = RemoteSite(url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
         message = no_answer(lambda: site.run(EVERYTHING, failfast=False, timeout=60))
         thread.join()
-    assert "cannot be asked: SSH-2.0" in message
+    assert "cannot be reached: SSH-2.0" in message
 
 
 # Addresses
@@ -405,20 +405,20 @@ def test_check_url(url: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("shop.example/smoketest/", "is no address of smoke tests, such as https://shop.example"),
-        ("file:///etc/passwd", "is no address"),
-        ("ftp://shop.example/", "is no address"),
-        ("https://", "is no address"),
-        ("https://shop.example:port/", "is no address"),
-        ("https://shop.example:99999/", "is no address"),
-        ("http://[::1/", "is no address"),
-        ("https://shop.example/?test=a", "to which options add which tests to run"),
-        ("https://shop.example/#top", "is no address"),
-        ("https://user:hunter2@shop.example/", "an address with a password would be shown in mess"),
-        ("https://shop.example/ä/", "holds other than ASCII, or a space"),
-        ("https://shop.example/a b/", "holds other than ASCII, or a space"),
-        ("https://shop.example/\n", "holds other than ASCII, or a space"),
-        ("", "is no address"),
+        ("shop.example/smoketest/", "is not a valid URL; use that of the smoke test page, such as"),
+        ("file:///etc/passwd", "is not a valid URL"),
+        ("ftp://shop.example/", "is not a valid URL"),
+        ("https://", "is not a valid URL"),
+        ("https://shop.example:port/", "is not a valid URL"),
+        ("https://shop.example:99999/", "is not a valid URL"),
+        ("http://[::1/", "is not a valid URL"),
+        ("https://shop.example/?test=a", "and select tests with options"),
+        ("https://shop.example/#top", "is not a valid URL"),
+        ("https://user:hunter2@shop.example/", "the URL contains a password, which messages would"),
+        ("https://shop.example/ä/", "contains spaces or non-ASCII char"),
+        ("https://shop.example/a b/", "contains spaces or non-ASCII char"),
+        ("https://shop.example/\n", "contains spaces or non-ASCII char"),
+        ("", "is not a valid URL"),
     ],
 )
 def test_check_url__refused(url: str, message: str) -> None:
@@ -505,4 +505,4 @@ def test_site__other_address(site: ExampleSite) -> None:
     url = f"http://{site.address}/"
     other = RemoteSite(url=url)
     message = no_answer(lambda: other.run(EVERYTHING, failfast=False, timeout=60))
-    assert message.startswith(f"{url} answered 200: <")
+    assert message.startswith(f"{url} returned 200: <")

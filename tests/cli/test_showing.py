@@ -45,12 +45,12 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
             Outcome.FAILED, make_declaration("a.T.test_w", severity=Severity.WARNING)
         )
         failure = make_result(Outcome.FAILED, message="1 != 2")
-        with screen.watching() as tell:
+        with screen.progress() as tell:
             tell(Started(("a", "b")))
             tell(Finished(failure))
             tell(Finished(warning))
-        screen.say("Done.")
-        screen.say("Not well.", is_good=False)
+        screen.message("Done.")
+        screen.message("Not well.", is_ok=False)
         screen.show(Answer(report=make_report(failure, warning), age=0.0))
         return stdout.getvalue(), stderr.getvalue()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoketest.cli import stability
-from smoketest.cli.stability import NoAnswerError, Round, Verdict, until_stable
+from smoketest.cli.stability import NoAnswerError, Round, Stability, until_stable
 from smoketest.coordination.coordinator import Answer
 from smoketest.results import Outcome
 from tests.builders import PROPERTY, make_report, make_result
@@ -62,23 +62,23 @@ class Site:
         return answer
 
 
-Wait = Callable[..., tuple[Verdict, list[Round], Site]]
+Wait = Callable[..., tuple[Stability, list[Round], Site]]
 
 
 @pytest.fixture
 def wait(clock: Clock) -> Wait:
-    """Wait at the gate of a site with these answers: the verdict, what was told, the site."""
+    """Wait at the gate of a site with these answers: the result, what was told, the site."""
 
     def wait(
         *answers: Answer | NoAnswerError,
         stable: float = 30,
         deadline: float = 300,
         takes: float = 0,
-    ) -> tuple[Verdict, list[Round], Site]:
+    ) -> tuple[Stability, list[Round], Site]:
         site = Site(clock, list(answers), takes)
         told: list[Round] = []
-        verdict = until_stable(site.ask, stable=stable, deadline=deadline, tell=told.append)
-        return verdict, told, site
+        result = until_stable(site.ask, stable=stable, deadline=deadline, on_round=told.append)
+        return result, told, site
 
     return wait
 
@@ -86,8 +86,8 @@ def wait(clock: Clock) -> Wait:
 def test_healthy(wait: Wait, clock: Clock) -> None:
     """It opens when all has passed for as long as was asked, and asks every few seconds."""
     began = clock.now
-    verdict, told, _ = wait(PASS)
-    assert verdict == Verdict(is_stable=True, answer=PASS)
+    result, told, _ = wait(PASS)
+    assert result == Stability(is_stable=True, answer=PASS)
     assert clock.now - began == 30
     assert [one.passing_for for one in told] == [0, 5, 10, 15, 20, 25, 30]
 
@@ -95,8 +95,8 @@ def test_healthy(wait: Wait, clock: Clock) -> None:
 def test_becomes_healthy(wait: Wait, clock: Clock) -> None:
     """The time counts from the first answer that passed."""
     began = clock.now
-    verdict, told, _ = wait(NONE, FAIL, PASS)
-    assert verdict == Verdict(is_stable=True, answer=PASS)
+    result, told, _ = wait(NONE, FAIL, PASS)
+    assert result == Stability(is_stable=True, answer=PASS)
     assert clock.now - began == 40
     assert [one.answer for one in told[:3]] == [None, FAIL, PASS]
     assert told[0].problem == "It is being restarted."
@@ -105,51 +105,51 @@ def test_becomes_healthy(wait: Wait, clock: Clock) -> None:
 @pytest.mark.parametrize("blip", [FAIL, NONE])
 def test_blip(wait: Wait, blip: Answer | NoAnswerError) -> None:
     """One answer that does not pass, or does not come, and the time begins anew."""
-    verdict, told, _ = wait(PASS, PASS, PASS, blip, PASS)
-    assert verdict.is_stable
+    result, told, _ = wait(PASS, PASS, PASS, blip, PASS)
+    assert result.is_stable
     assert [one.passing_for for one in told] == [0, 5, 10, 0, 0, 5, 10, 15, 20, 25, 30]
 
 
 def test_never_healthy(wait: Wait, clock: Clock) -> None:
     """It gives up as soon as the deadline cannot be kept any more, and shows the latest answer."""
     began = clock.now
-    verdict, told, _ = wait(FAIL)
-    assert verdict == Verdict(is_stable=False, answer=FAIL)
+    result, told, _ = wait(FAIL)
+    assert result == Stability(is_stable=False, answer=FAIL)
     assert 270 < clock.now - began <= 275
     assert all(one.passing_for == 0 for one in told)
 
 
 def test_no_answer_at_all(wait: Wait) -> None:
-    verdict, _, _ = wait(NONE)
-    assert verdict == Verdict(is_stable=False, answer=None)
+    result, _, _ = wait(NONE)
+    assert result == Stability(is_stable=False, answer=None)
 
 
 def test_no_answer_at_the_end(wait: Wait) -> None:
     """The latest answer that there was."""
-    verdict, _, _ = wait(PASS, FAIL, NONE)
-    assert verdict == Verdict(is_stable=False, answer=FAIL)
+    result, _, _ = wait(PASS, FAIL, NONE)
+    assert result == Stability(is_stable=False, answer=FAIL)
 
 
 def test_just_in_time(wait: Wait, clock: Clock) -> None:
     """As late as it can be."""
     began = clock.now
-    verdict, _, _ = wait(*[FAIL] * 54, PASS)
-    assert verdict.is_stable
+    result, _, _ = wait(*[FAIL] * 54, PASS)
+    assert result.is_stable
     assert clock.now - began == 300
 
 
 def test_too_late(wait: Wait) -> None:
-    verdict, _, _ = wait(*[FAIL] * 55, PASS)
-    assert not verdict.is_stable
+    result, _, _ = wait(*[FAIL] * 55, PASS)
+    assert not result.is_stable
 
 
 def test_a_single_answer_is_not_enough(wait: Wait) -> None:
     """It tells of a moment, however long it took."""
-    verdict, told, _ = wait(PASS, FAIL, stable=5, deadline=60, takes=10)
+    result, told, _ = wait(PASS, FAIL, stable=5, deadline=60, takes=10)
     assert told[0].passing_for == 0
-    assert not verdict.is_stable
-    verdict, told, _ = wait(PASS, stable=5, deadline=60, takes=10)
-    assert verdict.is_stable
+    assert not result.is_stable
+    result, told, _ = wait(PASS, stable=5, deadline=60, takes=10)
+    assert result.is_stable
     assert len(told) == 2
 
 
@@ -162,8 +162,8 @@ def test_time_that_is_left(wait: Wait) -> None:
 
 def test_does_not_sleep_longer_than_it_must(wait: Wait, clock: Clock) -> None:
     """A short time is kept."""
-    verdict, _, _ = wait(PASS, stable=0.5, deadline=10)
-    assert verdict.is_stable
+    result, _, _ = wait(PASS, stable=0.5, deadline=10)
+    assert result.is_stable
     assert clock.sleeps == [0.5]
 
 
@@ -183,18 +183,18 @@ def test_any_site(
         monkeypatch.setattr(stability, "time", clock)
         site = Site(clock, answers, takes)
         told: list[tuple[float, bool]] = []
-        verdict = until_stable(
+        result = until_stable(
             site.ask,
             stable=stable,
             deadline=stable * factor,
-            tell=lambda one: told.append(
+            on_round=lambda one: told.append(
                 (clock.now, one.answer is not None and one.answer.report.passed)
             ),
         )
     assert clock.now - 1000 <= stable * factor + takes + 1e-6
-    if verdict.is_stable:
+    if result.is_stable:
         last = told[-1][0]
         latest = [passed for moment, passed in told if moment >= last - stable - 1e-6]
         assert all(latest)
         assert [passed for _, passed in told[-2:]] == [True, True]
-        assert verdict.answer is PASS
+        assert result.answer is PASS

@@ -221,7 +221,7 @@ def test_live__interrupted_while_it_waits(site: Site, start: Start) -> None:
     other = site.start()
     other.wait_for("hanging")
     terminal = start()
-    terminal.wait_for("Another run goes on; waiting for it")
+    terminal.wait_for("Another run is in progress; waiting for it")
     os.killpg(terminal.popen.pid, signal.SIGINT)
     assert terminal.wait(within=PROMPT) == 130
     assert terminal.is_as_before

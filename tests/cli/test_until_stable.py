@@ -96,7 +96,8 @@ def test_never_healthy(site: Site) -> None:
     assert code == 4
     assert stdout.startswith("FAIL\n")
     assert (
-        "Given up: the critical tests cannot have passed for 1 s by the deadline of 1.5" in stderr
+        "Not stable: the critical tests can no longer pass for 1 s before the deadline of 1.5 s."
+        in stderr
     )
 
 
@@ -106,7 +107,7 @@ def test_paused(site: Site) -> None:
     site.run("--pause", "1h", "--reason", "moving the database")
     code, stdout, stderr = site.run("--until-stable", "0.5s", "--deadline", "1s")
     assert (code, stdout) == (4, "")
-    assert "no result: The runs are paused until" in stderr
+    assert "no result: Runs are paused until" in stderr
     assert "(moving the database), so nothing was run. End the pause with --resume." in stderr
 
 
@@ -146,7 +147,7 @@ def test_url(site: Site, served: Served) -> None:
     wait_for(served.is_up, what="the site")
     code, stdout, stderr = site.run("--url", served.url)
     assert (code, stdout) == (2, "")
-    assert "answered 401: the token is missing" in stderr
+    assert "returned 401: the token is missing" in stderr
     code, stdout, stderr = site.run("--url", served.url, "--token", TOKEN)
     assert (code, stderr) == (0, "")
     assert stdout.startswith("PASS\ntest classes: 1\ntests run: 1\n")
@@ -161,7 +162,7 @@ def test_url__restarted_meanwhile(site: Site, served: Served) -> None:
     (site.folder / "shop" / "smoke.py").write_text("import nonsense")
     arguments = ("--until-stable", "1s", "--deadline", "300s", "--token", TOKEN, "-v", "1")
     process = site.start("--url", served.url, *arguments)
-    process.wait_for("no result: .* cannot be asked: .*Connection refused")
+    process.wait_for("no result: .* cannot be reached: .*Connection refused")
     served.start()
     process.wait_for("FAIL, 1 tests in .* 1 critical: shop.smoke")
     served.stop()
@@ -177,14 +178,14 @@ def test_url__waits_as_long_as_it_is_told(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         arguments = ("--url", url, "--run-timeout", "0.2s")
-        in_vain = rf"{url} did not answer within 0\.[12]\d* s\."
+        in_vain = rf"{url} did not respond within 0\.[12]\d* s\."
         code, _, stderr = site.run(*arguments)
         assert code == 4
         assert re.search(in_vain, stderr)
         code, _, stderr = site.run(*arguments, "--until-stable", "0.8s", "--deadline", "0.9s")
         assert code == 4
         assert re.search(f"no result: {in_vain}", stderr)
-        assert "Given up" in stderr
+        assert "Not stable" in stderr
         process = site.start(*arguments, "--until-stable", "0.1s", "--deadline", "300s")
         process.wait_for(f"no result: {in_vain}", count=2)
         assert process.end(signal.SIGINT) == 130

@@ -350,7 +350,7 @@ def test_start_if_due__uwsgi_without_threads(
     """Where no thread runs between requests none is started, and the log says what to do, once."""
     install(ONE_PASSES)
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=has_threads))
-    background._complain_once.cache_clear()
+    background._log_missing_threads.cache_clear()
     with caplog.at_level(logging.ERROR, "smoketest"):
         assert start(coordinator) == has_threads
         assert start(coordinator, interval=INTERVAL) == 0
@@ -536,7 +536,7 @@ def test_start_if_due__killed_in_the_middle(
     assert coordinator.store.snapshot().run_totals == {RunResult.ABORTED: 1, RunResult.PASSED: 1}
     (record,) = (record for record in caplog.records if record.name == "smoketest")
     assert record.levelno == logging.WARNING
-    assert "The run that began at 20" in record.getMessage()
+    assert "The run that started at 20" in record.getMessage()
     assert start(coordinator, AT_ONCE) == 1, "counted as aborted once, not at each run"
 
 

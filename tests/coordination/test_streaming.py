@@ -151,8 +151,8 @@ def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
     ("query", "status", "says"),
     [
         ("?test=nothing", 404, "No smoke test matches"),
-        ("?only_if_cached=1&max_age=0", 504, "There is no stored result"),
-        ("?nonsense=1", 400, "There is no parameter 'nonsense'"),
+        ("?only_if_cached=1&max_age=0", 504, "No stored result is fresh enough"),
+        ("?nonsense=1", 400, "Unknown parameter 'nonsense'"),
     ],
 )
 def test_error__has_its_status(site: Site, query: str, status: int, says: str) -> None:

@@ -78,13 +78,13 @@ def test_unknown_tag() -> None:
 def test_unknown_tag__like_nothing() -> None:
     """All tags are named where none is near."""
     assert unknown(tags=("zzz",)) == [
-        "No smoke test has the tag zzz. There are db, mail, readiness."
+        "No smoke test has the tag zzz. The tags are db, mail, readiness."
     ]
 
 
 def test_unknown_tag__no_tags() -> None:
     (one,) = find_unknown(Selection(tags=("db",)), [make_declaration()])
-    assert str(one) == "No smoke test has the tag db. There are no tags."
+    assert str(one) == "No smoke test has the tag db. No test has a tag."
 
 
 def test_excluded_tag() -> None:

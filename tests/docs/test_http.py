@@ -60,8 +60,8 @@ def test_formats__are_those_of_the_endpoint() -> None:
 
 
 def test_parameters__are_those_of_the_endpoint() -> None:
-    assert names(rows("Parameters")) == list(query.PARAMETERS)
-    (sentence,) = re.findall(r"takes (.*) besides", PAGE)
+    assert names(rows("Query parameters")) == list(query.PARAMETERS)
+    (sentence,) = re.findall(r"also takes (.*), which filter", PAGE)
     assert re.findall(r"`(\w+)`", sentence) == list(query.PAGE_PARAMETERS)
 
 
@@ -69,11 +69,11 @@ def test_json__has_these_keys(site: Site) -> None:
     """Of the report, in this order, and of each test."""
     answer = site(PASSES, DEBUG=True).get("/smoketest/?format=json").json()
     assert names(rows("JSON")) == list(answer)
-    assert set(names(rows("JSON", after="Of each test:"))) == set(answer["results"][0])
+    assert set(names(rows("JSON", after="Each object in `results`:"))) == set(answer["results"][0])
 
 
 def test_methods__are_those_of_the_view() -> None:
-    (row,) = (row for row in rows("Statuses") if row[0] == "405")
+    (row,) = (row for row in rows("Status codes") if row[0] == "405")
     assert set(re.findall(r"\b[A-Z]{3,}\b", row[1])) == {
         method.upper() for method in IndexView.http_method_names
     }
@@ -102,7 +102,7 @@ def _paused(client: Client) -> Client:
     return client
 
 
-@pytest.mark.parametrize("status", [row[0] for row in rows("Statuses")])
+@pytest.mark.parametrize("status", [row[0] for row in rows("Status codes")])
 def test_status__is_answered_when_the_page_says_so(site: Site, status: str) -> None:
     response = statuses()[status](site)
     assert response.status_code == int(status)
@@ -110,7 +110,7 @@ def test_status__is_answered_when_the_page_says_so(site: Site, status: str) -> N
 
 
 def test_statuses__are_all_there() -> None:
-    assert set(statuses()) == {row[0] for row in rows("Statuses")}
+    assert set(statuses()) == {row[0] for row in rows("Status codes")}
 
 
 @pytest.mark.parametrize("format_name", ["text", "json", "html"])
@@ -191,7 +191,7 @@ def test_stream__has_the_events_of_the_page(site: Site) -> None:
     assert [one["event"] for one in told] == [
         *("start", "running", "test", "running", "test", "report")
     ]
-    fields = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows("A stream")}
+    fields = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows("Streaming")}
     for one in told:
         assert [name for name in one if name != "event"] == fields[one["event"]]
     problem = json.loads(client.get("/smoketest/?test=nothing&format=ndjson").content)

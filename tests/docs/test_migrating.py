@@ -171,8 +171,8 @@ def test_command__has_these_options(arguments: str) -> None:
         ("unexpectedly None", "self.assertIsNotNone(None)", "failed: unexpectedly None"),
         ("`KeyError: 'missing'`", "{}['missing']", "errored: KeyError: 'missing'"),
         ("the name of the exception", "raise ValueError", "errored: ValueError"),
-        ("shown alone", "self.assertEqual(1, 2, 'mine')", "failed: mine"),
-        ("for what is no number", "self.assertGreater('a', 'b')", "failed: 'a' not greater"),
+        ("replaces the default message", "self.assertEqual(1, 2, 'mine')", "failed: mine"),
+        ("that are not numbers", "self.assertGreater('a', 'b')", "failed: 'a' not greater"),
         ("`assert x`", "assert 1 == 2, 'plain'", "failed: plain"),
         ("`raise SystemExit`", "raise SystemExit(3)", "errored: 3"),
         ("those of unittest", "self.assertEqual(a=1, b=2)", "errored: TestCase.assertEqual() got"),
@@ -243,7 +243,7 @@ ROWS: list[tuple[str, str, list[str]]] = [
         ["FAIL", "T.test_a errored: torn down"],
     ),
     (
-        "passed, and never ran | runs",
+        "passed without running | runs",
         """
         class T(SmokeTest):
             async def test_a(self): self.fail("it runs")
@@ -275,7 +275,7 @@ ROWS: list[tuple[str, str, list[str]]] = [
         ],
     ),
     (
-        "one of your own takes its place",
+        "you can assign your own",
         """
         class T(SmokeTest):
             def setUp(self): self.client = 5
@@ -289,7 +289,7 @@ ROWS: list[tuple[str, str, list[str]]] = [
         ["FAIL", "errored: cannot be imported: No module named 'not_there'"],
     ),
     (
-        "a class of yours called `SmokeTest`",
+        "your own class with the name `SmokeTest`",
         """
         import smoketest
         class SmokeTest(smoketest.SmokeTest):
@@ -316,7 +316,7 @@ ROWS: list[tuple[str, str, list[str]]] = [
         ["PASS"],
     ),
     (
-        "is this test's alone",
+        "affects only this test",
         """
         class T(SmokeTest):
             def test_a(self): [Account.objects.create(name="a") for _ in range(2)]

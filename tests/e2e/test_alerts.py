@@ -195,7 +195,7 @@ def test_failure__calls_once_and_resolves(stack: Stack) -> None:
     answer = stack.site.get(path, {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 200
     assert test in answer.text
-    assert "Why it fails" in answer.text
+    assert "Failure details" in answer.text
 
     stack.site.mend()
     assert stack.notification("resolved").names == {"SmokeTestFailing"}

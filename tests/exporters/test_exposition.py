@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.exporters.exposition import Exposition, begin_gzip, end_gzip, renderer
+from smoketest.exporters.exposition import Exposition, finish_gzip, renderer, start_gzip
 from smoketest.metrics import (
     ENCODINGS,
     OPEN_METRICS,
@@ -161,16 +161,16 @@ def test_render__any_runs(encoding: Encoding, recorded: list[Report]) -> None:
 @given(st.binary(), st.binary())
 def test_gzip__any_data(results: bytes, live: bytes) -> None:
     """The two parts are one member of both, whatever they are; the first can be used again."""
-    begun = begin_gzip(results)
-    assert decompressed(end_gzip(begun, live)) == results + live
-    assert decompressed(end_gzip(begun, live * 2)) == results + live * 2
-    assert gzip.decompress(end_gzip(begun, live)) == results + live
+    started = start_gzip(results)
+    assert decompressed(finish_gzip(started, live)) == results + live
+    assert decompressed(finish_gzip(started, live * 2)) == results + live * 2
+    assert gzip.decompress(finish_gzip(started, live)) == results + live
 
 
 def test_gzip__large() -> None:
     """A page of some megabytes is whole, and much smaller."""
     data = b"".join(b'smoketest_test_success{test="%d"} 1.0\n' % n for n in range(60_000))
-    page = end_gzip(begin_gzip(data), b"# EOF\n")
+    page = finish_gzip(start_gzip(data), b"# EOF\n")
     assert gzip.decompress(page) == data + b"# EOF\n"
     assert len(page) < len(data) / 5
 

@@ -152,7 +152,7 @@ def test_push__refused_credentials(requests: Requests) -> None:
     with pytest.raises(ExportError) as failure:
         push(f"http://{requests.address}", username="shop", password=SECRET)
     assert str(failure.value) == (
-        f"The Pushgateway at http://{requests.address} answered 401: Unauthorized."
+        f"The Pushgateway at http://{requests.address} returned 401: Unauthorized."
     )
     assert SECRET not in everything(failure.value)
 
@@ -188,12 +188,12 @@ def test_push__gateway_is_down() -> None:
         push(f"http://{address}")
     assert str(failure.value).startswith(f"The Pushgateway at http://{address} cannot be reached: ")
     assert "Connection refused" in str(failure.value)
-    assert "Look at the address." in str(failure.value)
+    assert "Check the URL." in str(failure.value)
 
 
 def test_push__refused_by_the_gateway(gateway: Pushgateway) -> None:
     """What a real Pushgateway has against a push is in the message."""
-    with pytest.raises(ExportError, match=r"answered 400: .*bad-name"):
+    with pytest.raises(ExportError, match=r"returned 400: .*bad-name"):
         push(gateway.url, grouping_key={"bad-name": "x"})
 
 
@@ -201,7 +201,7 @@ def test_push__refused_by_the_gateway(gateway: Pushgateway) -> None:
 def test_push__refused(requests: Requests, status: int) -> None:
     """Any answer but success is an error with the status, and with what was said, shortened."""
     requests.answer = (status, b"x" * 5000)
-    with pytest.raises(ExportError, match=f"answered {status}: x{{100}}") as failure:
+    with pytest.raises(ExportError, match=f"returned {status}: x{{100}}") as failure:
         push(f"http://{requests.address}")
     assert len(str(failure.value)) < 1000
 

@@ -97,7 +97,7 @@ def test_write__failure_keeps_the_old_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["smoketest.txt", "smoketest", "smoketest.prom.bak", ".prom"])
 def test_write__wrong_suffix(tmp_path: Path, name: str) -> None:
     """A file that node_exporter would not read is refused, and the message says why."""
-    with pytest.raises(ExportError, match=r"does not end in \.prom: node_exporter would not"):
+    with pytest.raises(ExportError, match=r"does not end in \.prom; node_exporter only reads"):
         textfile.write(tmp_path / name, collector())
     assert list(tmp_path.iterdir()) == []
 
@@ -113,8 +113,7 @@ def test_write__unwritable_folder(tmp_path: Path, folder: str, reason: str) -> N
     with pytest.raises(ExportError) as failure:
         textfile.write(path, collector())
     assert str(failure.value) == (
-        f"{path} cannot be written: {reason}. Give the path of a file in a folder that this user"
-        " may write."
+        f"{path} cannot be written: {reason}. Choose a directory that this user can write to."
     )
 
 

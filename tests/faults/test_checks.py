@@ -19,6 +19,7 @@ def test_check_tables__names_what_cannot_be_rolled_back(places: Places) -> None:
         connections["default"].close()
     assert message.id == "smoketest.W005"
     assert message.msg == (
-        "Tables of database 'default' cannot be rolled back: ledger_myisam (MyISAM)."
+        "Writes to these tables of database 'default' cannot be rolled back: ledger_myisam"
+        " (MyISAM)."
     )
     assert "ENGINE = InnoDB" in str(message.hint)

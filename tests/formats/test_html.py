@@ -142,7 +142,7 @@ def test_summary() -> None:
         report={"release": "7.1"},
         known=known(failing(), failing_since=NOW) | known(old, failing_since=NOW - 86400 * 3),
     )
-    assert "2 of 3 tests fail since 2026-01-29 12:00:00 UTC (3 days ago)" in page.text
+    assert "2 of 3 tests failing since 2026-01-29 12:00:00 UTC (3 days ago)" in page.text
     assert "1 passed 1 failed 1 errored" in page.text
     assert "Last run 2 h 2 min ago, took 0.5 s, release 7.1." in page.text
 
@@ -151,12 +151,12 @@ def test_summary__warnings_alone() -> None:
     """Warnings do not hide that all that is critical passes."""
     warning = failing(severity=Severity.WARNING)
     page = overview(warning, known=known(warning, failing_since=NOW))
-    assert "1 warning since 2026-02-01 12:00:00 UTC (2 h 2 min ago); everything crit" in page.text
+    assert "1 warning since 2026-02-01 12:00:00 UTC (2 h 2 min ago); all critical" in page.text
 
 
 @pytest.mark.parametrize(
     ("stop_reason", "words"),
-    [(StopReason.DEADLINE, "Its time was up"), (StopReason.FAIL_FAST, "at the first failure")],
+    [(StopReason.DEADLINE, "reached its deadline"), (StopReason.FAIL_FAST, "at the first failure")],
 )
 def test_summary__cut_short(stop_reason: StopReason, words: str) -> None:
     """A run that was cut short says so."""
@@ -194,7 +194,7 @@ def test_failing_test() -> None:
         "timed out PollsTest.test_a polls.smoke it took longer than 5 s",
         "Failing since 2026-02-01 11:59:00 UTC (2 h 3 min ago, 2 runs)",
         "Last success 2026-02-01 11:58:00 UTC",
-        "Duration 5 s (slow from 0.5 s, given up after 5 s)",
+        "Duration 5 s (slow threshold 0.5 s, timeout 5 s)",
         "Severity critical Maintainer votes",
         "A vote is counted.",
         "Traceback (VoteError) Traceback: here",
@@ -248,7 +248,7 @@ def test_collection_error() -> None:
     """A module that cannot be imported is named, without the limits of a test."""
     page = overview(make_collection_error(message="No module named 'lib'"))
     assert "errored blog.smoke No module named 'lib'" in page.text
-    assert "slow from" not in page.text
+    assert "slow threshold" not in page.text
 
 
 def test_others_by_app() -> None:
@@ -264,12 +264,12 @@ def test_nothing_stored() -> None:
     """Says what to do."""
     assert "No result is stored. Run the tests to see one." in overview().text
     page = overview(selection=Selection(names=("polls",)))
-    assert "No result of test polls is stored." in page.text
+    assert "No result is stored for test polls." in page.text
 
 
-def test_trouble() -> None:
+def test_error() -> None:
     """Says why nothing can be shown."""
-    assert "NO RESULT The disk is full" in overview(trouble="The disk is full").text
+    assert "NO RESULT The disk is full" in overview(error="The disk is full").text
 
 
 def test_paused() -> None:
@@ -308,7 +308,7 @@ def test_buttons() -> None:
         *[("test", "polls"), ("exclude_tag", "slow")],
         *[("test", A), ("test", B)],
     ]
-    assert "Of test polls, tag db, without tag slow only." in page.text
+    assert "Selection: test polls, tag db, without tag slow." in page.text
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_filter(shown: Filter, visible: list[str]) -> None:
     assert [row["data-test"] for row in rows if "hidden" not in row] == visible
     assert len(rows) == 2
     assert f"{len(visible)} of 2 tests shown" in page.text
-    assert "1 of 2 tests fails" in page.text, "a filter does not change the status"
+    assert "1 of 2 tests failing" in page.text, "a filter does not change the status"
 
 
 def test_filter__choices() -> None:
@@ -357,7 +357,7 @@ def test_newer_results() -> None:
     merged = with_newer_results(report, known(newer) | known(older))
     assert merged.results == (newer, failing(B))
     page = Page(render_overview(Overview(selection=Selection(), report=merged), FRAME))
-    assert "1 test ran again since." in page.text
+    assert "1 test has run again since then." in page.text
 
 
 def test_strip() -> None:
@@ -409,13 +409,13 @@ def test_details() -> None:
     )
     assert page.text.startswith("FAILED: PollsTest.test_a · Smoke tests")
     for words in (
-        "Fails since 2026-02-01 12:00:00 UTC (2 h 2 min ago, 3 runs)",
+        "Failing since 2026-02-01 12:00:00 UTC (2 h 2 min ago, 3 runs)",
         "Last run 2 h 2 min ago, took 0.25 s.",
-        "Why it fails " + "lost " * 199,
+        "Failure details " + "lost " * 199,
         "in full",
         "Source polls/smoke.py:7",
         "Maintainer votes Runbook https://wiki.example/votes Tags db, slow",
-        "Given up after 10 s Slow from 1 s Runs every 1 h 0 min Databases default, to read only",
+        "Timeout 10 s Slow threshold 1 s Runs every 1 h 0 min Databases default (read-only)",
         "passed 2026-02-01 11:59:00 UTC 2 h 3 min ago 1 min",
     ):
         assert words in page.text
@@ -429,8 +429,8 @@ def test_details__passes_again() -> None:
     failure = failing()
     page = details(make_result(declaration=failure.declaration), last_failure=failure)
     assert page.text.startswith("PASSED: PollsTest.test_a")
-    assert "Its last failure, 2026-02-01 12:00:00 UTC (2 h 2 min ago) 2 votes are lost" in page.text
-    assert "Why it fails" not in page.text
+    assert "Last failure, 2026-02-01 12:00:00 UTC (2 h 2 min ago) 2 votes are lost" in page.text
+    assert "Failure details" not in page.text
 
 
 def test_details__skipped() -> None:
@@ -522,7 +522,7 @@ def test_overview__any_report(report: Report, text: str, with_tracebacks: bool) 
         report=report,
         known={result.id: make_known_test(result) for result in report.results},
         pause=Pause(until=NOW, reason=text),
-        trouble=text,
+        error=text,
         fresh_url=text,
         with_tracebacks=with_tracebacks,
     )

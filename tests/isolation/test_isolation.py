@@ -55,7 +55,7 @@ def frame(
     limits: Limits = LIMITS,
     name: str = "a test",
 ) -> AbstractContextManager[Scope]:
-    return isolation.frame(name, databases, limits)
+    return isolation.scope(name, databases, limits)
 
 
 def names(alias: str = "default") -> list[str]:
@@ -599,7 +599,7 @@ def test_threads__of_asyncio_get_no_connection_of_their_own(run_smoke: RunSmoke)
         "test_3": "errored",
         "test_4": "passed",
     }
-    assert "may not make a connection" in result_of(report, "test_1").message
+    assert "may not create its own connection" in result_of(report, "test_1").message
     assert committed() == []
 
 
@@ -726,7 +726,7 @@ def test_databases__limits_the_aliases(run_smoke: RunSmoke) -> None:
     }
     message = result_of(report, "test_refused").message
     assert "One.test_refused may not use the database 'other'" in message
-    assert "it declares databases = {'default'}. Add 'other' there if it should." in message
+    assert "it declares databases = {'default'}. Add 'other' to allow it." in message
     assert "databases = {}." in result_of(report, "test_none").message
 
 
@@ -741,7 +741,7 @@ def test_databases__are_limited_in_each_frame(isolation: ThreadIsolation) -> Non
 
 def test_databases__unknown_alias_is_refused(isolation: ThreadIsolation) -> None:
     """A declared alias that the site does not have is named, with those that it has."""
-    message = "a test declares databases that the site does not have: no, none. It has default, o"
+    message = "a test declares databases that are not in DATABASES: no, none. Available aliases: d"
     with pytest.raises(IsolationError, match=message):
         frame(isolation, ("none", "default", "no")).__enter__()
     with pytest.raises(IsolationError, match="outside of a smoke test"):
@@ -1031,7 +1031,7 @@ def test_guard__refuses_the_database_at_import(run_smoke: RunSmoke, workers: int
     assert (result.id, result.outcome) == ("app0.smoke", "errored")
     assert result.message == (
         "cannot be imported: The database 'default' was used outside of a smoke test. Use it in"
-        " tests, in setUp and in setUpClass, where it is rolled back; not where a smoke module is"
+        " tests, setUp and setUpClass, where changes are rolled back, not while a smoke module is"
         " imported."
     )
 
@@ -1068,7 +1068,7 @@ def test_abandoned__thread_is_refused_its_open_cursor(isolation: ThreadIsolation
     with frame(isolation), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         isolation.abandon()
-        with pytest.raises(IsolationError, match="ran out of time"):
+        with pytest.raises(IsolationError, match="This test timed out"):
             cursor.execute("SELECT 1")
 
 
@@ -1079,9 +1079,9 @@ def test_abandoned__thread_is_refused(isolation: ThreadIsolation) -> None:
         thread = threading.Thread(target=isolation.abandon)
         thread.start()
         thread.join()
-        with pytest.raises(IsolationError, match="ran out of time; it may not use the database"):
+        with pytest.raises(IsolationError, match="timed out and may no longer use the database"):
             names()
-        with pytest.raises(IsolationError, match="ran out of time"):
+        with pytest.raises(IsolationError, match="This test timed out"):
             Account.objects.using("other").exists()
     assert committed() == []
 

@@ -109,7 +109,7 @@ def test_written__configuration_is_valid(tmp_path: Path) -> None:
 def test_again__changes_nothing(tmp_path: Path) -> None:
     """The second time there is nothing to do."""
     write(tmp_path)
-    assert write(tmp_path) == "8 files were there as they are.\n"
+    assert write(tmp_path) == "8 files are up to date.\n"
 
 
 def test_again__with_another_job_overwrites_what_nobody_changed(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_changed__file_is_kept_while_there_is_nothing_new_for_it(tmp_path: Path)
     rules.unlink()
     told = write(tmp_path)
     assert told == (
-        f"wrote {rules}\nkept {token}, which you have changed\n6 files were there as they are.\n"
+        f"wrote {rules}\nkept {token}, which you have modified\n6 files are up to date.\n"
     )
     assert token.read_text() == "secret"
 
@@ -141,7 +141,7 @@ def test_changed__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
     config.write_text("mine")
     rules = tmp_path / "prometheus/rules/smoketest.yml"
     rules.unlink()
-    with pytest.raises(CommandError, match="have been changed since") as caught:
+    with pytest.raises(CommandError, match="were modified or not created") as caught:
         write(tmp_path, "--job=other")
     assert f"\n  {config}\n" in str(caught.value)
     assert "--force" in str(caught.value)
@@ -156,7 +156,7 @@ def test_foreign__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
     config = tmp_path / "prometheus/prometheus.yml"
     config.parent.mkdir()
     config.write_text("mine")
-    with pytest.raises(CommandError, match="have been changed since"):
+    with pytest.raises(CommandError, match="were modified or not created"):
         write(tmp_path)
     assert files(tmp_path) == {"prometheus/prometheus.yml"}
     assert config.read_text() == "mine"
@@ -165,10 +165,10 @@ def test_foreign__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("--job=a b", "'a b' is no job name; use letters, digits"),
-        ("--job=", "'' is no job name"),
-        ("--interval=30", "'30' is no interval; write a number and ms, s, m or h, such as 30s"),
-        ("--interval=0s", "'0s' is no interval"),
+        ("--job=a b", "'a b' is not a valid job name; use letters, digits"),
+        ("--job=", "'' is not a valid job name"),
+        ("--interval=30", "'30' is not a valid interval; use a number and ms, s, m or h, such as"),
+        ("--interval=0s", "'0s' is not a valid interval"),
     ],
 )
 def test_wrong__values_say_what_is_allowed(tmp_path: Path, argument: str, says: str) -> None:
@@ -181,7 +181,7 @@ def test_wrong__values_say_what_is_allowed(tmp_path: Path, argument: str, says: 
 def test_wrong__folder_is_a_file(tmp_path: Path) -> None:
     """A folder that cannot be one is an error that says so."""
     (tmp_path / "file").touch()
-    with pytest.raises(CommandError, match="Write into a folder that you may create"):
+    with pytest.raises(CommandError, match="Choose a directory that you can write to"):
         write(tmp_path / "file")
 
 

@@ -36,19 +36,19 @@ from tests.servers.services import require
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--every", "soon"], "--every: 'soon' is no duration; write a number and s, m, h or d"),
-        (["--every", "0"], "'0' is no duration"),
-        (["--every=-5s"], "'-5s' is no duration"),
+        (["--every", "soon"], "--every: 'soon' is not a valid duration; write a number and"),
+        (["--every", "0"], "'0' is not a valid duration"),
+        (["--every=-5s"], "'-5s' is not a valid duration"),
         (["--every"], "--every: expected one argument"),
-        (["--pause", "long", "--reason", "x"], "--pause: 'long' is no duration"),
+        (["--pause", "long", "--reason", "x"], "--pause: 'long' is not a valid duration"),
         (["--grouping", "web-1"], "'web-1' is not KEY=VALUE, such as instance=worker-1"),
         (["--grouping", "=web-1"], "is not KEY=VALUE"),
         (["--grouping", "instance="], "is not KEY=VALUE"),
-        (["--every", "60s", "--serve", "0"], "'0' is no [HOST:]PORT, such as 9100 or 127.0.0.1"),
-        (["--every", "60s", "--serve", "65536"], "is no [HOST:]PORT"),
-        (["--every", "60s", "--serve", "localhost"], "is no [HOST:]PORT"),
-        (["--every", "60s", "--serve", "localhost:"], "is no [HOST:]PORT"),
-        (["--every", "60s", "--serve", "http://localhost:9100/"], "is no [HOST:]PORT"),
+        (["--every", "60s", "--serve", "0"], "'0' is not a valid [HOST:]PORT, such as 9100 or"),
+        (["--every", "60s", "--serve", "65536"], "is not a valid [HOST:]PORT"),
+        (["--every", "60s", "--serve", "localhost"], "is not a valid [HOST:]PORT"),
+        (["--every", "60s", "--serve", "localhost:"], "is not a valid [HOST:]PORT"),
+        (["--every", "60s", "--serve", "http://localhost:9100/"], "is not a valid [HOST:]PORT"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -62,16 +62,16 @@ def test_wrong_value(run: Run, arguments: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--serve", "9100"], "--serve needs --every, which says how often to run: --every 60s"),
-        (["--every", "60s", "--serve", "9100", "--certificate", "c.pem"], "--key go together"),
-        (["--every", "60s", "--serve", "9100", "--key", "k.pem"], "--certificate and --key go tog"),
-        (["--every", "60s", "--certificate", "c.pem", "--key", "k.pem"], "go with --serve"),
-        (["--certificate", "c.pem", "--key", "k.pem"], "go with --serve"),
-        (["--reason", "x"], "--reason goes with --pause"),
-        (["--resume", "--reason", "x"], "--reason goes with --pause"),
-        (["--pause", "30m"], '--pause needs a --reason, which everybody will see: --reason "'),
-        (["--pause", "30m", "--reason", ""], "--pause needs a --reason"),
-        (["--pause", "30m", "--reason", "x", "--resume"], "--pause or --resume, not both"),
+        (["--serve", "9100"], "--serve requires --every, the interval of the runs: --every 60s"),
+        (["--every", "60s", "--serve", "9100", "--certificate", "c.pem"], "must be used together"),
+        (["--every", "60s", "--serve", "9100", "--key", "k.pem"], "--certificate and --key must"),
+        (["--every", "60s", "--certificate", "c.pem", "--key", "k.pem"], "require --serve"),
+        (["--certificate", "c.pem", "--key", "k.pem"], "require --serve"),
+        (["--reason", "x"], "--reason requires --pause"),
+        (["--resume", "--reason", "x"], "--reason requires --pause"),
+        (["--pause", "30m"], 'which is displayed with the results: --reason "'),
+        (["--pause", "30m", "--reason", ""], "--pause requires a --reason"),
+        (["--pause", "30m", "--reason", "x", "--resume"], "--resume cannot be combined"),
         # What would be ignored in silence.
         (["--pause", "30m", "--reason", "x", "--every", "60s"], "--pause"),
         (["--pause", "30m", "--reason", "x", "--textfile", "x.prom"], "--pause"),
@@ -106,8 +106,8 @@ def test_textfile(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("smoketest.txt", "does not end in .prom: node_exporter would not read it."),
-        ("missing/smoketest.prom", "cannot be written: No such file or directory. Give the path"),
+        ("smoketest.txt", "does not end in .prom; node_exporter only reads files"),
+        ("missing/smoketest.prom", "cannot be written: No such file or directory. Choose a dir"),
     ],
 )
 def test_textfile__cannot_be_written(run: Run, tmp_path: Path, name: str, message: str) -> None:
@@ -211,7 +211,7 @@ def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     before = time.time()
     code, stdout, _ = run("--pause", "30m", "--reason", "moving the database")
     assert code == 0
-    assert re.fullmatch(r"No smoke test runs on this host until [\d-]+ [\d:]+ UTC\.\n", stdout)
+    assert re.fullmatch(r"Runs are paused on this host until [\d-]+ [\d:]+ UTC\.\n", stdout)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
         pause = services.state().store.status().pause
     assert pause
@@ -289,7 +289,7 @@ def test_resume(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     for _ in range(2):
         run("--pause", "30m", "--reason", "x", smoke=counting(tmp_path))
         code, stdout, _ = run("--resume")
-        assert (code, stdout) == (0, "Smoke tests run again on this host.\n")
+        assert (code, stdout) == (0, "Runs are no longer paused on this host.\n")
     assert run("--resume")[0] == 0
     assert run()[0] == 0
     assert ran() == 1

@@ -215,9 +215,9 @@ def test_runbooks__one_section_an_alert() -> None:
 
 @pytest.mark.parametrize("name", ALERT_NAMES)
 def test_runbooks__section_says_all(name: str) -> None:
-    """Each says what it means, what to look at, what it may be and how to silence it."""
+    """Each states the meaning, the diagnosis, the likely causes and how to silence the alert."""
     section = RUNBOOKS.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    for part in ("Means:", "Look at first", "Likely causes", "Silence:"):
+    for part in ("Meaning:", "Diagnosis:", "Likely causes:", "Silence:"):
         assert f"**{part}" in section, part
     assert f"alertname={name}" in section
 

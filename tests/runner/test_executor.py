@@ -604,6 +604,6 @@ def test_databases__unknown_is_an_error_of_the_tests(run_smoke: RunSmoke) -> Non
             def test_fixture(self): pass
     """)
     assert outcomes(report) == {"test_it": "errored", "test_fixture": "errored"}
-    message = "declares databases that the site does not have: nowhere. It has default, other."
+    message = "declares databases that are not in DATABASES: nowhere."
     assert message in result_of(report, "test_it").message
     assert message in result_of(report, "test_fixture").message

@@ -394,7 +394,7 @@ def test_describe_thread__alive() -> None:
         failure = from_thread("timed out after 1 s", ident)
     assert failure["message"] == "timed out after 1 s"
     assert failure["exception"] == ""
-    assert failure["traceback"].startswith("It was here (most recent call last):\n")
+    assert failure["traceback"].startswith("Stack when it timed out (most recent call last):\n")
     functions = re.findall(r"^  File .* in (\w+)$", failure["traceback"], re.MULTILINE)
     assert functions[:2] == ["hang_in_a_test", "hang"]
 

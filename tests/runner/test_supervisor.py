@@ -288,7 +288,7 @@ class Test(SmokeTest):
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed", "test_3": "failed"}
     result = result_of(report, "test_1")
     assert result.message == "timed out after 0.2 s"
-    assert result.traceback.startswith("It was here (most recent call last):")
+    assert result.traceback.startswith("Stack when it timed out (most recent call last):")
     if how != "async test":  # its code is on the thread of an event loop
         assert "smoke.py" in result.traceback
     assert 0.2 <= result.duration < PROMPTLY
@@ -487,7 +487,7 @@ class Test(SmokeTest):
     assert_hanging()
     noted = sys.modules["app0.smoke"].seen
     release_all()
-    assert noted == ["This test ran out of time; it may not use the database 'default' any more."]
+    assert noted == ["This test timed out and may no longer use the database 'default'."]
     assert not Account.objects.using("other").exists()
 
 
@@ -505,7 +505,7 @@ def test_import__that_hangs_is_a_collection_error(apps: Apps, site: Site, submod
     (result,) = report.results
     assert result.id == ("app0.smoke.deep" if submodule else "app0.smoke")
     assert (result.outcome, result.is_critical) == ("timed_out", True)
-    assert result.message == "cannot be imported: it takes more than 3 s"
+    assert result.message == "cannot be imported: timed out after 3 s"
     assert "smoke" in result.traceback
     assert result.declaration.is_collection_error
     release_all()
@@ -684,7 +684,7 @@ class Three(SmokeTest):
         "test_4": "not_run" if workers == 1 else "timed_out",
         "test_5": "not_run",
     }
-    reason = "the time of the whole run, 3 s, was over"
+    reason = "the run timed out after 3 s"
     assert result_of(report, "test_2").message == reason
     assert result_of(report, "test_5").message == reason
     assert report.stop_reason is StopReason.DEADLINE

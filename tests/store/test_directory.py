@@ -19,7 +19,7 @@ from smoketest.store.directory import StateError, StateFolder, open_state_folder
 
 IDENTITY = ("site.settings", "site.urls", "default django.db.backends.postgresql db 5432 site")
 NOBODY = 65534
-ADVICE = "Set SMOKETEST_STATE_DIR to a folder that every process of the site may write."
+ADVICE = "Set SMOKETEST_STATE_DIR to a folder that every process of the site can write."
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
@@ -144,7 +144,7 @@ def test_open_state_folder__explicit_is_no_folder(tmp_path: Path, below: str) ->
     path = tmp_path / "file" / below
     with pytest.raises(StateError) as caught:
         open_state_folder(str(path), {}, IDENTITY)
-    assert str(caught.value).startswith(f"{path} cannot be made: ")
+    assert str(caught.value).startswith(f"{path} cannot be created: ")
     assert str(caught.value).endswith(f". {ADVICE}")
 
 
@@ -267,7 +267,7 @@ def test_open_state_folder__temporary_symbolic_link(tmp_path: Path, exists: bool
     path.symlink_to(tmp_path / "elsewhere")
     if exists:
         (tmp_path / "elsewhere").mkdir(mode=0o700)
-    with pytest.raises(StateError, match="is not a folder" if exists else "cannot be made"):
+    with pytest.raises(StateError, match="is not a folder" if exists else "cannot be created"):
         open_temporary()
     assert (tmp_path / "elsewhere").exists() is exists
 
@@ -308,7 +308,7 @@ def test_state_folder__file(tmp_path: Path) -> None:
 
 
 def test_state_folder__file_of_a_folder_that_is_gone(tmp_path: Path) -> None:
-    """A file that cannot be made says so, with what to do."""
+    """A file that cannot be created says so, with what to do."""
     folder = StateFolder(tmp_path / "gone", file_mode=0o600)
     with pytest.raises(StateError) as caught:
         folder.file("results")

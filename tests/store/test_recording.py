@@ -724,7 +724,7 @@ def test_shared_store__newer_schema(
             use()
         assert str(caught.value) == (
             f"{shared.location} was written by a newer django-smoketest (schema 3; this one knows"
-            " 2). It is left alone; upgrade this process as well."
+            " 2). The file was not changed; upgrade django-smoketest in this process."
         )
     assert Path(shared.location).read_bytes() == before
     assert sorted(tmp_path.iterdir()) == files

@@ -176,7 +176,7 @@ def test_tokens__wrong_setting_shuts_the_door(site: Site, caplog: pytest.LogCapt
     client = site(PASSES, SMOKETEST_TOKENS="short")
     response = client.get("/smoketest/", headers={"Accept": "text/html"})
     assert response.status_code == 503
-    assert "manage.py check says which one" in response.text
+    assert "Run manage.py check on the server" in response.text
     assert "SMOKETEST_TOKENS is" in caplog.text
     assert "short" not in response.text + caplog.text
     response = insider("short").get("/smoketest/metrics?format=json")

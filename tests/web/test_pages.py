@@ -142,7 +142,7 @@ def test_browser__test_ran_again_since(site: Site, tmp_path: Path) -> None:
     run(client, "?test=app0.smoke.T.test_disk")
     response = client.get("/smoketest/", headers=BROWSER)
     assert verdict(response) == "PASS"
-    assert "1 test ran again since." in response.text
+    assert "1 test has run again since then." in response.text
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_selection(site: Site) -> None:
     response = client.get("/smoketest/?tag=readiness", headers=BROWSER)
     assert verdict(response) == "PASS"
     assert shown(response) == ["test_good"]
-    assert "Of tag readiness only." in response.text
+    assert "Selection: tag readiness." in response.text
     assert '<input type="hidden" name="tag" value="readiness">' in response.text
 
 
@@ -228,14 +228,14 @@ def test_filter__of_the_page_alone(site: Site, name: str) -> None:
     """No other format filters what it shows, and none ignores a parameter in silence."""
     response = site(PASSES).get(f"/smoketest/?format=json&{name}=x")
     assert response.status_code == 400
-    assert f"There is no parameter '{name}'" in response.text
+    assert f"Unknown parameter '{name}'" in response.text
 
 
 def test_no_tests(site: Site) -> None:
     """404 and what to do, as a page."""
     response = site(None).get("/smoketest/?max_age=0", headers=BROWSER)
     assert response.status_code == 404
-    assert "This site has no smoke tests. Write one in the file smoke.py" in response.text
+    assert "This site has no smoke tests. Create a smoke.py module" in response.text
 
 
 def test_paused(site: Site) -> None:
@@ -314,7 +314,7 @@ def test_view_without_our_urls(site: Site) -> None:
     assert response.text.startswith("PASS\n")
     response = client.get("/own/?foo=1", headers=BROWSER)
     assert response.status_code == 400
-    assert response.text.startswith("There is no parameter 'foo'")
+    assert response.text.startswith("Unknown parameter 'foo'")
     assert client.post("/own/", headers=BROWSER).status_code == 405
 
 
@@ -419,7 +419,7 @@ def test_form__forged(site: Site, url: str, form: dict[str, str]) -> None:
     token_of(client)
     response = client.post(url, form, headers=BROWSER)
     assert response.status_code == 403
-    assert "Load the page again" in response.text
+    assert "Reload the page" in response.text
     assert services.state().store.latest_results() == {}
 
 
@@ -442,7 +442,7 @@ def test_details(site: Site) -> None:
     run(client)
     response = client.get(reverse("smoketest:test", args=["app0.smoke.T.test_worse"]))
     assert response.status_code == 200
-    assert "Fails since" in response.text
+    assert "Failing since" in response.text
     assert "no such thing" in response.text
     assert 'aria-label="Last 2 runs: 2 errored"' in response.text
     assert response.text.count("<tr>") == 3
@@ -486,7 +486,7 @@ def test_details__unknown(site: Site, test_id: str) -> None:
     run(client)
     response = client.get(f"/smoketest/test/{quote(test_id, safe='')}/", headers=BROWSER)
     assert response.status_code == 404
-    assert "Nothing is known of a smoke test" in response.text
+    assert "Unknown smoke test" in response.text
     assert "<b>" not in response.text
 
 

@@ -1,4 +1,4 @@
-"""``manage.py smoketest``: run the smoke tests now or regularly, and hand on the results."""
+"""``manage.py smoketest``: run the smoke tests once or regularly, and export the results."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ from smoketest.store import Pause, StoreError
 class Command(BaseCommand):
     help = (
         "Runs the smoke tests of the site, each in a database transaction that is rolled back, and"
-        " prints the report. Exits with 0 if they pass, 1 if a critical one does not, 2 if the"
-        " command or a setting is wrong, 3 if no test was selected, 4 if a deadline or a time-out"
-        " ended it."
+        " prints the report. Exit codes: 0 if no critical test failed, 1 if a critical test failed,"
+        " 2 if an option or a setting is invalid, 3 if no test is selected, 4 if a deadline was"
+        " reached."
     )
     requires_system_checks = ["smoketest"]  # noqa: RUF012 - as Django declares it
-    #: Django sets it where the command has a process of its own.
+    #: Django sets it if the command was started from the command line.
     _called_from_command_line = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        if options.get("url"):  # the settings of this place are not those of the site
+        if options.get("url"):  # the local settings are not those of the site
             options["skip_checks"] = True
         return super().execute(*args, **options)
 
@@ -66,10 +66,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         refuse_wrong_combinations(options)
-        # The report tells of them; a site without LOGGING would have Python print them as well.
+        # Failures are in the report. Without a handler, Python would also print them to stderr.
         problem_logger.addHandler(logging.NullHandler())
         try:
-            with self._ended_by_sigterm():
+            with self._handling_sigterm():
                 self._do(options)
         except KeyboardInterrupt as interrupt:
             raise SystemExit(int(_interrupted_by(interrupt))) from None
@@ -89,39 +89,40 @@ class Command(BaseCommand):
             self._run_once(options)
 
     @contextmanager
-    def _ended_by_sigterm(self) -> Iterator[None]:
-        """As by Ctrl-C, where the command has a process of its own."""
+    def _handling_sigterm(self) -> Iterator[None]:
+        """Handle SIGTERM like Ctrl-C if the command was started from the command line."""
         if not self._called_from_command_line:
             yield
             return
-        before = signal.signal(signal.SIGTERM, _terminate)
+        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, previous)
 
-    # One run, or as many as the gate of a deployment wants
+    # A single run, or a stability check
 
     def _run_once(self, options: dict[str, Any]) -> None:
         if options["output"]:
             output.check(options["output"])
         screen = Screen(self.stdout, self.stderr, self.style, options)
         try:
-            with screen.watching() as listener:
-                ask = (
-                    asking.there(options) if options["url"] else asking.Here(options, listener).run
-                )
+            with screen.progress() as listener:
+                if options["url"]:
+                    ask = asking.remote(options)
+                else:
+                    ask = asking.LocalRunner(options, listener).run
                 answer, exit_code = self._answer(ask, options, screen)
         except RunInterrupted as interrupt:
             screen.show(Answer(report=interrupt.report, age=0.0))
             raise
         except KeyboardInterrupt:
-            screen.say("Interrupted.", is_good=False)
+            screen.message("Interrupted.", is_ok=False)
             raise
         if answer is not None:
             screen.show(answer)
         if not (options["url"] or options["no_store"]):
-            screen.say(f"Results are in {services.state().store.location}")
+            screen.message(f"Results are stored in {services.state().store.location}")
             self._export(options)
         if exit_code is not Exit.PASSED:
             raise SystemExit(int(exit_code))
@@ -129,37 +130,39 @@ class Command(BaseCommand):
     def _answer(
         self, ask: asking.Ask, options: dict[str, Any], screen: Screen
     ) -> tuple[Answer | None, Exit]:
-        """The latest answer, and what the command says of it."""
+        """Return the latest answer and the exit code."""
         if stable := options["until_stable"]:
             deadline = options["deadline"] or DEADLINE
-            verdict = until_stable(
+            stability = until_stable(
                 ask,
                 stable=stable,
                 deadline=deadline,
-                tell=lambda one: screen.say(_round_line(one, stable), is_good=_is_good(one)),
+                on_round=lambda one: screen.message(_round_line(one, stable), is_ok=_is_ok(one)),
             )
-            if verdict.is_stable:
-                return verdict.answer, Exit.PASSED
-            screen.say(
-                f"Given up: the critical tests cannot have passed for {stable:g} s by the deadline"
-                f" of {deadline:g} s.",
-                is_good=False,
+            if stability.is_stable:
+                return stability.answer, Exit.PASSED
+            screen.message(
+                f"Not stable: the critical tests can no longer pass for {stable:g} s before the"
+                f" deadline of {deadline:g} s.",
+                is_ok=False,
             )
-            return verdict.answer, Exit.TIMED_OUT
+            return stability.answer, Exit.TIMED_OUT
         try:
             answer = ask(math.inf)
         except NoAnswerError as error:
             exit_code = Exit.TIMED_OUT if error.is_timeout else Exit.FAILED
             raise CommandError(str(error), returncode=exit_code) from None
         if answer.pause:
-            screen.say("Nothing was run: this is the latest result. --resume ends the pause.")
+            screen.message(
+                "Nothing was run; this is the latest result. To end the pause, use --resume."
+            )
             return answer, Exit.FAILED
         if answer.report.stop_reason is StopReason.DEADLINE:
             return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
 
     def _list(self, options: dict[str, Any]) -> None:
-        suite = asking.Here(options, ignore_events).find()
+        suite = asking.LocalRunner(options, ignore_events).find()
         names = (listing.as_json if options["format"] == "json" else listing.as_text)(suite)
         if options["output"]:
             output.write(options["output"], names)
@@ -186,14 +189,14 @@ class Command(BaseCommand):
     # Regular runs
 
     def _run_regularly(self, options: dict[str, Any]) -> None:
-        """Until SIGTERM, which ends it with 0; whatever goes wrong in one round may heal."""
+        """Run until SIGTERM, which is a normal exit. Errors of a round do not end the command."""
         try:
             with self._serving(options):
                 while True:
-                    began = time.monotonic()
+                    started = time.monotonic()
                     self._run_one_round(options)
-                    close_old_connections()  # a receiver of the signal may have lost one
-                    time.sleep(max(0.0, options["every"] - (time.monotonic() - began)))
+                    close_old_connections()  # receivers of run_finished may have used them
+                    time.sleep(max(0.0, options["every"] - (time.monotonic() - started)))
         except KeyboardInterrupt as interrupt:
             if _interrupted_by(interrupt) is not Exit.TERMINATED:
                 raise
@@ -211,7 +214,7 @@ class Command(BaseCommand):
 
     def _run_one_round(self, options: dict[str, Any]) -> None:
         try:
-            answer = asking.Here(options, ignore_events, is_regular=True).run()
+            answer = asking.LocalRunner(options, ignore_events, is_regular=True).run()
             report, pause = answer.report, answer.pause
             self.stdout.write(_summary(report))
             if pause:
@@ -226,16 +229,16 @@ class Command(BaseCommand):
     def _pause(self, seconds: float, reason: str) -> None:
         pause = Pause(until=time.time() + seconds, reason=reason)
         self._write(lambda: services.state().store.pause(pause))
-        self.stdout.write(f"No smoke test runs on this host until {utc(pause.until)}.")
+        self.stdout.write(f"Runs are paused on this host until {utc(pause.until)}.")
 
     def _resume(self) -> None:
         self._write(services.state().store.resume)
-        self.stdout.write("Smoke tests run again on this host.")
+        self.stdout.write("Runs are no longer paused on this host.")
 
     def _write(self, write: Callable[[], None]) -> None:
         store = services.state().store
         if not store.is_shared:
-            msg = "There is no shared results store, so a pause would reach no other process."
+            msg = "There is no shared results store, so other processes would ignore the pause."
             raise CommandError(f"{msg} Set SMOKETEST_STATE_DIR.", returncode=Exit.USAGE)
         try:
             write()
@@ -244,7 +247,7 @@ class Command(BaseCommand):
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM. As an interrupt, it is no test's own doing, even in the thread of a test."""
+    """SIGTERM. As a `KeyboardInterrupt`, it ends the run and not only the current test."""
 
 
 def _terminate(*_: object) -> None:
@@ -262,12 +265,12 @@ def _summary(report: Report) -> str:
     return f"{line} {report.duration:.3f} s"
 
 
-def _is_good(one: Round) -> bool:
+def _is_ok(one: Round) -> bool:
     return one.answer is not None and one.answer.report.passed
 
 
 def _round_line(one: Round, stable: float) -> str:
-    """What a round of the gate came to, in one line."""
+    """Format the result of a round of a stability check."""
     if one.answer is None:
         return f"{utc(time.time())} no result: {one.problem}"
     report = one.answer.report
@@ -275,5 +278,5 @@ def _round_line(one: Round, stable: float) -> str:
         return f"{_summary(report)}; passing for {one.passing_for:.0f} of {stable:g} s"
     critical = [result.id for result in report.problems if result.is_critical]
     if not critical:
-        return f"{_summary(report)}; its time was over before all tests had run"
+        return f"{_summary(report)}; the deadline was reached before all tests had run"
     return f"{_summary(report)}; {len(critical)} critical: {', '.join(critical[:3])}"

@@ -1,4 +1,5 @@
-// The page works without this. With it, a run shows its progress, and filters need no request.
+// Progressive enhancement: shows the progress of a run, and filters without a request. The page also
+// works without JavaScript.
 
 const find = (id) => document.getElementById(id);
 const rows = () => document.querySelectorAll("[data-test]");
@@ -8,18 +9,18 @@ let loadedAt = performance.now();
 
 const here = () => location.pathname + location.search;
 
-/** Tell everybody, those who listen to the page too. */
-function say(words) {
+/** Display a message in the live region, which screen readers announce. */
+function announce(words) {
   const news = find("news");
   if (news) news.textContent = words;
 }
 
-/** Fetch by an address that says no password, even if that of the page does: browsers insist. */
-const ask = (address, options) => fetch(new URL(address, location.origin), options);
+/** Fetch by an absolute URL: fetch() rejects relative ones if the URL of the page has a password. */
+const request = (address, options) => fetch(new URL(address, location.origin), options);
 
 // ---- Runs ----
 
-/** The objects of a response in newline-delimited JSON, as they come. */
+/** Yield the objects of a streamed response in newline-delimited JSON. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -32,9 +33,9 @@ async function* events(response) {
   }
 }
 
-/** What a form would run; unless it insists, a result that is fresh enough will do. */
-async function run(form, button, insists) {
-  if (isRunning) return say("The tests are running already.");
+/** Run the tests that a form selects; without `isForced`, a stored report may be returned. */
+async function run(form, button, isForced) {
+  if (isRunning) return announce("The tests are already running.");
   isRunning = true;
   const query = new URLSearchParams(new FormData(form, button));
   query.delete("csrfmiddlewaretoken");
@@ -42,39 +43,39 @@ async function run(form, button, insists) {
   const address = `${form.dataset.stream ?? form.getAttribute("action")}?${query}`;
   markRunning(true);
   try {
-    const headers = { Accept: "application/x-ndjson", ...(insists && { "Cache-Control": "no-cache" }) };
-    const response = await ask(address, { headers });
+    const headers = { Accept: "application/x-ndjson", ...(isForced && { "Cache-Control": "no-cache" }) };
+    const response = await request(address, { headers });
     if (!response.headers.get("Content-Type")?.startsWith("application/x-ndjson")) {
-      throw new Error(`the site answered ${response.status}`);
+      throw new Error(`status ${response.status}`);
     }
-    const last = await watch(response);
+    const last = await showProgress(response);
     if (last?.event === "report") {
       await show(here());
-      say(`Done: ${summary(last.report)}.`);
+      announce(`Done: ${summary(last.report)}.`);
     } else {
       await show(here());
-      say(last?.event === "error" ? last.message : "The answer broke off. Run the tests again.");
+      announce(last?.event === "error" ? last.message : "The connection was lost. Run the tests again.");
     }
   } catch (error) {
-    say(`There is no answer (${error.message}). Load the page again.`);
+    announce(`The request failed (${error.message}). Reload the page.`);
   } finally {
     isRunning = false;
     markRunning(false);
   }
 }
 
-/** Show what happens; returns the last event. */
-async function watch(response) {
+/** Show the events of a run; returns the last one. */
+async function showProgress(response) {
   let last, total = 0, done = 0, bad = 0;
   for await (last of events(response)) {
     if (last.event === "waiting") {
-      progress("Another run goes on; waiting for it …");
+      progress("Another run is in progress; waiting for it …");
     } else if (last.event === "start") {
       total = last.tests;
       const ids = new Set(last.ids);
       for (const row of rows()) if (ids.has(row.dataset.test)) setBadge(row, "pending", "pending");
       progress(`0 of ${total} tests done`, 0, total);
-      say(`Running ${total} ${total === 1 ? "test" : "tests"}.`);
+      announce(`Running ${total} ${total === 1 ? "test" : "tests"}.`);
     } else if (last.event === "running") {
       for (const row of rows()) if (row.dataset.test === last.id) setBadge(row, "pending", "running");
     } else if (last.event === "test") {
@@ -101,7 +102,7 @@ function progress(words, value, max) {
 
 function markRunning(on) {
   find("progress").hidden = !on;
-  if (on) progress("The run begins …");
+  if (on) progress("Starting the run …");
   if (on && find("verdict").textContent === "NO RESULT") find("verdict").textContent = "RUNNING";
   for (const button of document.querySelectorAll("[form=run-one], form.run button")) {
     if (on) button.setAttribute("aria-disabled", "true");
@@ -121,12 +122,12 @@ function finish(row, result) {
   if (message) message.textContent = result.message;
 }
 
-// ---- What is shown ----
+// ---- Updates of the page ----
 
-/** Take over what the server knows now, without losing one's place. */
+/** Replace the content with that of the server; keeps the focus and open details. */
 async function show(address) {
   const headers = { Accept: "text/html", "X-Requested-With": "smoketest" };
-  const text = await (await ask(address, { headers })).text();
+  const text = await (await request(address, { headers })).text();
   const page = new DOMParser().parseFromString(text, "text/html");
   loadedAt = performance.now();
   const place = placeOf(document.activeElement);
@@ -146,7 +147,7 @@ async function show(address) {
   filter();
 }
 
-/** A selector that finds the same thing on the next page. */
+/** Return a selector of the same element in the updated page. */
 function placeOf(element) {
   if (!element || element === document.body) return "";
   if (element.id) return `#${CSS.escape(element.id)}`;
@@ -181,7 +182,7 @@ function filter() {
   if (find("shown").textContent !== words) find("shown").textContent = words;
 }
 
-/** The address of the page with the filters of the form. */
+/** Return the URL of the page with the filters of the form. */
 function filterAddress() {
   const query = new URLSearchParams(new FormData(find("filter-form")));
   for (const [name, value] of [...query]) if (!value) query.delete(name);
@@ -191,7 +192,7 @@ function filterAddress() {
 function onChoice(event) {
   if (event.target.form?.id !== "filter-form" || filterAddress() === here()) return;
   history.replaceState(null, "", filterAddress());
-  // A tag chooses what is run, too: the server says how those tests are.
+  // A tag also selects the tests of a run, so the server returns the status of those tests.
   if (event.target.name === "tag") show(here()).catch(() => location.reload());
   else filter();
 }
@@ -218,7 +219,7 @@ function ago(seconds) {
   return minutes ? `${minutes} min ago` : `${Math.round(seconds)} s ago`;
 }
 
-// By the clock of the site: that of the visitor may be wrong.
+// Based on the clock of the server, because that of the client may be wrong.
 setInterval(() => {
   const now = Date.parse(find("status")?.dataset.now) + performance.now() - loadedAt;
   for (const time of document.querySelectorAll("time.ago")) {

@@ -39,9 +39,9 @@ PROBE_EVERY = 0.02
 PATIENCE = 60.0
 #: Seconds that the other page is asked for while nothing else happens.
 IDLE = 0.5
-FLOOR = "floor: the crowd at the other page"
-US = "us"
-US_COLD = "us, nothing stored"
+FLOOR = "baseline: requests for the other page"
+US = "django-smoketest"
+US_COLD = "django-smoketest, nothing stored"
 
 
 class Answer(NamedTuple):
@@ -228,17 +228,17 @@ def _report(findings: Findings, rounds: dict[str, list[Round]], clients: int) ->
             )
         )
     head = (
-        "", "runs", "most at once", "p50, ms", "p99, ms", "us / this, p99", "errors, all rounds",
-        "other page idle, ms", "other page p50, ms", "other page p99, ms",
+        "", "runs", "max. concurrent runs", "p50, ms", "p99, ms", "ratio of p99",
+        "errors, all rounds", "other page before, ms", "other page p50, ms", "other page p99, ms",
     )  # fmt: skip
-    findings.add(f"{clients} clients at once:", table(head, rows))
+    findings.add(f"{clients} simultaneous clients:", table(head, rows))
     findings.aims += [
         Aim("errors", sum(r.errors() for r in rounds[US]), 0),
-        Aim("runs at once", max(r.at_once for r in rounds[US]), 1),
-        Aim("p99 / the suite of 200 ms", us_p99 / 1000 / SUITE, 2),
-        Aim("other page, p50 / idle", median(US, lambda r: r.page(50) / r.idle_page()), 2),
+        Aim("concurrent runs", max(r.at_once for r in rounds[US]), 1),
+        Aim("p99 / duration of the suite, 200 ms", us_p99 / 1000 / SUITE, 2),
+        Aim("other page, p50 / before", median(US, lambda r: r.page(50) / r.idle_page()), 2),
         Aim(
-            "other page, p50 / the same at the floor",
+            "other page, p50 / the same in the baseline",
             median(US, lambda r: r.page(50)) / median(FLOOR, lambda r: r.page(50)),
             2,
         ),

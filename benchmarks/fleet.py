@@ -311,7 +311,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
     if not options.quick:
         drop = Fleet(port, sizes[-1], page, scrape_every=scrape_every, drop=DROPPED)
         with drop as fleet:
-            loads.append(measure(f"{sizes[-1]}, with the drop", fleet, options.rounds))
+            loads.append(measure(f"{sizes[-1]}, with dropped metrics", fleet, options.rounds))
     _report(findings, loads, tests)
     return findings
 
@@ -348,22 +348,23 @@ def _calculate(findings: Findings, page: str, tests: int) -> None:
     total = found.total()
     rows += [
         ("all others", "", f"{rest * FLEET:,}", "", ""),
-        ("together", f"{total / tests:.1f}", f"{total * FLEET:,}", "", ""),
+        ("total", f"{total / tests:.1f}", f"{total * FLEET:,}", "", ""),
     ]
     head = (
-        "metric", "series a test", f"series of {FLEET:,} instances", "in a rule", "in a dashboard",
+        "metric", "series per test", f"series of {FLEET:,} instances", "in a rule",
+        "in a dashboard",
     )  # fmt: skip
     findings.add(
-        f"Series of {FLEET:,} instances with {tests} tests each, which is"
-        f" {total * FLEET / REAL_SCRAPE_EVERY:,.0f} samples/s with a scrape a minute:",
+        f"Series of {FLEET:,} instances with {tests} tests each, which are"
+        f" {total * FLEET / REAL_SCRAPE_EVERY:,.0f} samples/s at one scrape per minute:",
         table(head, rows),
     )
 
 
 def _report(findings: Findings, loads: list[Load], tests: int) -> None:
     head = (
-        "instances", "series", "memory, MB", "bytes a series", "processor a sample, µs",
-        "median scrape, ms", "all rules, ms", "rules an instance, ms",
+        "instances", "series", "memory, MB", "bytes per series", "CPU per sample, µs",
+        "median scrape, ms", "all rules, ms", "rules per instance, ms",
     )  # fmt: skip
     rows = [
         (
@@ -378,13 +379,13 @@ def _report(findings: Findings, loads: list[Load], tests: int) -> None:
         )
         for load in loads
     ]
-    findings.add(f"Measured, with {tests} tests an instance:", table(head, rows))
+    findings.add(f"Measured, with {tests} tests per instance:", table(head, rows))
     extrapolated = []
     for load in loads[-2:]:
         times = FLEET / load.instances
         extrapolated.append(
             (
-                f"{FLEET:,}" + ("" if load.title.isdigit() else ", with the drop"),
+                f"{FLEET:,}" + ("" if load.title.isdigit() else ", with dropped metrics"),
                 f"{load.series * times / 1e6:.2f}",
                 f"{load.megabytes * times / 1000:.1f}",
                 f"{load.series * times / REAL_SCRAPE_EVERY:,.0f}",
@@ -393,15 +394,15 @@ def _report(findings: Findings, loads: list[Load], tests: int) -> None:
             )
         )
     head = (
-        "instances", "million series", "memory, GB", "samples/s", "cores for the scrapes",
+        "instances", "million series", "memory, GB", "samples/s", "cores for scrapes",
         "all rules, s",
     )  # fmt: skip
     findings.add(
-        f"Extrapolated, with a scrape every {REAL_SCRAPE_EVERY} s:", table(head, extrapolated)
+        f"Extrapolated, at one scrape every {REAL_SCRAPE_EVERY} s:", table(head, extrapolated)
     )
     largest = [load for load in loads if load.title.isdigit()][-1]
     findings.add(
-        f"The rules that take longest, with {largest.instances} instances:",
+        f"Slowest rules with {largest.instances} instances:",
         table(("rule", "ms"), [(f"`{name}`", f"{s * 1000:,.0f}") for name, s in largest.slowest]),
     )
 

@@ -24,8 +24,8 @@ from tests.servers.client import get
 TIMEOUT = 1
 #: Seconds after the request at which the workers are counted.
 COUNT_AFTER = 7.0
-US = "us"
-FLOOR = "floor: a check that passes"
+US = "django-smoketest"
+FLOOR = "baseline: a check that passes"
 
 
 class Hung(NamedTuple):
@@ -91,7 +91,7 @@ def main(options: argparse.Namespace, _: ExitStack) -> Findings:
         no_timeout = name in {VERSION_1.name, WATCHMAN.name}
         rows.append(
             (
-                f"{name} (knows no time-out)" if no_timeout else name,
+                f"{name} (no timeout)" if no_timeout else name,
                 f"{seconds:.2f}",
                 _range([hung.seconds for hung in measurements]),
                 f"{us / seconds:.2f}",
@@ -100,11 +100,11 @@ def main(options: argparse.Namespace, _: ExitStack) -> Findings:
                 f"{statistics.median(hung.stop for hung in measurements):.1f}",
             )
         )
-    head = ("", "median, s", "least to most", "us / this", "status", "workers lost", "stop, s")
-    findings.add("One request of a check that hangs:", table(head, rows))
+    head = ("", "median, s", "range", "ratio", "status", "workers lost", "shutdown, s")
+    findings.add("A request with a check that hangs:", table(head, rows))
     findings.aims += [
         Aim(
-            "after the time-out, the slowest answer",
+            "slowest response, after the timeout",
             max(hung.seconds for hung in found[US]) - TIMEOUT,
             0.5,
             " s",

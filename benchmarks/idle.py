@@ -17,14 +17,15 @@ from typing import Any
 
 from harness import OURS, PEERS, Aim, Environment, Findings, run, table
 
-US = "us"
-FLOOR = "floor: the site without it"
+US = "django-smoketest"
+FLOOR = "baseline: the site without it"
 #: What is for tests, for a terminal, for other servers: no worker of a site needs it to start.
 UNUSED = (
     "IPython", "MySQLdb", "celery", "django.contrib.staticfiles", "django.core.management.commands",
     "django.core.servers", "django.test", "django_prometheus", "doctest", "http.server",
     "prometheus_client.exposition", "psycopg", "psycopg2", "pymysql", "pytest", "redis", "rich",
-    "smoketest.cli", "smoketest.contrib", "smoketest.exporters", "smoketest.management",
+    "smoketest.cli", "smoketest.contrib", "smoketest.exporters.pushgateway",
+    "smoketest.exporters.server", "smoketest.exporters.textfile", "smoketest.management",
     "unittest.mock", "wsgiref.simple_server",
 )  # fmt: skip
 
@@ -106,7 +107,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
         more = set(starts[name][0]["modules"]) - set(floors[name][0]["modules"])
         rows.append(
             (
-                f"{name} adds",
+                f"added by {name}",
                 f"{added(name, 'setup') * 1000:.1f}",
                 f"{added(name, 'served') * 1000:.1f}",
                 f"{added(name, 'megabytes'):.1f}",
@@ -115,10 +116,10 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
             )
         )
     head = (
-        "", "`django.setup()`, ms", "and the URLs, ms", "memory, MB", "modules",
-        "us / this, with the URLs",
+        "", "`django.setup()`, ms", "with URLconf, ms", "memory, MB", "modules",
+        "ratio with URLconf",
     )  # fmt: skip
-    findings.add("A fresh process:", table(head, rows))
+    findings.add("A new process:", table(head, rows))
     _imports(findings, starts, floors, import_times(wanted[US], folder))
     return findings
 
@@ -142,7 +143,7 @@ def _imports(
     }
     dearest = sorted(packages, key=lambda package: -cost[package])[:12]
     findings.add(
-        "What of it is imported because of us, the dearest by `python -X importtime`:",
+        "Additional imports by package, slowest first, measured with `python -X importtime`:",
         table(
             ("package", "modules", "ms"),
             [(f"`{name}`", len(packages[name]), f"{cost[name]:.1f}") for name in dearest],
@@ -150,7 +151,7 @@ def _imports(
     )
     found = unused(more)
     print(f"Unused: {', '.join(found) or 'nothing'}")
-    text = "modules imported that a worker does not need to start"
+    text = "imported modules that a worker does not need at startup"
     if found:
         text += f" ({', '.join(found)})"
     findings.aims.append(Aim(text, len(found), 0))

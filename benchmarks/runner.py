@@ -32,12 +32,12 @@ from harness import (
 
 from tests.servers.postgresql import PostgreSQL
 
-US = "us, by a request"
-US_ALONE = "us, the runner alone"
-US_ONE = "us, the runner alone, SMOKETEST_WORKERS = 1"
-FLOOR = "floor"
+US = "django-smoketest, request"
+US_ALONE = "django-smoketest, runner only"
+US_ONE = "django-smoketest, runner only, SMOKETEST_WORKERS = 1"
+FLOOR = "baseline"
 DJANGO = "Django's TestCase"
-INSERTS = {"insert_by_cursor": "a cursor of Django", "insert_by_model": "`Model.objects.create`"}
+INSERTS = {"insert_by_cursor": "a cursor", "insert_by_model": "`Model.objects.create`"}
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
@@ -56,7 +56,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
                 options,
                 findings,
                 folder / f"{name}-{suite}",
-                f"{tests:,} tests with an INSERT by {how}, {name}",
+                f"{tests:,} tests with an INSERT by {how}, on {name}",
                 suite,
                 database,
                 tests,
@@ -112,7 +112,7 @@ def _measure(
     if suite == "trivial":
         return
     alone = rounds[US_ALONE]
-    findings.aims.append(Aim(f"{title}: {US_ALONE} / the floor", ratio(alone, rounds[FLOOR]), 1.6))
+    findings.aims.append(Aim(f"{title}: {US_ALONE} / {FLOOR}", ratio(alone, rounds[FLOOR]), 1.6))
     if database:
         findings.aims.append(
             Aim(f"{title}: {US_ALONE} / {DJANGO}", ratio(alone, rounds[DJANGO]), 0.8)

@@ -29,11 +29,11 @@ from harness import (
 
 from tests.servers.postgresql import PostgreSQL
 
-US = "us, SMOKETEST_WORKERS = 20"
-US_DEFAULT = "us, SMOKETEST_WORKERS = 4, the default"
-FLOOR = "floor"
+US = "django-smoketest, SMOKETEST_WORKERS = 20"
+US_DEFAULT = "django-smoketest, SMOKETEST_WORKERS = 4 (default)"
+FLOOR = "baseline"
 TESTS = 20
-SUITES = {"wait": "no database", "read_and_wait": "each reads PostgreSQL"}
+SUITES = {"wait": "without a database", "read_and_wait": "reading from PostgreSQL"}
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
         US: (ours, "request", many),
         US_DEFAULT: (ours, "request", {}),
         FLOOR: (ours, "alone", {}),
-        "a thread for each test, by hand": (ours, "threads", {}),
+        "one thread per test, without a framework": (ours, "threads", {}),
         "Django's TestCase": (ours, "django-testcase", {}),
         **{
             peer.name: (environments[peer.name], "request", {})
@@ -83,11 +83,13 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
             )
         title = f"{tests} tests of 100 ms in {tests} classes, {how}"
         findings.add(f"{title}:", comparison(rounds, us=US, floor=FLOOR))
-        longest = Aim(f"{title}: us / the floor", ratio(rounds[US], rounds[FLOOR]), 1.5)
+        longest = Aim(f"{title}: django-smoketest / {FLOOR}", ratio(rounds[US], rounds[FLOOR]), 1.5)
         findings.aims.append(longest)
         if before := rounds.get(VERSION_1.name):
             times = ratio(before, rounds[US])
-            findings.aims.append(Aim(f"{title}: {VERSION_1.name} / us", times, 8, at_least=True))
+            findings.aims.append(
+                Aim(f"{title}: {VERSION_1.name} / django-smoketest", times, 8, at_least=True)
+            )
     return findings
 
 

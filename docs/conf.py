@@ -1,4 +1,4 @@
-"""How Sphinx makes a site of these pages: ``make docs``. It needs no network."""
+"""Configuration of Sphinx: ``make docs`` builds the documentation without a network."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from sphinx.application import Sphinx
 
 project = "django-smoketest"
 language = "en"
-extensions = ["myst_parser"]
-#: Headings down to this level can be linked to, by the names that GitHub gives them.
+extensions = ["myst_parser", "sphinx_copybutton"]
+#: Depth of the headings that links can point to, by the anchors that GitHub generates.
 myst_heading_anchors = 4
-#: A link that leads nowhere is an error.
+#: A broken link is an error.
 nitpicky = True
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Smoke tests that run inside your production Django site",
-    "page_width": "1100px",
-    "sidebar_width": "260px",
-}
+html_theme = "furo"
+html_title = "django-smoketest"
+#: The copy button leaves out the prompt and the output of a command.
+copybutton_prompt_text = "$ "
 html_copy_source = False
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
-    """The lists of pages in index.md, which GitHub shows as well, are the site's navigation."""
+    """Build the navigation from the lists of pages in index.md, which GitHub shows as well."""
     if page != app.config.root_doc:
         return
     for heading, listing in re.findall(r"^### (.+)\n\n((?:- .+\n)+)", source[0], re.MULTILINE):

@@ -21,12 +21,12 @@ pytestmark = pytest.mark.e2e
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: What each prints among much else: a row of ours, and one of what it is compared with.
 ROWS = {
-    "runner": ("| us, the runner alone |", "| floor |"),
-    "waiting": ("| us, SMOKETEST_WORKERS = 20 |", "| floor |"),
-    "crowd": ("| us |", "| floor: the crowd at the other page |"),
-    "hung": ("| us |", "| floor: a check that passes |"),
-    "scrape": ("| /smoketest/metrics |", "| limit: bytes from memory |"),
-    "idle": ("| us adds |", "| floor: the site without it |"),
+    "runner": ("| django-smoketest, runner only |", "| baseline |"),
+    "waiting": ("| django-smoketest, SMOKETEST_WORKERS = 20 |", "| baseline |"),
+    "crowd": ("| django-smoketest |", "| baseline: requests for the other page |"),
+    "hung": ("| django-smoketest |", "| baseline: a check that passes |"),
+    "scrape": ("| /smoketest/metrics |", "| baseline: the same bytes from memory |"),
+    "idle": ("| added by django-smoketest |", "| baseline: the site without it |"),
     "fleet": ("| 10 |", "| `smoketest_test_success` |"),
 }
 
@@ -69,8 +69,8 @@ def test_benchmark__runs(running: Running, name: str) -> None:
     assert running[name].returncode == 0, output
     for row in ROWS[name]:
         assert any(line.startswith(row) for line in output.splitlines()), f"no {row} in\n{output}"
-    if name != "fleet":  # which has no aim
-        assert "\nAims:\n" in output
+    if name != "fleet":  # which has no target
+        assert "\nTargets:\n" in output
 
 
 def test_all__are_run_and_have_a_section(harness: ModuleType) -> None:
@@ -80,6 +80,9 @@ def test_all__are_run_and_have_a_section(harness: ModuleType) -> None:
     page = harness.PAGE.read_text()
     for name in names:
         assert page.count(harness.begin_of(name)) == page.count(harness.end_of(name)) == 1
+    targets = harness.TARGETS_PAGE.read_text()
+    for name in set(names) - {"fleet"}:
+        assert targets.count(harness.begin_of(name)) == targets.count(harness.end_of(name)) == 1
 
 
 def test_page__names_what_is_there(harness: ModuleType) -> None:

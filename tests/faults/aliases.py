@@ -1,4 +1,4 @@
-"""Connections: closed, copied, made by the test, limited to some, down, and silent."""
+"""Connections, threads and database aliases."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.faults.fault import (
 )
 from tests.ledger.models import Account
 
-GONE = "A closed connection takes what was written with it, and the next test has a new one."
-FORBIDDEN = "Django refuses what would end the transaction, as in an atomic block."
-OWN = "A test has the isolated connections and no others."
-LIMITED = "A test may use the databases that it declares."
-ALONE = "A database that does not work fails the tests that use it, and no others."
-BY_NATURE = "What a test does outside of its thread is out of reach."
+GONE = "Closing the connection rolls back its changes, and the next test has a new one."
+FORBIDDEN = "Django refuses to end the transaction, as in an atomic block."
+OWN = "A test can only use isolated connections."
+LIMITED = "A test can only use the databases that it declares."
+ALONE = "An unavailable database affects only the tests that use it."
+BY_NATURE = "Isolation applies only to the thread of the test."
 
 _ESCAPES = Expected("escapes", ("passed",), is_kept=True)
 
@@ -60,7 +60,7 @@ class CloseAll(SmokeTest):
 
 @fault(GONE, fails("new connection"))
 def close_and_go_on() -> None:
-    """Closes its connection, and goes on to write."""
+    """Closes its connection, and continues to write."""
     write()
     connection.close()
     write("after")
@@ -215,7 +215,10 @@ def unknown_alias_used() -> None:
     write(alias="nowhere")
 
 
-_DOWN: dict[str, Any] = {"outcomes": ("errored", "passed", "passed"), "word": "errored alone"}
+_DOWN: dict[str, Any] = {
+    "outcomes": ("errored", "passed", "passed"),
+    "word": "errored, others not affected",
+}
 
 
 @fault(
@@ -244,7 +247,7 @@ class Down(SmokeTest):
     timeout=SHORT,
 )
 class Silent(SmokeTest):
-    """Uses a database whose server accepts connections and never says a word."""
+    """Uses a database whose server accepts connections and does not respond."""
 
     def test_1(self) -> None:
         write()
@@ -260,7 +263,7 @@ class Silent(SmokeTest):
 
 # Servers that lose their clients
 
-LOST = "A connection that is lost fails the test that used it; the next one has a new one."
+LOST = "A lost connection affects only the test that uses it."
 
 
 def _kill_backend(test: Any) -> None:
@@ -278,7 +281,7 @@ _LOST = fails("connection", outcomes=("errored", "passed"))
 
 @fault(LOST, postgresql=_LOST, mariadb=fails(outcomes=("errored", "passed")))
 class BackendKilled(SmokeTest):
-    """Its connection is ended by an administrator, and it goes on."""
+    """An administrator terminates its connection, and it continues."""
 
     def test_1(self) -> None:
         write()
@@ -292,7 +295,7 @@ class BackendKilled(SmokeTest):
 
 @fault(LOST, postgresql=passes("passed", "passed"), mariadb=passes("passed", "passed"))
 class BackendKilledAtTheEnd(SmokeTest):
-    """Its connection is ended by an administrator after its last statement."""
+    """An administrator terminates its connection after its last statement."""
 
     def test_1(self) -> None:
         write()

@@ -1,4 +1,4 @@
-"""What goes past Django's cursors: the driver's own methods and cursors."""
+"""Methods and cursors of the database driver."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.faults.fault import fails, fault, found_out, passes, refused, sql, wr
 from tests.faults.places import Place
 from tests.ledger.models import Account
 
-REFUSED = "What ends the transaction is refused, by whichever way it comes."
-KEPT = "What a test keeps of a connection is of no use outside of its transaction."
-AS_EVER = "Code under test finds the driver as in a request, and everything is rolled back."
-FOUND_OUT = "A commit that cannot be seen beforehand is found out when the test ends."
+REFUSED = "Driver calls that end the transaction are refused."
+KEPT = "Cursors and connections of an earlier test do not bypass isolation."
+AS_EVER = "The driver works as in a request, and everything is rolled back."
+FOUND_OUT = "A commit that was not recognized is found out at the end of the test."
 
 INSERT = "INSERT INTO ledger_account (name) VALUES ('by the driver')"
 
@@ -90,7 +90,7 @@ def driver_autocommit_method() -> None:
 
 @fault(REFUSED, sqlite=refused())
 def authorizer_removed() -> None:
-    """Takes away what sees each statement on SQLite, and commits."""
+    """Removes the authorizer of SQLite, and commits."""
     driver().set_authorizer(None)
     sql("COMMIT")
 
@@ -239,7 +239,7 @@ class DriverBeforeDjango(SmokeTest):
 
 @fault(AS_EVER, passes("passed", "passed"))
 class DriverClosed(SmokeTest):
-    """Closes the driver's connection under Django's feet."""
+    """Closes the driver's connection without Django."""
 
     def test_1(self) -> None:
         driver().close()
@@ -250,7 +250,7 @@ class DriverClosed(SmokeTest):
 
 
 @fault(
-    "What a test leaves open keeps nobody from its end.",
+    "Open operations of the driver do not prevent the rollback.",
     postgresql=fails("as it should", outcomes=("failed", "passed"), word="failed, rolled back"),
 )
 class StreamLeftOpen(SmokeTest):
@@ -267,7 +267,7 @@ class StreamLeftOpen(SmokeTest):
 
 
 @fault(
-    "What a test leaves open keeps nobody from its end.",
+    "Open operations of the driver do not prevent the rollback.",
     postgresql=passes("passed", "passed"),
 )
 class PipelineLeftOpen(SmokeTest):

@@ -1,4 +1,4 @@
-"""Whatever a test raises, after it has written: one result, and nothing more."""
+"""Exceptions raised after a write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from smoketest import SmokeTest
 from tests.faults.fault import SHORT, Expected, fails, fault, hang, passes, write
 
-PROMISE = "Whatever a test raises is one result, and rolled back."
+PROMISE = "Any exception is reported as a result, and the test is rolled back."
 
 
 class _Custom(BaseException):
@@ -53,7 +53,7 @@ def raises(name: str, text: str, act: Callable[[], Any], *says: str) -> None:
 raises("system_exit", "Raises SystemExit.", lambda: sys.exit(3), "3")
 raises("keyboard_interrupt", "Raises KeyboardInterrupt.", _raise(KeyboardInterrupt()))
 raises("generator_exit", "Raises GeneratorExit.", _raise(GeneratorExit()))
-raises("recursion_error", "Recurses for ever.", _recurse, "recursion")
+raises("recursion_error", "Recurses endlessly.", _recurse, "recursion")
 raises("memory_error", "Runs out of memory.", _raise(MemoryError()))
 raises(
     "base_exception", "Raises a BaseException of its own.", _raise(_Custom("its own")), "its own"
@@ -62,7 +62,7 @@ raises("unspeakable", "Raises an exception that cannot be printed.", _raise(_Uns
 raises("ten_megabytes", "Raises an exception with a message of 10 MB.",
        _raise(ValueError("x" * 10_000_000)), "xxx")  # fmt: skip
 raises("warning_as_error", "Turns a warning into an error.", _warn, "as an error")
-raises("surrogates", "Raises an exception with text that no encoding holds.",
+raises("surrogates", "Raises an exception with text that cannot be encoded.",
        _raise(ValueError("a lone \udcff surrogate")), "a lone")  # fmt: skip
 raises("exception_group", "Raises a group of exceptions.",
        _raise(ExceptionGroup("two", [ValueError(1), OSError(2)])), "two")  # fmt: skip

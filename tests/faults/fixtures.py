@@ -1,4 +1,4 @@
-"""Fixtures and cleanups of tests, classes and modules: isolated like the tests themselves."""
+"""Fixtures and cleanups of tests, classes and modules."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from smoketest import SmokeTest
 from tests.faults.fault import fails, fault, passes, refused, sql, write
 from tests.ledger.models import Account
 
-ISOLATED = "Fixtures and cleanups are rolled back like tests."
-ESCAPES = "Fixtures may end the transaction as little as tests."
-PROBLEMS = "A fixture that fails leaves nothing behind, and the other classes run."
+ISOLATED = "Changes of fixtures and cleanups are rolled back."
+ESCAPES = "Fixtures may not end the transaction."
+PROBLEMS = "A failed fixture is rolled back, and the other classes run."
 
 
 def _count() -> int:

@@ -1,4 +1,4 @@
-"""However a test hangs, its answer comes in time, and what it held is free again."""
+"""Hung tests and timeouts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from tests.faults.fault import (
 from tests.hanging import HANG, hang_while, released
 from tests.ledger.models import Account
 
-PROMISE = "The answer comes within half a second; all that the test held is free a second later."
-LIFTED = "A test that lifts its own limits is cut off all the same."
-LATE = "What a test does after its time-out is refused."
-AGAIN = "Fixtures that a time-out took away are made again for the rest."
+PROMISE = (
+    "The timeout is reported within half a second, and locks are released within another second."
+)
+LIFTED = "A test that changes its limits is stopped anyway."
+LATE = "Database access after the timeout is refused."
+AGAIN = "After a timeout, fixtures run again for the remaining tests."
 
 
 def hangs(name: str, text: str, act: Callable[[], Any]) -> None:
@@ -81,9 +83,9 @@ def in_the_database() -> None:
 
 
 hangs("sleep", "Sleeps.", lambda: hang_while(lambda: time.sleep(0.2)))
-hangs("busy_loop", "Loops in Python without an end.", lambda: hang_while(int))
+hangs("busy_loop", "Runs an endless loop in Python.", lambda: hang_while(int))
 hangs("dead_socket", "Waits for a socket that never answers.", _never_answering)
-hangs("thread_lock", "Waits for a lock of threads that nobody releases.", _lock)
+hangs("thread_lock", "Waits for a threading lock that is never released.", _lock)
 hangs("sleep_in_the_database", "Waits for a query that takes half a minute.", in_the_database)
 
 
@@ -112,7 +114,7 @@ def _write_in_the_database() -> None:
         sql(numbers + insert + select.format(name))
 
 
-hangs("endless_write", "Writes rows without an end, in one statement.", _write_in_the_database)
+hangs("endless_write", "Writes rows endlessly, in one statement.", _write_in_the_database)
 
 
 @fault(PROMISE, times_out())
@@ -342,7 +344,7 @@ def statement_limit_lifted_by_driver() -> None:
 
 
 @fault(
-    "The answer comes within half a second; SQLite cannot be stopped while it calls Python.",
+    "The timeout is reported within half a second; Python functions cannot be interrupted.",
     sqlite=replace(times_out(), word="timed out, held until it returns", is_held=True),
 )
 def hang_in_a_function_of_python() -> None:
@@ -354,28 +356,28 @@ def hang_in_a_function_of_python() -> None:
 
 # So late that the database's own limit is what ends it.
 @fault(
-    "The database itself ends a statement that takes too long, whoever watches.",
+    "The database ends statements that exceed the timeout.",
     postgresql=fails("statement timeout", word="errored by the limit"),
     mariadb=fails("max_statement_time", word="errored by the limit"),
     timeout=2,
     workers=0,
 )
 def statement_limit() -> None:
-    """Waits for a query that takes half a minute where nobody watches: without threads."""
+    """Waits for a query that takes half a minute, without threads."""
     write()
     in_the_database()
 
 
 @fault(LATE, times_out())
 def late_write() -> None:
-    """Comes back after its time-out, and writes by Django."""
+    """Continues after its timeout, and writes with Django."""
     hang()
     write()
 
 
 @fault(LATE, times_out())
 def late_write_with_open_cursor() -> None:
-    """Comes back after its time-out, and writes by a cursor of the driver."""
+    """Continues after its timeout, and writes with a cursor of the driver."""
     write()
     cursor = connection.connection.cursor()
     hang()
@@ -385,7 +387,7 @@ def late_write_with_open_cursor() -> None:
 
 @fault(LATE, times_out())
 def late_commit() -> None:
-    """Comes back after its time-out, and commits by the driver."""
+    """Continues after its timeout, and commits with the driver."""
     write()
     own = connection.connection
     hang()
@@ -394,7 +396,7 @@ def late_commit() -> None:
 
 @fault(LATE, times_out())
 def late_reconnect() -> None:
-    """Comes back after its time-out, connects again, and writes."""
+    """Continues after its timeout, reconnects, and writes."""
     write()
     hang()
     connection.close()
@@ -404,7 +406,7 @@ def late_reconnect() -> None:
 
 @fault(LATE, times_out())
 def late_end_of_atomic() -> None:
-    """Comes back after its time-out in an atomic block, and leaves it as if all were well."""
+    """Continues after its timeout in an atomic block, and leaves the block without an exception."""
     with transaction.atomic(durable=True):
         write()
         transaction.on_commit(lambda: write("by a hook"))

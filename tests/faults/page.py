@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tests.faults.fault import VENDORS, Expected, Fault
 from tests.faults.table import TABLE, THEMES
 
-HEAD = ("what happens", "what is promised", "SQLite", "PostgreSQL", "MariaDB")
+HEAD = ("operation", "guarantee", "SQLite", "PostgreSQL", "MariaDB")
 
 
 def markdown(faults: Iterable[Fault] = TABLE) -> str:

@@ -1,4 +1,4 @@
-"""Statements that would end the transaction, change the database itself, or lift a limit."""
+"""Statements that end the transaction, change the schema, or change limits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.faults.fault import Expected, fails, fault, found_out, passes, refuse
 from tests.ledger.models import Account
 
 REFUSED = "A statement that ends the transaction is refused before it reaches the database."
-OF_THE_DATABASE = "What the database refuses inside a transaction is an error of the test."
-DDL = "A change of the schema is rolled back, or refused where the database would commit it."
-HIDDEN = "A commit that is hidden inside another statement keeps nothing, or is found out."
-SETTINGS = "Settings of the session end with the run."
+OF_THE_DATABASE = "The database refuses the statement in a transaction."
+DDL = "Schema changes are rolled back, or refused if the database would commit them."
+HIDDEN = "A commit inside another statement is refused, rolled back or found out."
+SETTINGS = "Session settings are discarded."
 
 
 def statement(
@@ -205,7 +205,7 @@ statement(
 )
 statement(
     REFUSED,
-    "Rolls back, and begins anew.",
+    "Rolls back with AND CHAIN, which begins a new transaction.",
     "ROLLBACK AND CHAIN",
     name="rollback_and_chain",
     postgresql=refused("ROLLBACK"),
@@ -215,7 +215,7 @@ statement(
 
 @fault(REFUSED, refused("COMMIT"))
 def refusal_is_swallowed(test: SmokeTest) -> None:
-    """Swallows the error of a refused COMMIT, and goes on."""
+    """Ignores the error of a refused COMMIT, and continues."""
     write()
     with suppress(Exception):
         sql("COMMIT")
@@ -400,21 +400,21 @@ for _statement in (
     )
 
 statement(
-    "A lock of the test's own ends with it.",
+    "Locks are released at the end of the test.",
     "Locks a whole table.",
     "LOCK TABLE ledger_account IN ACCESS EXCLUSIVE MODE",
     name="lock_table",
     postgresql=passes(),
 )
 statement(
-    "A lock of the test's own ends with the run.",
+    "Session locks are released at the end of the run.",
     "Takes an advisory lock of the session.",
     "SELECT pg_advisory_lock(4711)",
     name="advisory_lock",
     postgresql=passes(),
 )
 statement(
-    "A lock of the test's own ends with the run.",
+    "Session locks are released at the end of the run.",
     "Takes a lock of the session by its name.",
     "SELECT GET_LOCK('leftover', 1)",
     name="get_lock",
@@ -475,7 +475,7 @@ statement(
 )
 statement(
     HIDDEN,
-    "Runs a COMMIT that stands in a string.",
+    "Runs a COMMIT from a string.",
     "EXECUTE IMMEDIATE 'COMMIT'",
     name="execute_immediate",
     mariadb=refused("EXECUTE IMMEDIATE"),
@@ -497,7 +497,7 @@ statement(
 )
 
 
-@fault("What a test writes is rolled back.", postgresql=passes())
+@fault("Changes of a test are rolled back.", postgresql=passes())
 def copy_from(test: SmokeTest) -> None:
     """Writes rows by COPY."""
     with connection.cursor() as cursor:
@@ -508,8 +508,8 @@ def copy_from(test: SmokeTest) -> None:
 
 
 statement(
-    "A message to other sessions is never delivered.",
-    "Notifies those who listen.",
+    "Notifications are not delivered.",
+    "Sends a notification with NOTIFY.",
     "NOTIFY leftover, 'by the smoke test'",
     name="notify",
     postgresql=passes(),
@@ -560,7 +560,7 @@ statement(
 
 # Read only
 
-READ_ONLY = "With read_only, the database itself refuses every write."
+READ_ONLY = "With read_only, the database refuses writes."
 _READ_ONLY: dict[str, Any] = {
     "sqlite": fails("readonly", word="refused"),
     "postgresql": fails("read-only", word="refused"),
@@ -627,7 +627,7 @@ class ReadOnlyDropsTable(SmokeTest):
 # SQLite alone
 
 
-@fault("Other files are out of reach.", sqlite=refused("ATTACH"))
+@fault("Other database files cannot be used.", sqlite=refused("ATTACH"))
 def attach(test: SmokeTest) -> None:
     """Attaches a file of its own, and writes there."""
     path = test.place.folder / "attached.sqlite3"  # type: ignore[attr-defined]
@@ -637,43 +637,43 @@ def attach(test: SmokeTest) -> None:
     sql("INSERT INTO attached.leftover VALUES (1)")
 
 
-@fault("Other files are out of reach.", sqlite=fails(word="refused"))
+@fault("Other database files cannot be used.", sqlite=fails(word="refused"))
 def vacuum_into(test: SmokeTest) -> None:
     """Copies the database to a file of its own."""
     path = test.place.folder / "copy.sqlite3"  # type: ignore[attr-defined]
     sql(f"VACUUM INTO '{path}'")
 
 
-@fault("The file's own settings stay as they are.", sqlite=refused("journal_mode"))
+@fault("Settings of the database file do not change.", sqlite=refused("journal_mode"))
 def journal_mode() -> None:
-    """Has the file written in another way from now on."""
+    """Changes the journal mode of the file."""
     write()
     sql("PRAGMA journal_mode = WAL")
 
 
-@fault("No lock outlives the run.", sqlite=refused("locking_mode"))
+@fault("Locks are released at the end of the run.", sqlite=refused("locking_mode"))
 def locking_mode() -> None:
-    """Has SQLite keep its locks after each transaction."""
+    """Sets the exclusive locking mode of SQLite."""
     sql("PRAGMA locking_mode = EXCLUSIVE")
     write()
 
 
-@fault("What a test writes is rolled back.", sqlite=passes())
+@fault("Changes of a test are rolled back.", sqlite=passes())
 def writable_schema() -> None:
     """Writes to the table that holds the schema."""
     sql("PRAGMA writable_schema = 1")
     sql("DELETE FROM sqlite_master")
 
 
-@fault("What a test writes is rolled back.", sqlite=passes())
+@fault("Changes of a test are rolled back.", sqlite=passes())
 def user_version(test: SmokeTest) -> None:
     """Changes the version number in the file's header."""
     sql("PRAGMA user_version = 4711")
     test.assertEqual(sql("PRAGMA user_version"), [(4711,)])
 
 
-@fault("What could never be committed does not pass.", sqlite=fails("foreign key"))
+@fault("A test whose changes could not be committed does not pass.", sqlite=fails("foreign key"))
 def defer_foreign_keys() -> None:
-    """Puts the checks of the foreign keys off, and deletes a parent."""
+    """Defers foreign key checks, and deletes a parent."""
     sql("PRAGMA defer_foreign_keys = 1")
     sql("DELETE FROM ledger_account WHERE id = 1")

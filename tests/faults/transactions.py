@@ -1,4 +1,4 @@
-"""What ordinary code does with transactions: it all works, and nothing of it stays."""
+"""Transactions and savepoints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from smoketest import SmokeTest
 from tests.faults.fault import Expected, fails, fault, passes, sql, write
 from tests.ledger.models import Account, Entry
 
-ROLLED_BACK = "What a test writes is rolled back."
-AS_EVER = "Code under test finds transactions as in a request, and everything is rolled back."
-NEVER_ON_COMMIT = "Hooks for a commit never run."
-HEALTHY = "A transaction that is broken is rolled back, and harms no other test."
-SURFACES = "What could never be committed does not pass."
+ROLLED_BACK = "Changes of a test are rolled back."
+AS_EVER = "Transactions work as in a request, and everything is rolled back."
+NEVER_ON_COMMIT = "Callbacks of on_commit() do not run."
+HEALTHY = "A broken transaction is rolled back and does not affect other tests."
+SURFACES = "A test whose changes could not be committed does not pass."
 
 
 @fault(ROLLED_BACK, passes())
@@ -131,7 +131,7 @@ def savepoints_of_its_own(test: SmokeTest) -> None:
 
 @fault(AS_EVER, passes())
 def rollback_is_set() -> None:
-    """Marks the transaction for a rollback, and goes on."""
+    """Marks the transaction for rollback, and continues."""
     write()
     transaction.set_rollback(True)
 
@@ -188,7 +188,7 @@ class CaughtIntegrityError(SmokeTest):
 
 @fault(HEALTHY, passes())
 def integrity_error_caught_in_atomic(test: SmokeTest) -> None:
-    """Catches an IntegrityError around an atomic block, and goes on writing."""
+    """Catches an IntegrityError around an atomic block, and continues to write."""
     with suppress(IntegrityError), transaction.atomic():
         Account.objects.create(id=1, name="duplicate")
     write()
@@ -200,7 +200,7 @@ def integrity_error_caught_in_atomic(test: SmokeTest) -> None:
     fails("error occurred in the current transaction", outcomes=("errored", "passed")),
 )
 class BrokenTransactionIsUsed(SmokeTest):
-    """Goes on after an IntegrityError that it caught outside of any block."""
+    """Continues after an IntegrityError that it caught outside of any block."""
 
     def test_1(self) -> None:
         with suppress(IntegrityError):
@@ -239,7 +239,7 @@ def constraint_checks_disabled() -> None:
     Entry.objects.create(account_id=4711)
 
 
-@fault("What cannot be rolled back is named by a system check.", mariadb=Expected(
+@fault("A system check reports tables that cannot be rolled back.", mariadb=Expected(
     "escapes", ("passed",), is_kept=True))  # fmt: skip
 def table_without_transactions() -> None:
     """Writes to a table whose engine (MyISAM) has no transactions."""
@@ -248,7 +248,7 @@ def table_without_transactions() -> None:
 
 # Sites that are set up in another way
 
-OTHER_SITES = "It is the same however the site has set up its database."
+OTHER_SITES = "Isolation does not depend on the database settings of the site."
 
 
 def write_and_read(test: SmokeTest) -> None:

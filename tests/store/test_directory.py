@@ -275,8 +275,9 @@ def test_open_state_folder__temporary_symbolic_link(tmp_path: Path, exists: bool
 def test_open_state_folder__no_temporary_files() -> None:
     """A process that can write nowhere, as in a read-only container, is told what to do."""
     script = """
-import resource
+import resource, tempfile
 from smoketest.store.directory import StateError, open_state_folder
+tempfile.tempdir = None  # an imported library may have asked for the directory already
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may have a byte
 try:
     open_state_folder("", {}, ())

@@ -1,4 +1,4 @@
-"""Assert that `import smoketest` gets an installed wheel, and that it holds what it should."""
+"""Check that `import smoketest` imports the installed wheel, and check the files of the wheel."""
 
 import sysconfig
 from importlib.metadata import files, version
@@ -13,8 +13,8 @@ assert Path(smoketest.__file__) == installed, smoketest.__file__
 assert version(NAME) == smoketest.__version__, version(NAME)
 
 paths = [path.parts for path in files(NAME) or ()]
-strangers = {top for top, *_ in paths if top != "smoketest" and not top.endswith(".dist-info")}
-assert not strangers, f"the wheel installs more than smoketest/: {sorted(strangers)}"
-assert ("smoketest", "py.typed") in paths, "the wheel lacks py.typed"
+unexpected = {top for top, *_ in paths if top != "smoketest" and not top.endswith(".dist-info")}
+assert not unexpected, f"the wheel contains more than smoketest/: {sorted(unexpected)}"
+assert ("smoketest", "py.typed") in paths, "py.typed is missing from the wheel"
 
 print(f"{NAME} {version(NAME)}: {len(paths)} files, in {installed.parent}")

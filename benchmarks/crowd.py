@@ -1,8 +1,8 @@
-"""A crowd: 200 clients at once ask for the checks of a site with 4 workers; the suite takes 200 ms.
+"""A crowd: 200 simultaneous clients request the checks of a site with 4 workers.
 
-How often the suite runs, how long the clients wait, how many get an error, and how long another
-page of the site takes meanwhile: asked for every 20 ms, whatever has been answered by then. The
-floor is the same crowd at that other page, which does nothing.
+The suite takes 200 ms. The benchmark reports how often it runs, how long the clients wait, how many
+of them receive an error, and the duration of another page, which is requested every 20 ms
+regardless of earlier responses. The baseline is the same crowd requesting that other page.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from serving import Site
 
 from tests.servers.client import get
 
-#: As `bench_site.suites` has it, in seconds.
+#: Duration of the suite in `bench_site.suites`, in seconds.
 SUITE = 0.2
 PROBE_EVERY = 0.02
-PATIENCE = 60.0
-#: Seconds that the other page is asked for while nothing else happens.
+TIMEOUT = 60.0
+#: Seconds for which only the other page is requested, before the crowd.
 IDLE = 0.5
-FLOOR = "baseline: requests for the other page"
+BASELINE = "baseline: requests for the other page"
 US = "django-smoketest"
 US_COLD = "django-smoketest, nothing stored"
 
 
 class Answer(NamedTuple):
-    """What one client got."""
+    """Response to one client."""
 
-    #: 0 where there was no answer.
+    #: 0 without a response.
     status: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one crowd did."""
+    """Results of one crowd."""
 
     answers: list[Answer]
     pages: list[Answer]
@@ -63,27 +63,27 @@ class Round:
     at_once: int
 
     def errors(self) -> int:
-        """Answers to anybody that were none."""
+        """Return the number of missing and unsuccessful responses."""
         return sum(answer.status != 200 for answer in (*self.answers, *self.pages))
 
     def waited(self, percent: int) -> float:
-        """Milliseconds."""
+        """Return a percentile of the response times, in milliseconds."""
         return quantile([answer.seconds for answer in self.answers], percent) * 1000
 
     def page(self, percent: int) -> float:
-        """Milliseconds of the other page, meanwhile."""
+        """Return a percentile for the other page during the crowd, in milliseconds."""
         return quantile([answer.seconds for answer in self.pages], percent) * 1000
 
     def idle_page(self) -> float:
-        """The median of the other page before, in milliseconds."""
+        """Return the median for the other page before the crowd, in milliseconds."""
         return statistics.median(answer.seconds for answer in self.idle_pages) * 1000
 
 
-async def _ask(port: int, path: str) -> Answer:
+async def _request(port: int, path: str) -> Answer:
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request.encode())
             answer = await reader.read(-1)
@@ -91,21 +91,21 @@ async def _ask(port: int, path: str) -> Answer:
         status = int(answer.split(maxsplit=2)[1])
     except (OSError, TimeoutError, IndexError):
         status = 0
-    return Answer(status, time.perf_counter() - began)
+    return Answer(status, time.perf_counter() - started)
 
 
 async def _crowd(port: int, path: str, clients: int) -> list[Answer]:
-    return await asyncio.gather(*(_ask(port, path) for _ in range(clients)))
+    return await asyncio.gather(*(_request(port, path) for _ in range(clients)))
 
 
 def probe(port: int, seconds: float) -> list[Answer]:
-    """Ask for the other page every so often, for so long or until `_over` is set."""
+    """Request the other page at intervals, for `seconds` or until `_over` is set."""
 
     async def probes() -> list[Answer]:
         tasks = []
         until = time.monotonic() + seconds
         while time.monotonic() < until and not _over.is_set():
-            tasks.append(asyncio.ensure_future(_ask(port, "/page")))
+            tasks.append(asyncio.ensure_future(_request(port, "/page")))
             await asyncio.sleep(PROBE_EVERY)
         return await asyncio.gather(*tasks)
 
@@ -115,14 +115,14 @@ def probe(port: int, seconds: float) -> list[Answer]:
 _over: Signal
 
 
-def _remember(over: Signal) -> None:
-    """In the process that probes."""
-    global _over  # noqa: PLW0603 - an Event can be given to a process at its start alone
+def _store_event(over: Signal) -> None:
+    """Store the event in the process that probes."""
+    global _over  # noqa: PLW0603 - an Event can only be passed at process start
     _over = over
 
 
 def overlaps(notes: str) -> tuple[int, int]:
-    """How many runs there were, by what they noted, and how many of them at a time."""
+    """Return the number of runs, and the maximum number of concurrent runs, from their notes."""
     times = sorted((float(at), word) for at, word in map(str.split, notes.splitlines()))
     running = most = 0
     for _, word in times:
@@ -132,7 +132,7 @@ def overlaps(notes: str) -> tuple[int, int]:
 
 
 class Contender:
-    """A site, the path that the crowd asks for, and what is done before."""
+    """A site, the path that the crowd requests, and preparation before each round."""
 
     def __init__(
         self,
@@ -145,17 +145,17 @@ class Contender:
         self.site = stack.enter_context(Site(environment, "crowd", workers=4, **settings))
         self.path = path
         self._before = before
-        for _ in range(16):  # every worker has loaded all that it needs
+        for _ in range(16):  # warm up every worker
             get(self.site.port, path)
 
     def round(self, clients: int, prober: ProcessPoolExecutor, over: Signal) -> Round:
-        """One crowd."""
+        """Measure one crowd."""
         self._before(self.site)
         port = self.site.port
         over.clear()
         idle = prober.submit(probe, port, IDLE).result()
         self.site.runs_file.write_text("")
-        future = prober.submit(probe, port, PATIENCE)
+        future = prober.submit(probe, port, TIMEOUT)
         time.sleep(2 * PROBE_EVERY)
         answers = asyncio.run(_crowd(port, self.path, clients))
         over.set()
@@ -164,28 +164,28 @@ class Contender:
 
 
 def _age(site: Site) -> None:
-    """Let the stored result be older than it may be, so that a run is needed."""
+    """Let the stored report become stale, so that a run is needed."""
     get(site.port, "/checks/")
     time.sleep(1.2)
 
 
-def _forget(site: Site) -> None:
-    """Let nothing be stored: with a release that nobody has tested."""
+def _clear(site: Site) -> None:
+    """Restart the site, since reports from before the restart are not served."""
     site.restart()
     for _ in range(16):
         get(site.port, "/page")
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """All sites, in turns."""
+    """Measure the sites alternately."""
     findings = Findings()
     clients = 20 if options.quick else 200
     environments = options.environments
     ours = environments[OURS.name]
     contenders = {
         US: Contender(ours, stack, "/checks/", _age, SMOKETEST_MAX_AGE=1),
-        US_COLD: Contender(ours, stack, "/checks/", _forget),
-        FLOOR: Contender(ours, stack, "/page"),
+        US_COLD: Contender(ours, stack, "/checks/", _clear),
+        BASELINE: Contender(ours, stack, "/page"),
         **{
             peer.name: Contender(environments[peer.name], stack, "/checks/")
             for peer in PEERS
@@ -195,7 +195,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
     context = multiprocessing.get_context("spawn")
     over = context.Event()
     prober = stack.enter_context(
-        ProcessPoolExecutor(1, mp_context=context, initializer=_remember, initargs=(over,))
+        ProcessPoolExecutor(1, mp_context=context, initializer=_store_event, initargs=(over,))
     )
     rounds: dict[str, list[Round]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
@@ -239,7 +239,7 @@ def _report(findings: Findings, rounds: dict[str, list[Round]], clients: int) ->
         Aim("other page, p50 / before", median(US, lambda r: r.page(50) / r.idle_page()), 2),
         Aim(
             "other page, p50 / the same in the baseline",
-            median(US, lambda r: r.page(50)) / median(FLOOR, lambda r: r.page(50)),
+            median(US, lambda r: r.page(50)) / median(BASELINE, lambda r: r.page(50)),
             2,
         ),
     ]

@@ -1,10 +1,10 @@
-"""A fleet on one Prometheus: what 1,000 instances with 200 tests each need, by simulation.
+"""Resources that Prometheus needs for a simulated fleet: 1,000 instances with 200 tests each.
 
-A real Prometheus, with our alert rules, scrapes so many instances, all of them served by this
-process: pages of a real site, with times and durations that change, of which one in ten has two
-tests that fail. An hour of `smoketest_test_success` is there from the beginning, since rules look
-back so far. What one machine carries is measured at three sizes; 1,000 instances are extrapolated
-from the largest, in a straight line, which the three sizes allow to check.
+A real Prometheus with the alert rules scrapes instances that this process simulates: it serves the
+metrics of a real site with changing timestamps and durations; one in ten instances has two failing
+tests. An hour of `smoketest_test_success` is written beforehand, since rules have a range of up to
+one hour. Three sizes are measured. The values for 1,000 instances are extrapolated linearly from
+the largest size; the other sizes show whether growth is linear.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ TESTS = 200
 FLEET = 1000
 PER_JOB = 10
 SCRAPE_EVERY = 5
-#: Short, so that there soon are enough evaluations.
+#: Seconds between evaluations; short, to get enough of them quickly.
 EVALUATE_EVERY = 2
-#: Seconds between two samples of the hour that is there from the beginning, and on a real site.
+#: Scrape interval in seconds of a real site, and of the hour written beforehand.
 REAL_SCRAPE_EVERY = 60
 SUCCESS = "smoketest_test_success"
 APPENDED = "prometheus_tsdb_head_samples_appended_total"
 CPU = "process_cpu_seconds_total"
-#: What the rules do without.
+#: Metrics that no rule uses.
 DROPPED = "smoketest_test_outcome|smoketest_test_runs_total"
 
 
-# The pages
+# Metrics pages
 
 
 def exposition(environment: Environment, folder: Path, tests: int) -> str:
-    """The page of a site with so many tests after a run, in the text format."""
+    """Return the metrics page of a site after a run, in the text format."""
     code = (
         "import django; django.setup()\n"
         "from smoketest import services\n"
@@ -84,12 +84,12 @@ _SAMPLE = re.compile(r"^(?P<name>smoketest_\w+)(?P<labels>\{.*\})? (?P<value>\S+
 
 
 def series(page: str) -> Counter[str]:
-    """How many series each metric has."""
+    """Return the number of series by metric."""
     return Counter(match["name"] for match in _SAMPLE.finditer(page))
 
 
 def make_template(page: str, failing: tuple[str, ...] = ()) -> bytes:
-    """The page with marks where the time and a duration belong, in which some tests fail."""
+    """Return the page with failing tests, and placeholders for timestamps and durations."""
 
     def sample(match: re.Match[str]) -> str:
         name, labels, value = match["name"], match["labels"] or "", match["value"]
@@ -113,7 +113,7 @@ def make_template(page: str, failing: tuple[str, ...] = ()) -> bytes:
 
 @contextmanager
 def served(templates: dict[str, bytes]) -> Iterator[int]:
-    """All instances, by path; gives the port."""
+    """Serve the templates by path, and yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -126,11 +126,11 @@ def served(templates: dict[str, bytes]) -> Iterator[int]:
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(ConnectionError):  # a Prometheus that ends does not wait
+            with suppress(ConnectionError):  # Prometheus may be stopping
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Silent."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -142,12 +142,12 @@ def served(templates: dict[str, bytes]) -> Iterator[int]:
 
 
 def dropping(metrics: str) -> list[dict[str, object]]:
-    """The `metric_relabel_configs` that leave out what matches."""
+    """Return the `metric_relabel_configs` that drop metrics whose names match a pattern."""
     return [{"source_labels": ["__name__"], "regex": metrics, "action": "drop"}]
 
 
 class Fleet(Prometheus):
-    """A Prometheus that scrapes so many instances, with an hour of their past."""
+    """A Prometheus server that scrapes the instances and contains an hour of earlier samples."""
 
     ready_within = 120.0
 
@@ -175,7 +175,7 @@ class Fleet(Prometheus):
                     "scrape_timeout": f"{scrape_every}s",
                     "evaluation_interval": f"{EVALUATE_EVERY}s",
                 },
-                "rule_files": ["rules/*.yml"],  # none yet
+                "rule_files": ["rules/*.yml"],  # added by load_rules()
                 "scrape_configs": [
                     {"job_name": job, "static_configs": targets, "metric_relabel_configs": relabel}
                     for job, targets in scrapes.items()
@@ -186,11 +186,11 @@ class Fleet(Prometheus):
         self.scrape_every = scrape_every
 
     def environment(self) -> dict[str, str]:
-        """Without a proxy or anything else of ours."""
+        """Exclude proxies and other variables of this process."""
         return clean_environment()
 
     def prepare(self) -> None:
-        """Write the past into blocks."""
+        """Write the earlier samples as TSDB blocks."""
         super().prepare()
         labels = [m["labels"] for m in _SAMPLE.finditer(self.page) if m[1] == SUCCESS]
         now = int(time.time())
@@ -210,13 +210,13 @@ class Fleet(Prometheus):
         path.unlink()
 
     def load_rules(self) -> None:
-        """Begin to evaluate."""
+        """Load the rules, which starts their evaluation."""
         (self.folder / "rules").mkdir()
         shutil.copy(RULES, self.folder / "rules")
         os.kill(self.pid, signal.SIGHUP)
 
     def own(self, name: str) -> float:
-        """One of its own metrics, all its series together, read past its store."""
+        """Return the sum of a metric of the server itself, read from its metrics page."""
         text = get(self.port, "/metrics").text
         values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
         if not values:
@@ -224,13 +224,13 @@ class Fleet(Prometheus):
         return sum(map(float, values))
 
     def last_scrapes(self) -> list[float]:
-        """Seconds that the latest scrape of each target took."""
+        """Return the duration in seconds of the last scrape of each healthy target."""
         return [
             target["lastScrapeDuration"] for target in self.targets() if target["health"] == "up"
         ]
 
     def evaluations(self, rounds: int) -> Iterator[dict[str, Any]]:
-        """Our group of rules, each time that it has been evaluated."""
+        """Yield the rule group after each evaluation."""
         seen = {"0001-01-01T00:00:00Z"}
         while len(seen) <= rounds:
             for group in self.api("rules")["groups"]:
@@ -241,26 +241,26 @@ class Fleet(Prometheus):
 
 
 class Load(NamedTuple):
-    """What so many instances cost."""
+    """Resources for a number of instances."""
 
     title: str
     instances: int
     series: float
     megabytes: float
-    #: Of one core, by sample.
+    #: CPU time per sample.
     cpu_microseconds: float
-    #: Seconds
+    #: Seconds.
     scrape: float
     rules: float
     slowest: tuple[tuple[str, float], ...]
 
     def cores(self, scrape_every: float) -> float:
-        """That it needs for the scrapes."""
+        """Return the number of CPU cores that scrapes need."""
         return self.cpu_microseconds / 1e6 * self.series / scrape_every
 
 
 def measure(title: str, fleet: Fleet, rounds: int) -> Load:
-    """Let it scrape all, then evaluate so many times."""
+    """Wait for a scrape of every target, then measure `rounds` evaluations of the rules."""
     instances = len(fleet.names)
     wait_for(
         fleet.last_scrapes, lambda found: len(found) == instances, within=300,
@@ -291,7 +291,7 @@ def measure(title: str, fleet: Fleet, rounds: int) -> Load:
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """All sizes, one after the other."""
+    """Measure all sizes in sequence."""
     need("prometheus", "promtool")
     findings = Findings()
     tests = 20 if options.quick else TESTS
@@ -307,7 +307,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
     for size in sizes:
         with Fleet(port, size, page, scrape_every=scrape_every) as fleet:
             loads.append(measure(f"{size}", fleet, options.rounds))
-        print(f"{size} instances done", flush=True)
+        print(f"Measured {size} instances.", flush=True)
     if not options.quick:
         drop = Fleet(port, sizes[-1], page, scrape_every=scrape_every, drop=DROPPED)
         with drop as fleet:
@@ -318,14 +318,14 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
 
 @contextmanager
 def _temporary() -> Iterator[Path]:
-    from tempfile import TemporaryDirectory  # noqa: PLC0415 - nothing else needs it
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - only used here
 
     with TemporaryDirectory(prefix="smoketest-bench-") as name:
         yield Path(name)
 
 
 def _calculate(findings: Findings, page: str, tests: int) -> None:
-    """What follows from the page alone."""
+    """Report the number of series, calculated from one metrics page."""
     found = series(page)
     rules = RULES.read_text()
     dashboards = "".join(path.read_text() for path in sorted(DASHBOARDS.glob("*.json")))
@@ -409,7 +409,7 @@ def _report(findings: Findings, loads: list[Load], tests: int) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--instances", type=whole(1, 2000), action="append", help="a size; repeatable"
+        "--instances", type=whole(1, 2000), action="append", help="number of instances (repeatable)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: environments of the peers, rounds, tables, and docs/performance.md."""
+"""Shared code of the benchmarks: environments, rounds, tables, and writing docs/performance.md."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if str(CHECKOUT) not in sys.path:
 PAGE = CHECKOUT / "docs" / "performance.md"
 #: The page with the targets of the benchmarks.
 TARGETS_PAGE = HERE / "README.md"
-#: The fewest rounds of which a median is written into the page.
+#: Minimum number of rounds for results in the page.
 ROUNDS = 5
-#: Variables of the surroundings that would change how a site behaves.
+#: Prefixes of environment variables that could change the behavior of a site.
 _FOREIGN = (
     "BENCHMARK_", "DJANGO_", "GUNICORN_", "PROMETHEUS_", "PYTHON", "SMOKETEST_",
     "STATE_DIRECTORY", "VIRTUAL_ENV", "WATCHMAN_",
 )  # fmt: skip
 
-# The environments
+# Environments
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A package that is measured, in an environment of its own."""
+    """A package to measure, in its own virtual environment."""
 
     name: str
-    #: What is installed for it beside Django, a server and a driver.
+    #: Requirements in addition to `COMMON`.
     requirements: tuple[str, ...]
-    #: Distributions whose versions are told.
-    told: tuple[str, ...]
-    #: Whether it is imported from this checkout.
+    #: Distributions whose versions are reported.
+    reported: tuple[str, ...]
+    #: Whether the package is imported from this checkout.
     is_ours: bool = False
 
 
@@ -60,7 +60,7 @@ PEERS = (VERSION_1, HEALTH_CHECK, WATCHMAN)
 
 
 def make_environment(cache: Path, name: str, requirements: Sequence[str]) -> Path:
-    """The Python of an environment with these packages; made once, then used again."""
+    """Return the Python of an environment with these packages; create it unless it exists."""
     key = hashlib.sha256("\n".join((sys.version, *requirements)).encode()).hexdigest()[:12]
     folder = cache / f"{name}-{key}"
     python = folder / "bin" / "python"
@@ -76,21 +76,21 @@ def make_environment(cache: Path, name: str, requirements: Sequence[str]) -> Pat
 
 @dataclass(frozen=True)
 class Environment:
-    """Where the processes of a peer run."""
+    """Virtual environment of a peer."""
 
     peer: Peer
     python: Path
 
     @classmethod
     def make(cls, peer: Peer, cache: Path) -> Self:
-        """Install it, unless that has been done."""
+        """Return the environment of a peer; create it unless it exists."""
         name = peer.name.split()[0].replace("us", "ours") if peer.is_ours else peer.name.split()[0]
         return cls(peer, make_environment(cache, name, (*COMMON, *peer.requirements)))
 
     def variables(self, folder: Path, **variables: str) -> dict[str, str]:
-        """The environment variables of a process that sets up `bench_site`.
+        """Return the environment variables of a process that runs `bench_site`.
 
-        The checkout is importable for us alone: 1.x has the name of our package.
+        The checkout is importable only for django-smoketest 2, since 1.x has the same package name.
         """
         paths = [HERE, CHECKOUT] if self.peer.is_ours else [HERE]
         return clean_environment() | {
@@ -102,37 +102,37 @@ class Environment:
         }
 
     def versions(self) -> dict[str, str]:
-        """Versions by distribution."""
+        """Return the versions by distribution."""
         code = (
             "import json, sys; from importlib.metadata import version\n"
             "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
         )
         done = subprocess.run(
-            [self.python, "-c", code, *self.peer.told], stdout=subprocess.PIPE, check=True
+            [self.python, "-c", code, *self.peer.reported], stdout=subprocess.PIPE, check=True
         )
-        found: dict[str, str] = json.loads(done.stdout)
-        return found
+        versions: dict[str, str] = json.loads(done.stdout)
+        return versions
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of this process without what would change how a site behaves."""
+    """Return the environment variables of this process, except `_FOREIGN` ones."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
 
 
 def need(*programs: str) -> None:
-    """End with what to install, unless these programs are there."""
+    """Exit with the packages to install if a program is missing."""
     from tests.servers.services import PACKAGES, find  # noqa: PLC0415 - needs pytest
 
     missing = sorted({PACKAGES.get(name, name) for name in programs if find(name) is None})
     if missing:
-        raise SystemExit(f"Not installed: apt-get install {' '.join(missing)}")
+        raise SystemExit(f"Programs are missing. Run: apt-get install {' '.join(missing)}")
 
 
-# Processes that measure
+# Measuring processes
 
 
 class Worker:
-    """A process that does something once, and tells what came of it, each time it is asked."""
+    """A process that executes a contender on request and returns the duration."""
 
     def __init__(
         self, environment: Environment, folder: Path, contender: str, **variables: str
@@ -159,20 +159,20 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def ask(self) -> float:
-        """Seconds that it took."""
+    def measure(self) -> float:
+        """Execute the contender once and return the duration in seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
             print("go", file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._name} ended with {self._process.wait()}")
+            raise SystemExit(f"{self._name} exited with code {self._process.wait()}")
         return float(line)
 
 
 def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each contender tells in each round; the first time of all, which warms up, is lost."""
+    """Alternate between the contenders and return their values; a warm-up round is discarded."""
     for measure in contenders.values():
         measure()
     found: dict[str, list[float]] = {name: [] for name in contenders}
@@ -182,31 +182,31 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict
     return found
 
 
-# What is printed
+# Output
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' own ratios."""
+    """Return the median of the ratios of the rounds."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def quantile(values: Sequence[float], percent: int) -> float:
-    """A percentile."""
+    """Return a percentile."""
     if len(values) < 2:
         return values[0]
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown; all columns but the first hold figures."""
+    """Return a Markdown table; all columns except the first contain numbers."""
     lines = [head, ("---", *("---:",) * (len(head) - 1)), *rows]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def comparison(
-    rounds: Mapping[str, Sequence[float]], *, us: str, floor: str, unit: float = 1000
+    rounds: Mapping[str, Sequence[float]], *, us: str, baseline: str, unit: float = 1000
 ) -> str:
-    """A table of durations in seconds, `unit` of which make one that is shown."""
+    """Return a table that compares durations in seconds, multiplied by `unit`."""
     rows = []
     for name, seconds in rounds.items():
         values = [value * unit for value in seconds]
@@ -215,7 +215,7 @@ def comparison(
                 name,
                 f"{statistics.median(values):,.1f}",
                 f"{min(values):,.1f} to {max(values):,.1f}",
-                f"{ratio(seconds, rounds[floor]):.2f}",
+                f"{ratio(seconds, rounds[baseline]):.2f}",
                 "" if name == us else f"{ratio(rounds[us], seconds):.2f}",
             )
         )
@@ -224,24 +224,24 @@ def comparison(
 
 @dataclass(frozen=True)
 class Aim:
-    """What was aimed at, and what came of it."""
+    """A target of a benchmark and the measured value."""
 
     text: str
     measured: float
     limit: float
     unit: str = ""
-    #: Whether more is better.
+    #: Whether the limit is a minimum.
     at_least: bool = False
 
     @property
     def is_met(self) -> bool:
-        """As it is shown: a rounding error decides nothing."""
+        """Whether the measured value, rounded as displayed, meets the limit."""
         measured = round(self.measured, 2)
         return measured >= self.limit if self.at_least else measured <= self.limit
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """For the table of the aims."""
+        """The row in the table of targets."""
         sign = "at least" if self.at_least else "at most"
         return (
             self.text,
@@ -253,20 +253,20 @@ class Aim:
 
 @dataclass
 class Findings:
-    """What one benchmark found: tables with a line over each, and the aims."""
+    """Results of a benchmark: tables with titles, and targets."""
 
     parts: list[str] = field(default_factory=list)
     aims: list[Aim] = field(default_factory=list)
 
     def add(self, title: str, text: str) -> None:
-        """Add a table, and show it at once."""
+        """Add a table and print it."""
         part = f"{title}\n\n{text}"
         self.parts.append(part)
         print(f"\n{part}", flush=True)
 
 
 def machine() -> str:
-    """The processor and how many cores of it this process may use."""
+    """Return the number of usable cores, the processor, the memory and the operating system."""
     model = platform.processor() or platform.machine()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -279,15 +279,15 @@ def machine() -> str:
 
 
 def load_average() -> str:
-    """Of the last minute. If it is high before the measurement, others disturb it."""
+    """Return the load average of the last minute; a high one before a benchmark distorts it."""
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
-# The command line, and the page
+# Command line and page
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number."""
+    """Return an argparse type for an integer in a range."""
 
     def convert(text: str) -> int:
         number = int(text)
@@ -299,7 +299,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """Where the environments live: never in the checkout."""
+    """Add the option for the directory of the environments, which is outside the checkout."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--cache", type=Path, default=cache / "django-smoketest-benchmarks")
 
@@ -315,16 +315,18 @@ def run(
     peers: Sequence[Peer] = (OURS, *PEERS),
     add_options: Callable[[argparse.ArgumentParser], object] = lambda _: None,
 ) -> None:
-    """The whole of a script: options, the environments, the measurement, the page.
+    """Run a benchmark script: parse options, create environments, measure, and write the page.
 
-    `measure` is given the options, with `environments` by the name of the peer among them, which
-    are those of the peers that take part, and a stack that ends what it starts.
+    `measure` receives the options, whose `environments` maps the names of peers to environments,
+    and a stack for context managers.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=whole(1, 50), default=ROUNDS)
-    parser.add_argument("--quick", action="store_true", help="tiny: only to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="run with tiny sizes, to check that it works"
+    )
     parser.add_argument(
         "--without-peers",
         action="store_true",
@@ -337,7 +339,7 @@ def run(
     add_options(parser)
     options = parser.parse_args()
     if options.write and (options.quick or options.without_peers or options.rounds < ROUNDS):
-        parser.error(f"the page has medians of {ROUNDS} rounds or more, of the whole benchmark")
+        parser.error(f"--write requires the complete benchmark with at least {ROUNDS} rounds")
     if options.quick:
         options.rounds = 1
     before = load_average()
@@ -364,7 +366,7 @@ def run(
 
 
 def _versions(environments: Iterable[Environment]) -> str:
-    from smoketest import __version__  # noqa: PLC0415 - of the checkout
+    from smoketest import __version__  # noqa: PLC0415 - imported from the checkout
 
     found = {"django-smoketest": __version__}
     for environment in environments:
@@ -374,7 +376,7 @@ def _versions(environments: Iterable[Environment]) -> str:
 
 
 def write_section(name: str, text: str, page: Path = PAGE) -> None:
-    """Put what a benchmark found between its two comments of the page."""
+    """Replace the text between the two comments of a benchmark in a page."""
     before, begin, rest = page.read_text().partition(begin_of(name))
     _, end, after = rest.partition(end_of(name))
     if not (begin and end):
@@ -383,15 +385,15 @@ def write_section(name: str, text: str, page: Path = PAGE) -> None:
 
 
 def begin_of(name: str) -> str:
-    """The comment before what a benchmark writes."""
+    """Return the comment before the results of a benchmark."""
     return f"<!-- BEGIN {name}: written by python benchmarks/{name}.py --write -->\n"
 
 
 def end_of(name: str) -> str:
-    """The comment after what a benchmark writes."""
+    """Return the comment after the results of a benchmark."""
     return f"<!-- END {name} -->\n"
 
 
 def as_variable(value: Any) -> str:
-    """A value for `bench_site.settings`."""
+    """Return a value encoded for the environment variables of `bench_site.settings`."""
     return json.dumps(value)

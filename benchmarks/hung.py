@@ -1,9 +1,9 @@
-"""A check that hangs, with a time-out of one second: how long the answer takes, what it costs.
+"""A check that hangs, with a timeout of one second: duration of the response, and lost workers.
 
-On a site with 2 sync workers of gunicorn, which kills a worker that is busy for 5 s (for 30 s if
-it is not told). Workers lost are those that are gone 7 s after the
-request. "Stop" is how long the site takes to end afterwards; gunicorn kills what is left after 5 s.
-The floor is a check that passes.
+The site has 2 sync workers of gunicorn, which kills a worker that is busy for 5 s (30 s by
+default). "Workers lost" counts workers that no longer exist 7 s after the request. "Shutdown" is
+the time that the site takes to stop afterwards; gunicorn kills remaining workers after 5 s. The
+baseline is a check that passes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from serving import Site
 from tests.servers.client import get
 
 TIMEOUT = 1
-#: Seconds after the request at which the workers are counted.
+#: Seconds after the request until the workers are counted.
 COUNT_AFTER = 7.0
 US = "django-smoketest"
-FLOOR = "baseline: a check that passes"
+BASELINE = "baseline: a check that passes"
 
 
 class Hung(NamedTuple):
-    """What came of one request; times are in seconds."""
+    """Result of one request; times are in seconds."""
 
     answer: str
     seconds: float
@@ -38,10 +38,10 @@ class Hung(NamedTuple):
 
 
 def visit(site: Site, count_after: float) -> Hung:
-    """Ask for the checks, count so many seconds later, and stop the site."""
+    """Request the checks, count the lost workers after `count_after` seconds, and stop the site."""
     workers = site.worker_ids()
     began = time.monotonic()
-    answer = "none: the connection ended"
+    answer = "none: the connection was closed"
     with suppress(OSError, HTTPException):
         answer = str(get(site.port, "/checks/", timeout=30).status)
     seconds = time.monotonic() - began
@@ -53,7 +53,7 @@ def visit(site: Site, count_after: float) -> Hung:
 
 
 def sites(environments: dict[str, Environment]) -> dict[str, Site]:
-    """One for each contender; a second request would find the first test still running."""
+    """Return a new site for each contender, since a hanging test would affect a second request."""
 
     def site(environment: Environment, suite: str = "hang") -> Site:
         return Site(
@@ -63,13 +63,13 @@ def sites(environments: dict[str, Environment]) -> dict[str, Site]:
 
     return {
         US: site(environments[OURS.name]),
-        FLOOR: site(environments[OURS.name], "trivial"),
+        BASELINE: site(environments[OURS.name], "trivial"),
         **{p.name: site(environments[p.name]) for p in PEERS if p.name in environments},
     }
 
 
 def main(options: argparse.Namespace, _: ExitStack) -> Findings:
-    """All contenders at once: most of them only wait."""
+    """Measure all contenders in parallel, since most of them only wait."""
     findings = Findings()
     found: dict[str, list[Hung]] = {}
     count_after = 2 * TIMEOUT if options.without_peers else COUNT_AFTER

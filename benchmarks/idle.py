@@ -1,7 +1,7 @@
-"""What an app costs a site that does not use it yet: the start, the memory, the imports.
+"""Cost of an installed app before its first use: startup time, memory and imports.
 
-Fresh processes set Django up and import the URLs, as each worker of a server does, on a site with
-nothing but one page (the floor), and on the same site with one of the apps.
+New processes set up Django and import the URLconf, like each worker of a server. The baseline is a
+site with a single page; the others are the same site with one of the apps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from harness import OURS, PEERS, Aim, Environment, Findings, run, table
 
 US = "django-smoketest"
-FLOOR = "baseline: the site without it"
-#: What is for tests, for a terminal, for other servers: no worker of a site needs it to start.
+BASELINE = "baseline: the site without it"
+#: Modules for tests, terminals and other servers, which a worker does not need at startup.
 UNUSED = (
     "IPython", "MySQLdb", "celery", "django.contrib.staticfiles", "django.core.management.commands",
     "django.core.servers", "django.test", "django_prometheus", "doctest", "http.server",
@@ -33,7 +33,7 @@ Start = dict[str, Any]
 
 
 def start(environment: Environment, folder: Path, peer: str) -> Start:
-    """What one fresh process tells."""
+    """Return the measurements of one new process."""
     done = subprocess.run(
         [environment.python, "-m", "bench_site.start"],
         cwd=folder,
@@ -41,12 +41,12 @@ def start(environment: Environment, folder: Path, peer: str) -> Start:
         stdout=subprocess.PIPE,
         check=True,
     )
-    found: Start = json.loads(done.stdout)
-    return found
+    measurements: Start = json.loads(done.stdout)
+    return measurements
 
 
 def import_times(environment: Environment, folder: Path) -> dict[str, int]:
-    """Microseconds that each module took by itself, by ``-X importtime``."""
+    """Return the import times of the modules without their imports, in microseconds."""
     done = subprocess.run(
         [environment.python, "-X", "importtime", "-m", "bench_site.start"],
         cwd=folder, env=environment.variables(folder), capture_output=True, text=True, check=True,
@@ -60,7 +60,7 @@ def import_times(environment: Environment, folder: Path) -> dict[str, int]:
 
 
 def unused(modules: set[str]) -> list[str]:
-    """Modules among these that no worker needs to start."""
+    """Return the modules that a worker does not need at startup."""
     return sorted(
         module for module in modules
         if any(module == name or module.startswith(f"{name}.") for name in UNUSED)
@@ -68,43 +68,43 @@ def unused(modules: set[str]) -> list[str]:
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """All sites, in turns."""
+    """Measure the sites alternately."""
     findings = Findings()
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smoketest-bench-")))
     environments = options.environments
-    # Each app against the floor of its own environment.
+    # Each app is compared with the baseline in its own environment.
     wanted = {
         US: environments[OURS.name],
         **{peer.name: environments[peer.name] for peer in PEERS if peer.name in environments},
     }
     starts: dict[str, list[Start]] = {name: [] for name in wanted}
-    floors: dict[str, list[Start]] = {name: [] for name in wanted}
+    baselines: dict[str, list[Start]] = {name: [] for name in wanted}
     for _ in range(options.rounds * 2 + 1):
         for name, environment in wanted.items():
-            floors[name].append(start(environment, folder, "none"))
+            baselines[name].append(start(environment, folder, "none"))
             starts[name].append(start(environment, folder, environment.peer.name))
-    for measured in (*starts.values(), *floors.values()):
-        del measured[0]  # that one wrote the bytecode
+    for measured in (*starts.values(), *baselines.values()):
+        del measured[0]  # the first start writes bytecode
 
     def added(name: str, what: str) -> float:
-        pairs = zip(starts[name], floors[name], strict=True)
+        pairs = zip(starts[name], baselines[name], strict=True)
         return statistics.median(with_[what] - without[what] for with_, without in pairs)
 
-    def floor(what: str) -> float:
-        return statistics.median(measured[what] for measured in floors[US])
+    def baseline(what: str) -> float:
+        return statistics.median(measured[what] for measured in baselines[US])
 
     rows = [
         (
-            FLOOR,
-            f"{floor('setup') * 1000:.1f}",
-            f"{floor('served') * 1000:.1f}",
-            f"{floor('megabytes'):.1f}",
-            len(floors[US][0]["modules"]),
+            BASELINE,
+            f"{baseline('setup') * 1000:.1f}",
+            f"{baseline('served') * 1000:.1f}",
+            f"{baseline('megabytes'):.1f}",
+            len(baselines[US][0]["modules"]),
             "",
         )
     ]
     for name in wanted:
-        more = set(starts[name][0]["modules"]) - set(floors[name][0]["modules"])
+        more = set(starts[name][0]["modules"]) - set(baselines[name][0]["modules"])
         rows.append(
             (
                 f"added by {name}",
@@ -120,18 +120,18 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
         "ratio with URLconf",
     )  # fmt: skip
     findings.add("A new process:", table(head, rows))
-    _imports(findings, starts, floors, import_times(wanted[US], folder))
+    _imports(findings, starts, baselines, import_times(wanted[US], folder))
     return findings
 
 
 def _imports(
     findings: Findings,
     starts: dict[str, list[Start]],
-    floors: dict[str, list[Start]],
+    baselines: dict[str, list[Start]],
     times: dict[str, int],
 ) -> None:
-    """What we import that the site would not, by the package that it belongs to."""
-    more = set(starts[US][0]["modules"]) - set(floors[US][0]["modules"])
+    """Report the modules that only the site with django-smoketest imports, by package."""
+    more = set(starts[US][0]["modules"]) - set(baselines[US][0]["modules"])
     packages: dict[str, list[str]] = {}
     for module in sorted(more):
         head, _, rest = module.partition(".")
@@ -141,12 +141,12 @@ def _imports(
         package: sum(times.get(module, 0) for module in modules) / 1000
         for package, modules in packages.items()
     }
-    dearest = sorted(packages, key=lambda package: -cost[package])[:12]
+    slowest = sorted(packages, key=lambda package: -cost[package])[:12]
     findings.add(
         "Additional imports by package, slowest first, measured with `python -X importtime`:",
         table(
             ("package", "modules", "ms"),
-            [(f"`{name}`", len(packages[name]), f"{cost[name]:.1f}") for name in dearest],
+            [(f"`{name}`", len(packages[name]), f"{cost[name]:.1f}") for name in slowest],
         ),
     )
     found = unused(more)

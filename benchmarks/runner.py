@@ -1,9 +1,9 @@
-"""What running a test costs: 1,000 tests that do nothing, and 1,000 with one INSERT each.
+"""Overhead of running a test: 1,000 trivial tests, and 1,000 tests with one INSERT each.
 
-On SQLite (a file, WAL) and PostgreSQL. The floor is BEGIN, the same INSERT and ROLLBACK, by hand
-on one Django connection that stays open; where the tests do nothing, unittest's own TestCase.
-"By a request" is all that a request does: find the tests, run them, record what came of them,
-render the metrics, answer. "The runner alone" does what the floor and Django's TestCase do.
+The tests use SQLite (a file in WAL mode) and PostgreSQL. The baseline executes BEGIN, the same
+INSERT and ROLLBACK on one open Django connection; for trivial tests, it is unittest's TestCase. A
+request discovers the tests, runs them, stores the results, renders the metrics and returns a
+response. "Runner only" does the same work as the baseline and Django's TestCase.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from tests.servers.postgresql import PostgreSQL
 US = "django-smoketest, request"
 US_ALONE = "django-smoketest, runner only"
 US_ONE = "django-smoketest, runner only, SMOKETEST_WORKERS = 1"
-FLOOR = "baseline"
+BASELINE = "baseline"
 DJANGO = "Django's TestCase"
 INSERTS = {"insert_by_cursor": "a cursor", "insert_by_model": "`Model.objects.create`"}
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """All suites, one after the other."""
+    """Measure all suites in sequence."""
     need("postgres", "initdb", "psql")
     findings = Findings()
     tests = 20 if options.quick else 1000
@@ -86,11 +86,11 @@ def _measure(
         US: (ours, "request", {}),
         US_ALONE: (ours, "runner", {}),
         US_ONE: (ours, "runner", one_worker),
-        FLOOR: (ours, "unittest" if suite == "trivial" else "hand", {}),
+        BASELINE: (ours, "unittest" if suite == "trivial" else "hand", {}),
         DJANGO: (ours, "django-testcase", {}),
     }
     for peer in (VERSION_1, HEALTH_CHECK, WATCHMAN):
-        # Those but the first roll nothing back.
+        # Only 1.x rolls back, so the others are not comparable for suites that write.
         if peer.name in environments and (suite == "trivial" or peer is VERSION_1):
             wanted[peer.name] = (environments[peer.name], "request", {})
     folder.mkdir()
@@ -101,18 +101,22 @@ def _measure(
         )  # fmt: skip
     with ExitStack() as stack:
         workers = {
-            # All in one folder: they share the SQLite database.
+            # The same directory for all, so that they share the SQLite database.
             name: stack.enter_context(
                 Worker(environment, folder, contender, **variables, **settings)
             )
             for name, (environment, contender, settings) in wanted.items()
         }
-        rounds = in_turns({name: worker.ask for name, worker in workers.items()}, options.rounds)
-    findings.add(f"{title}:", comparison(rounds, us=US_ALONE, floor=FLOOR))
+        rounds = in_turns(
+            {name: worker.measure for name, worker in workers.items()}, options.rounds
+        )
+    findings.add(f"{title}:", comparison(rounds, us=US_ALONE, baseline=BASELINE))
     if suite == "trivial":
         return
     alone = rounds[US_ALONE]
-    findings.aims.append(Aim(f"{title}: {US_ALONE} / {FLOOR}", ratio(alone, rounds[FLOOR]), 1.6))
+    findings.aims.append(
+        Aim(f"{title}: {US_ALONE} / {BASELINE}", ratio(alone, rounds[BASELINE]), 1.6)
+    )
     if database:
         findings.aims.append(
             Aim(f"{title}: {US_ALONE} / {DJANGO}", ratio(alone, rounds[DJANGO]), 0.8)

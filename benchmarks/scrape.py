@@ -1,7 +1,7 @@
-"""How fast `/smoketest/metrics` is, beside what it could be and what others do, and how that grows.
+"""Throughput and latency of `/smoketest/metrics`, compared with a baseline and other packages.
 
-One Django site under gunicorn serves everything that is compared; the load is the same, in turns.
-The peers are measured with 1,000 tests, the rest with 10 to 10,000. See benchmarks/README.md.
+A Django site under gunicorn serves all contenders, which receive the same load alternately. Other
+packages are measured with 1,000 tests, the rest with 10 to 10,000. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from harness import (
 )
 
 REQUIREMENTS = ("Django", "django-health-check", "filelock", "gunicorn", "prometheus-client")
-#: What Prometheus 3 sends.
+#: Accept header of Prometheus 3.
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
     "application/openmetrics-text;version=0.0.1;q=0.4,"
     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
-READY_WITHIN = 30.0
-ANSWER_WITHIN = 60.0
+START_TIMEOUT = 30.0
+RESPONSE_TIMEOUT = 60.0
 BUFFER = 1 << 20
 
 
 class Contender(NamedTuple):
-    """Something that is compared."""
+    """A page to measure."""
 
     name: str
     path: str
@@ -66,33 +66,32 @@ LIMIT = Contender("baseline: the same bytes from memory", "/memory/page.txt")
 LIMIT_GZIP = Contender("baseline, gzip", "/memory/page.gz", gzip=True)
 MULTIPROCESS = Contender("prometheus_client, multiprocess", "/multiprocess")
 HEALTH = Contender("django-health-check", "/health?format=openmetrics")
-#: Only where `--only` asks for it.
+#: Measured only with `--only`.
 REGISTRY = Contender("the collector in a registry", "/registry")
 CONTENDERS = (OURS, LIMIT, OURS_GZIP, LIMIT_GZIP, MULTIPROCESS, HEALTH, REGISTRY)
-#: With how many tests all of these are measured; with others, only the first four.
+#: Number of tests with which all contenders are measured; otherwise, only the first four are.
 SIZE_OF_PEERS = 1000
 SIZES = (10, 100, SIZE_OF_PEERS, 10_000)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender in one round."""
+    """Result of one contender in one round."""
 
     requests_per_second: float
-    #: Milliseconds
+    #: Milliseconds.
     p50: float
     p99: float
     requests: int
-    #: Milliseconds of processor time that the site took for a request; hardly changed by what
-    #: else the machine does.
+    #: CPU time of the site per request in milliseconds, which barely depends on other load.
     cpu: float
 
 
-# The environment and the site
+# Environment and site
 
 
 class Site:
-    """The site of `scrape_site`, in a folder of its own."""
+    """`scrape_site` in its own directory."""
 
     def __init__(self, python: Path, folder: Path, tests: int, interval: str) -> None:
         self.python = python
@@ -112,7 +111,7 @@ class Site:
         }
 
     def run(self, *arguments: str, **environment: str) -> str:
-        """Run Python in the surroundings of the site."""
+        """Run Python in the environment of the site and return its output."""
         return subprocess.run(
             [self.python, *arguments],
             cwd=self.folder,
@@ -124,7 +123,7 @@ class Site:
 
     @contextmanager
     def served(self, workers: int) -> Iterator[None]:
-        """Serve it with gunicorn's sync workers; they are gone afterwards."""
+        """Serve the site with sync workers of gunicorn, and stop them afterwards."""
         command = [
             *(str(self.python), "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()"),
             *(f"--workers={workers}", "--worker-class=sync", f"--bind=127.0.0.1:{self.port}"),
@@ -146,7 +145,7 @@ class Site:
             process.wait()
 
     def cpu_seconds(self) -> float:
-        """Processor time that its processes have taken; not a number where that is not known."""
+        """Return the CPU time of the processes of the site, or NaN if it is unknown."""
         ticks = 0
         found = False
         for path in Path("/proc").glob("[0-9]*/stat"):
@@ -158,7 +157,7 @@ class Site:
         return ticks / os.sysconf("SC_CLK_TCK") if found else math.nan
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + START_TIMEOUT
         while process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError):
                 get(self.port, OURS)
@@ -167,18 +166,18 @@ class Site:
         raise SystemExit("The site did not start.")
 
 
-# The load
+# Load
 
 
 def get(port: int, contender: Contender) -> bytes:
-    """The body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_WITHIN)
+    """Return the body of a response."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=RESPONSE_TIMEOUT)
     with closing(connection):
         connection.request("GET", contender.path, headers=_headers(contender))
-        answer = connection.getresponse()
-        body = answer.read()
-    if answer.status != 200:
-        raise SystemExit(f"{contender.path} answered {answer.status}")
+        response = connection.getresponse()
+        body = response.read()
+    if response.status != 200:
+        raise SystemExit(f"{contender.path} returned status {response.status}")
     return body
 
 
@@ -192,10 +191,10 @@ def _headers(contender: Contender) -> dict[str, str]:
 
 
 def _load(port: int, contender: Contender, begin_at: float, seconds: float) -> list[float]:
-    """What one client does: request after request, each over a fresh connection.
+    """Send requests in sequence, each on a new connection, and return their durations.
 
-    Returns the durations; a request that has begun in time is waited for. The answer is received
-    with as little work as possible, since the clients share the cores with the site.
+    Requests that start in time are completed. Responses are not parsed, since the clients share the
+    CPU with the site.
     """
     lines = [f"{name}: {value}" for name, value in _headers(contender).items()]
     head = [f"GET {contender.path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *lines]
@@ -205,9 +204,9 @@ def _load(port: int, contender: Contender, begin_at: float, seconds: float) -> l
     size = 0
     time.sleep(max(0.0, begin_at - time.time()))
     until = begin_at + seconds
-    while (began := time.time()) < until or not durations:  # one that comes late counts, too
+    while (began := time.time()) < until or not durations:  # at least one request
         before = time.perf_counter()
-        with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_WITHIN) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=RESPONSE_TIMEOUT) as connection:
             connection.sendall(request)
             received = connection.recv_into(buffer)
             if not buffer.startswith(b"HTTP/1.1 200 "):
@@ -224,7 +223,7 @@ def _load(port: int, contender: Contender, begin_at: float, seconds: float) -> l
 def measure(
     clients: ProcessPoolExecutor, count: int, site: Site, contender: Contender, seconds: float
 ) -> Measurement:
-    """All clients at once, for so long."""
+    """Run all clients in parallel for `seconds`."""
     cpu = site.cpu_seconds()
     begin_at = time.time() + 0.3
     futures = [clients.submit(_load, site.port, contender, begin_at, seconds) for _ in range(count)]
@@ -239,7 +238,7 @@ def measure(
     )
 
 
-# What is printed
+# Output
 
 
 def report(
@@ -248,7 +247,7 @@ def report(
     rounds: dict[Contender, list[Measurement]],
     sizes: dict[Contender, int],
 ) -> None:
-    """Medians of the rounds, and how far these lie apart."""
+    """Report the median and range of the rounds."""
 
     def median_ratio(ours: Contender, theirs: Contender) -> float:
         pairs = zip(rounds[ours], rounds[theirs], strict=True)
@@ -295,7 +294,7 @@ def report(
 
 
 def versions(site: Site, distributions: tuple[str, ...]) -> str:
-    """Of all that takes part."""
+    """Return the versions of the distributions and of django-smoketest."""
     code = (
         "import json, smoketest; from importlib.metadata import version;"
         f"print(json.dumps({{name: version(name) for name in {distributions!r}}}"
@@ -305,11 +304,11 @@ def versions(site: Site, distributions: tuple[str, ...]) -> str:
     return ", ".join(f"{name} {found[name]}" for name in sorted(found))
 
 
-# The whole
+# Benchmark
 
 
 def prepare(site: Site, processes: int, tests: int) -> str:
-    """Fill the results store and the folder of prometheus_client; returns what was done."""
+    """Fill the results store and the directory of prometheus_client; return a summary."""
     site.run("-m", "django", "smoketest", "--verbosity=0")
     (site.folder / "multiprocess").mkdir()
     with site.served(1):
@@ -319,7 +318,7 @@ def prepare(site: Site, processes: int, tests: int) -> str:
     (site.folder / "page.gz").write_bytes(zipped)
     assert gzip.decompress(zipped) == text
     if f"smoketest_tests {float(tests)}\n" not in text.decode():
-        raise SystemExit(f"The page does not tell of {tests} tests.")
+        raise SystemExit(f"The page does not contain {tests} tests.")
     for _ in range(processes):
         site.run(
             *("-m", "scrape_site.fill", "page.txt"),
@@ -329,12 +328,12 @@ def prepare(site: Site, processes: int, tests: int) -> str:
 
 
 def samples(exposition: bytes) -> int:
-    """Lines that are no comments."""
+    """Return the number of lines except comments."""
     return sum(not line.startswith(b"#") for line in exposition.splitlines())
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """All sizes."""
+    """Measure all sizes."""
     findings = Findings()
     python = Path(sys.executable)
     if not options.without_peers:
@@ -366,7 +365,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
 
 
 def choose(options: argparse.Namespace, tests: int) -> list[Contender]:
-    """What is measured with so many tests."""
+    """Return the contenders for a number of tests."""
     if options.without_peers:
         return list(CONTENDERS[:4])
     if options.only:
@@ -382,13 +381,13 @@ def run_rounds(
     contenders: list[Contender],
     options: argparse.Namespace,
 ) -> None:
-    """The rounds."""
+    """Measure the contenders alternately and report the results."""
     pages = {contender: get(site.port, contender) for contender in contenders}
     if MULTIPROCESS in pages and OURS in pages:
         ours, theirs = samples(pages[OURS]), samples(pages[MULTIPROCESS])
-        assert ours == theirs, f"{theirs} samples of prometheus_client, {ours} of ours"
+        assert ours == theirs, f"{theirs} samples of prometheus_client, {ours} of django-smoketest"
     sizes = {contender: len(page) for contender, page in pages.items()}
-    for contender in contenders:  # every worker has read what it keeps in memory
+    for contender in contenders:  # warm up every worker
         measure(clients, options.clients, site, contender, min(0.5, options.seconds))
     rounds: dict[Contender, list[Measurement]] = {contender: [] for contender in contenders}
     for _ in range(options.rounds):
@@ -400,22 +399,29 @@ def run_rounds(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Counts and times are bounded."""
+    """Add the options of this benchmark."""
     parser.add_argument(
         "--tests", type=whole(1, 20_000), action="append",
-        help=f"repeatable; else {', '.join(map(str, SIZES))}",
+        help=f"number of tests (repeatable; default: {', '.join(map(str, SIZES))})",
     )  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
-    parser.add_argument("--workers", type=whole(1, 32), default=4, help="of gunicorn")
-    parser.add_argument("--clients", type=whole(1, 32), help="as many as there are workers")
+    parser.add_argument("--seconds", type=float, default=0.5, help="duration of each measurement")
+    parser.add_argument(
+        "--workers", type=whole(1, 32), default=4, help="number of gunicorn workers"
+    )
+    parser.add_argument(
+        "--clients", type=whole(1, 32), help="number of clients (default: number of workers)"
+    )
     parser.add_argument(
         "--interval",
         choices=("day", "none"),
         default="day",
-        help="SMOKETEST_INTERVAL; no run is due during the measurement either way",
+        help="SMOKETEST_INTERVAL; no run is due during the measurement in either case",
     )
     parser.add_argument(
-        "--only", action="append", metavar="PATH", help="only what begins so, repeatable"
+        "--only",
+        action="append",
+        metavar="PATH",
+        help="measure only pages whose path starts with this (repeatable)",
     )
 
 

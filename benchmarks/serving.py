@@ -1,4 +1,4 @@
-"""`bench_site` of one peer under gunicorn."""
+"""Serve `bench_site` of one peer with gunicorn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers.processes import Server, children, is_alive
 
 
 class Site(Server):
-    """Sync workers, as most Django sites are served; `settings` are added to those of the site."""
+    """A site with sync workers; `settings` override those of `bench_site`."""
 
     name = "site"
     stop_within = 20.0
@@ -27,7 +27,7 @@ class Site(Server):
         self._settings = settings
 
     def command(self) -> list[str]:
-        """gunicorn's command line."""
+        """Return the command line of gunicorn."""
         return [
             str(self._site.python), "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()",
             f"--bind={self.address}", f"--workers={self.workers}", "--worker-class=sync",
@@ -35,7 +35,7 @@ class Site(Server):
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """With all that the site wants to know."""
+        """Return the environment variables of the site."""
         return self._site.variables(
             self.folder,
             BENCHMARK_SUITE=self._suite,
@@ -43,18 +43,18 @@ class Site(Server):
         )
 
     def is_ready(self) -> bool:
-        """Whether the other page answers, and all workers are there."""
+        """Return whether the other page responds and all workers are running."""
         return get(self.port, "/page").status == 200 and len(self.worker_ids()) == self.workers
 
     def worker_ids(self) -> list[int]:
-        """The processes that answer requests."""
+        """Return the process ids of the workers."""
         return children(self.pid)
 
     def lost(self, workers: list[int]) -> int:
-        """How many of these are gone."""
+        """Return how many of the workers no longer exist."""
         return sum(not is_alive(worker) for worker in workers)
 
     @property
     def runs_file(self) -> Path:
-        """Where the suite `crowd` notes its runs."""
+        """File in which the suite `crowd` notes its runs."""
         return self.folder / "runs"

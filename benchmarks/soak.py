@@ -1,14 +1,14 @@
-"""Run the example's smoke tests thousands of times in one process, with hangs and faults mixed in.
+"""Run the smoke tests of the example thousands of times in one process, with faults and hangs.
 
 ``python benchmarks/soak.py [--runs 10000] [--database sqlite|postgresql|mariadb]``
 
-Every tenth run one smoke test does something that it should not: an exception, a lost connection,
-an `IntegrityError`, a write that could never be committed, a COMMIT. In every hundredth a test
-hangs. A table at every tenth of the runs says what this process holds, on its side and on that of
-the database; the exit code is 1 if any of that keeps growing.
+In every tenth run, a smoke test misbehaves: it raises an exception, loses its connection, causes an
+`IntegrityError`, writes rows that violate a deferred constraint, or executes COMMIT. In every
+hundredth run, a test hangs. A table reports the resources of the process and the database after
+each tenth of the runs. The exit code is 1 if any of them keeps growing.
 
-It needs what the tests need: Django, the package, and for PostgreSQL and MariaDB the server
-programs and a driver; it starts a server of its own.
+Requirements are those of the test suite: Django, the package, and for PostgreSQL and MariaDB the
+server programs and a driver. The script starts its own server.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from tests.servers.postgresql import PostgreSQL  # noqa: E402
 
 FAULT_EVERY = 10
 HANG_EVERY = 100
-#: Seconds to wait, before a reading, for the threads of tests that hung.
+#: Maximum time in seconds to wait for the threads of hanging tests before a reading.
 SETTLE = 5.0
-#: What the memory may grow by after the first tenth: MB, and MB for each thousand runs.
+#: Allowed growth of memory after the first tenth: MB, and MB per thousand runs.
 MEMORY_SLACK = 4.0
 MEMORY_SLOPE = 0.5
 
@@ -50,20 +50,20 @@ DATABASES = {"sqlite": None, "postgresql": PostgreSQL, "mariadb": MariaDB}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the process holds after so many runs."""
+    """Resources of the process after a number of runs."""
 
     runs: int
     seconds: float
-    #: Of the operating system, those of libraries included.
+    #: Threads of the operating system, including those of libraries.
     threads: int
-    #: Of this process, as the database server sees them; 0 on SQLite.
+    #: Connections of this process on the database server; 0 with SQLite.
     server_connections: int
-    #: Private connections of smoke tests that are open.
+    #: Open private connections of smoke tests.
     private_connections: int
     files: int
-    #: In MB, as everything of memory here.
+    #: Resident memory in MB.
     memory: float
-    #: Size of the folder with the results store.
+    #: Size of the state directory in MB.
     store: float
 
     HEADER = (
@@ -80,7 +80,7 @@ class Reading:
 
 
 def growth(readings: Sequence[Reading]) -> Iterator[str]:
-    """What keeps growing: one thread, connection or file is too much, memory goes by its slope."""
+    """Yield the resources that grow: by a thread, connection or file, or by too much memory."""
     first, *_, last = readings
     for name in ("threads", "server_connections", "private_connections", "files"):
         before, after = getattr(first, name), getattr(last, name)
@@ -92,17 +92,17 @@ def growth(readings: Sequence[Reading]) -> Iterator[str]:
         values = [getattr(reading, name) for reading in readings]
         slope = linear_regression([reading.runs for reading in readings], values).slope
         if slope * runs > allowed:
-            yield f"{name}: {slope * runs:.1f} MB more, and {allowed:.1f} MB would be flat"
+            yield f"{name}: {slope * runs:.1f} MB more; the limit is {allowed:.1f} MB"
 
 
 class Soak:
-    """The site in this process, and what is seen of it."""
+    """The site in this process, and its resources."""
 
     def __init__(self, server: PostgreSQL | MariaDB | None, state: Path) -> None:
         from soak_site import smoke  # noqa: PLC0415
 
         from smoketest.results import Selection  # noqa: PLC0415
-        from smoketest.services import coordinator  # noqa: PLC0415 - only now is Django set up
+        from smoketest.services import coordinator  # noqa: PLC0415 - requires django.setup()
 
         self._coordinator = coordinator()
         self._everything = Selection()
@@ -114,21 +114,21 @@ class Soak:
         self.done = 0
 
     def run_once(self) -> None:
-        """One run, and whether its outcomes are those that were asked for."""
+        """Run the suite once and check its outcomes."""
         self.done += 1
-        name = self._deed()
+        name = self._next_action()
         self._smoke.now = name
         report = self._coordinator.run(self._everything, wait=0).report
         problems = {str(result.outcome) for result in report.problems}
-        wanted = self._outcomes_of(name)
-        if not problems <= wanted or bool(problems) != bool(wanted):
+        expected = self._outcomes_of(name)
+        if not problems <= expected or bool(problems) != bool(expected):
             found = [(result.id, str(result.outcome), result.message) for result in report.problems]
             raise SystemExit(f"Run {self.done} ({name or 'no fault'}): {found}")
         if name in self._smoke.HANG_NAMES:
-            self._settle()  # else the next hang would find the test still running
+            self._settle()  # the next hang must not find the test still running
 
-    def _deed(self) -> str:
-        """What this run is to do, each fault and each hang in its turn."""
+    def _next_action(self) -> str:
+        """Return the name of the fault or hang of this run, in rotation; or ""."""
         if self.done % HANG_EVERY == 0:
             return str(next(self._hangs).__name__)
         if self.done % FAULT_EVERY == 0:
@@ -136,13 +136,13 @@ class Soak:
         return ""
 
     def _outcomes_of(self, name: str) -> set[str]:
-        """What may come of the tests that do as they were asked; one of them has to."""
+        """Return the outcomes that may occur, of which at least one must."""
         if not name:
             return set()
         return {"timed_out"} if name in self._smoke.HANG_NAMES else {"errored", "failed"}
 
     def _settle(self) -> None:
-        """Wait for the abandoned threads; they end soon, since nothing here hangs for ever."""
+        """Wait until the abandoned threads end."""
         until = time.monotonic() + SETTLE
         while time.monotonic() < until and any(
             thread.name.startswith("smoketest") for thread in threading.enumerate()
@@ -150,7 +150,7 @@ class Soak:
             time.sleep(0.01)
 
     def read(self) -> Reading:
-        """What is held now."""
+        """Return the current resources."""
         self._settle()
         gc.collect()
         _give_back_freed_memory()
@@ -172,13 +172,13 @@ def _open_private_connections() -> int:
     return sum(
         1
         for thing in gc.get_objects()
-        # Not isinstance(): a lazy object of Django would come to life, or fail to.
+        # Not isinstance(), which would evaluate lazy objects of Django.
         if issubclass(type(thing), PrivateConnection) and thing.connection is not None
     )
 
 
 def _give_back_freed_memory() -> None:
-    """Where the C library can, so that what it keeps for later is not taken for held."""
+    """Return freed memory to the system if the C library can, so that it is not measured."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
@@ -190,7 +190,7 @@ def _resident_megabytes() -> float:
 
 
 def _connection_counter(server: PostgreSQL | MariaDB | None) -> Callable[[], int]:
-    """Counts the clients of the server, all but the one that counts."""
+    """Return a function that counts the connections of the server, except its own."""
     if isinstance(server, PostgreSQL):
         query = (
             "SELECT count(*) FROM pg_stat_activity"
@@ -207,7 +207,7 @@ def _connection_counter(server: PostgreSQL | MariaDB | None) -> Callable[[], int
 
 
 def set_up(folder: Path, server: PostgreSQL | MariaDB | None) -> None:
-    """Configure Django in this process, and fill the databases."""
+    """Configure Django in this process, and create the databases."""
     sys.path[:0] = [str(ROOT / "example"), str(ROOT / "benchmarks")]
     os.environ.update(
         DJANGO_SETTINGS_MODULE="soak_site.settings",
@@ -221,13 +221,13 @@ def set_up(folder: Path, server: PostgreSQL | MariaDB | None) -> None:
     from django.db import connections  # noqa: PLC0415
 
     django.setup()
-    logging.disable()  # thousands of problems that were asked for
+    logging.disable()  # thousands of intended failures
     call_command("prepare_shop", verbosity=0)
     connections.close_all()
 
 
 def soak(runs: int, database: str) -> list[str]:
-    """Run, print the table, and return what has kept growing."""
+    """Run the suite, print the table, and return the resources that grow."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smoketest-soak-")))
         make = DATABASES[database]
@@ -246,16 +246,16 @@ def soak(runs: int, database: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Run the soak test and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     options = parser.parse_args(arguments)
     if options.runs < 10:
         parser.error("--runs must be at least 10")
-    grown = soak(options.runs, options.database)
-    print("\nFlat." if not grown else "\nNot flat:\n" + "\n".join(grown))
-    return 1 if grown else 0
+    growing = soak(options.runs, options.database)
+    print("\nFlat." if not growing else "\nNot flat:\n" + "\n".join(growing))
+    return 1 if growing else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Suites that wait: 20 tests of 100 ms in 20 classes, without a database, and reading PostgreSQL.
+"""Suites that wait: 20 tests of 100 ms in 20 classes, without a database or reading PostgreSQL.
 
-The floor is the longest test: one of them, alone, which connects to PostgreSQL if it reads. What 20
-connections at once cost beyond that is seen where 20 threads do the same by hand.
+The baseline is a single test, including its connection to PostgreSQL if it reads. A variant with 20
+threads without a framework shows the cost of 20 simultaneous connections.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from tests.servers.postgresql import PostgreSQL
 
 US = "django-smoketest, SMOKETEST_WORKERS = 20"
 US_DEFAULT = "django-smoketest, SMOKETEST_WORKERS = 4 (default)"
-FLOOR = "baseline"
+BASELINE = "baseline"
 TESTS = 20
 SUITES = {"wait": "without a database", "read_and_wait": "reading from PostgreSQL"}
 
 
 def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
-    """Both suites."""
+    """Measure both suites."""
     need("postgres", "initdb", "psql")
     findings = Findings()
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smoketest-bench-")))
@@ -58,7 +58,7 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
     wanted = {
         US: (ours, "request", many),
         US_DEFAULT: (ours, "request", {}),
-        FLOOR: (ours, "alone", {}),
+        BASELINE: (ours, "alone", {}),
         "one thread per test, without a framework": (ours, "threads", {}),
         "Django's TestCase": (ours, "django-testcase", {}),
         **{
@@ -79,11 +79,13 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
                 for number, (name, (environment, contender, settings)) in enumerate(wanted.items())
             }  # fmt: skip
             rounds = in_turns(
-                {name: worker.ask for name, worker in workers.items()}, options.rounds
+                {name: worker.measure for name, worker in workers.items()}, options.rounds
             )
         title = f"{tests} tests of 100 ms in {tests} classes, {how}"
-        findings.add(f"{title}:", comparison(rounds, us=US, floor=FLOOR))
-        longest = Aim(f"{title}: django-smoketest / {FLOOR}", ratio(rounds[US], rounds[FLOOR]), 1.5)
+        findings.add(f"{title}:", comparison(rounds, us=US, baseline=BASELINE))
+        longest = Aim(
+            f"{title}: django-smoketest / {BASELINE}", ratio(rounds[US], rounds[BASELINE]), 1.5
+        )
         findings.aims.append(longest)
         if before := rounds.get(VERSION_1.name):
             times = ratio(before, rounds[US])

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Serve the example shop: needs only Python and its venv module, installs all else by itself."""
+"""Serve the example shop. Installs its requirements; needs only Python with the venv module."""
 
 import sys
 
-# Before anything that an older Python lacks; no syntax here is newer than Python 3.6.
-if sys.version_info < (3, 11):  # noqa: UP036 - that is what this tells people
+# Before other imports; the syntax of this file is valid since Python 3.6.
+if sys.version_info < (3, 11):  # noqa: UP036 - reports the version requirement
     sys.exit(
-        "The example needs Python 3.11 or later; this is {}.{}. Start it with a newer one, "
-        "for example: make demo PYTHON=python3.12".format(*sys.version_info[:2])
+        "The example requires Python 3.11 or later; this is {}.{}. Use a newer one, for "
+        "example: make demo PYTHON=python3.12".format(*sys.version_info[:2])
     )
 
 import hashlib
@@ -31,26 +31,26 @@ PYTHON = VENV / "bin" / "python"
 HOST = "127.0.0.1"
 
 WELCOME = """
-The shop is open:   {url}/
+The shop is running at {url}/
 
 Open in a browser
-  {url}/smoketest/           the smoke tests, for people
-  {url}/smoketest/metrics    the same for Prometheus
+  {url}/smoketest/           results of the smoke tests
+  {url}/smoketest/metrics    metrics for Prometheus
 
-Try in another terminal
+Run in another terminal
   curl {url}/smoketest/
   curl '{url}/smoketest/?format=json'
   curl '{url}/smoketest/?tag=readiness'
   curl '{url}/smoketest/?test=orders.smoke.placing'
   {manage} smoketest
 
-Break the shop, run the tests again, and mend it
+Break the shop, run the tests again, and fix it
   echo orders > {data}/break
   curl -H 'Cache-Control: no-cache' {url}/smoketest/
   rm {data}/break
-  The start page lists all that can be broken.
+  The start page lists everything that can be broken.
 
-Show it to Prometheus: in the scrape_configs of prometheus.yml
+Scrape it with Prometheus: add to scrape_configs in prometheus.yml
   - job_name: shop
     metrics_path: /smoketest/metrics
     static_configs:
@@ -61,7 +61,7 @@ Stop it with Ctrl-C.
 
 
 def main() -> None:
-    # "kill" ends it as cleanly as Ctrl-C does, also where a shell started it in the background.
+    # A shell ignores SIGINT for background jobs, so install both handlers explicitly.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     data = Path(os.environ.get("EXAMPLE_DATA_DIR") or EXAMPLE / ".data").absolute()
@@ -73,14 +73,14 @@ def main() -> None:
             [PYTHON, "manage.py", "prepare_shop", "--verbosity=0"], cwd=EXAMPLE, check=False
         )
         if prepared.returncode:
-            sys.exit("The databases could not be prepared; the reason stands above.")
+            sys.exit("The databases could not be prepared; see the error above.")
         serve(data)
     except KeyboardInterrupt:
         say("\nStopped.")
 
 
 def install() -> None:
-    """Make the virtual environment, unless it is there and nothing that it holds has changed."""
+    """Create the virtual environment, unless an up-to-date one exists."""
     stamp = VENV / "installed"
     requirements = [sys.version, str(CHECKOUT), (CHECKOUT / "pyproject.toml").read_text()]
     wanted = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
@@ -89,37 +89,37 @@ def install() -> None:
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         package = "python{}.{}-venv".format(*sys.version_info[:2])
         sys.exit(
-            "This Python cannot make virtual environments: its module venv is not complete. "
-            f"On Debian and Ubuntu: sudo apt install {package}"
+            "This Python cannot create virtual environments: its venv module is incomplete. "
+            f"On Debian and Ubuntu, run: sudo apt install {package}"
         )
-    say(f"Installing into {VENV}; this takes a moment, the first time only ...")
+    say(f"Installing into {VENV} (only on the first start) ...")
     if VENV.exists():
         shutil.rmtree(VENV)
     if subprocess.run([sys.executable, "-m", "venv", VENV], check=False).returncode:
-        sys.exit(f"The virtual environment {VENV} could not be made; the reason stands above.")
-    # Editable, so that a change of the package shows when the demo is started again.
+        sys.exit(f"The virtual environment {VENV} could not be created; see the error above.")
+    # Editable, so that a restart of the demo uses changes to the package.
     pip: list[str | Path] = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     packages: list[str | Path] = ["install", "--editable", CHECKOUT, "gunicorn>=25.1"]
     if subprocess.run([*pip, *packages], check=False).returncode:
         sys.exit(
-            "The packages could not be installed; pip's reason stands above. Is this machine "
-            "online? Behind a proxy set HTTPS_PROXY; with a package index of your own, "
-            "PIP_INDEX_URL."
+            "The packages could not be installed; see pip's error above. Check the network "
+            "connection. Set HTTPS_PROXY if you need a proxy, and PIP_INDEX_URL to use your own "
+            "package index."
         )
     stamp.write_text(wanted)
 
 
 def serve(data: Path) -> None:
-    """Run gunicorn in the foreground until it ends or someone presses Ctrl-C."""
+    """Run gunicorn in the foreground until it exits or Ctrl-C is pressed."""
     port = free_port()
     url = f"http://{HOST}:{port}"
     command: list[str | Path] = [
         *(PYTHON, "-m", "gunicorn", "shop.wsgi"),
         *("--bind", f"{HOST}:{port}", "--workers", "2", "--threads", "4"),
         *("--graceful-timeout", "5", "--log-level", "warning"),
-        "--no-control-socket",  # it would be shared by all sites of this user
+        "--no-control-socket",  # all sites of the user would share it
     ]
-    # A session of its own: Ctrl-C reaches this process alone, which then stops gunicorn in order.
+    # In a new session, Ctrl-C reaches only this process, which then stops gunicorn gracefully.
     server = subprocess.Popen(command, cwd=EXAMPLE, start_new_session=True)
     try:
         wait_until_up(url, server)
@@ -127,61 +127,63 @@ def serve(data: Path) -> None:
         if data != EXAMPLE / ".data":
             manage = f"EXAMPLE_DATA_DIR={data} {manage}"
         say(WELCOME.format(url=url, host=HOST, port=port, data=shown(data), manage=manage))
-        sys.exit(f"gunicorn ended by itself, with code {server.wait()}.")
+        sys.exit(f"gunicorn exited unexpectedly, with code {server.wait()}.")
     finally:
         stop(server)
 
 
 def free_port() -> int:
-    """Return EXAMPLE_PORT, else 8000, else any port that is free."""
+    """Return EXAMPLE_PORT or 8000 if it is free, and otherwise any free port."""
     wanted = os.environ.get("EXAMPLE_PORT") or "8000"
     if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
-        sys.exit(f"EXAMPLE_PORT = {wanted!r}: must be a number from 1 to 65535.")
+        sys.exit(f"EXAMPLE_PORT is {wanted!r}; it must be a number from 1 to 65535.")
     for port in (int(wanted), 0):
         with socket.socket() as probe:
-            # As gunicorn does: a port that was in use a moment ago is free.
+            # Like gunicorn, accept a port in the state TIME_WAIT.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except PermissionError:
-                sys.exit(f"EXAMPLE_PORT = {wanted}: only root may use it; take one from 1024 on.")
+                sys.exit(
+                    f"EXAMPLE_PORT is {wanted}, which only root may use; set it to 1024 or higher."
+                )
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
+            bound: int = probe.getsockname()[1]
             if not port:
-                say(f"Port {wanted} is taken; the shop opens on {found}.")
-            return found
-    sys.exit(f"No port is free on {HOST}.")
+                say(f"Port {wanted} is in use; using {bound} instead.")
+            return bound
+    sys.exit(f"There is no free port on {HOST}.")
 
 
 def wait_until_up(url: str, server: "subprocess.Popen[bytes]") -> None:
-    """Wait for the first answer."""
-    # A proxy in the environment is not for this machine.
+    """Wait until the server responds."""
+    # Ignore proxies in the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            sys.exit("gunicorn did not start; the reason stands above.")
+            sys.exit("gunicorn did not start; see the error above.")
         try:
             opener.open(url, timeout=5).close()
         except urllib.error.HTTPError as error:
-            sys.exit(f"{url}/ answers {error.code}; the reason stands above.")
+            sys.exit(f"{url}/ responds with status {error.code}; see the error above.")
         except OSError:
             time.sleep(0.1)
         else:
             return
-    sys.exit(f"{url}/ does not answer.")
+    sys.exit(f"{url}/ did not respond within 30 s.")
 
 
 def stop(server: "subprocess.Popen[bytes]") -> None:
-    """Let gunicorn finish what it is doing, but not for ever."""
+    """Stop gunicorn gracefully; kill it after 10 s or another Ctrl-C."""
     if server.poll() is not None:
         return
     server.terminate()
     try:
         server.wait(timeout=10)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        # Impatient, or something hangs: the workers, too, have to go.
+        # Kill the workers as well.
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
@@ -191,13 +193,13 @@ def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def shown(path: Path) -> str:
-    """Return the path as short as it works from here."""
+    """Return the path relative to the current directory, if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def say(message: str) -> None:
-    # Flushed: under make or in a log file it would come long after what it announces.
+    # Flush, since the output is buffered in a pipe or file.
     print(message, flush=True)
 
 

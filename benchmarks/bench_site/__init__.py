@@ -1,1 +1,1 @@
-"""One site for each peer that the benchmarks compare, with the same suites."""
+"""The benchmarked site, with the same suites for each peer."""

@@ -7,24 +7,24 @@ from django.conf import settings
 from health_check.base import HealthCheck
 from health_check.views import HealthCheckView
 
-from bench_site.suites import deed
+from bench_site.suites import get_action
 
-_do = deed()
+_action = get_action()
 
 
 @dataclass
 class Check(HealthCheck):
-    """Does what a test of the suite does; no coroutine, as most code of a site is none."""
+    """A check that executes a test of the suite, synchronously."""
 
     number: int
     timeout = timedelta(seconds=getattr(settings, "BENCHMARK_TIMEOUT", 5))
 
     def run(self) -> None:
-        """Do it."""
-        _do()
+        """Execute the action of the suite."""
+        _action()
 
 
 class View(HealthCheckView):
-    """As many checks as the suite has tests."""
+    """A view with one check for each test of the suite."""
 
     checks = tuple((Check, {"number": number}) for number in range(settings.TESTS))

@@ -1,7 +1,7 @@
-"""Does once what a contender does, and prints the seconds, for each line of its input.
+"""Execute a contender for each input line, and print the duration in seconds.
 
-``python -m bench_site.measure CONTENDER``; a `harness.Worker` runs it. A result that is not as it
-should be ends it.
+``python -m bench_site.measure CONTENDER`` is started by `harness.Worker`. It exits if a result is
+not as expected.
 """
 
 import io
@@ -21,11 +21,11 @@ from django.db import connection
 
 django.setup()
 
-from bench_site.suites import deed, test_classes  # noqa: E402 - it has models
+from bench_site.suites import get_action, test_classes  # noqa: E402 - imports models
 
 
 def by_request() -> Callable[[], None]:
-    """One request of the checks, through the whole of Django, without a socket."""
+    """Return a function that requests the checks through WSGI, without a socket."""
     application = get_wsgi_application()
 
     def once() -> None:
@@ -50,9 +50,9 @@ def by_request() -> Callable[[], None]:
 
 
 def by_runner() -> Callable[[], None]:
-    """Our runner alone: nothing is discovered, recorded or shown."""
+    """Return a function that only runs the tests, without discovery, storage and rendering."""
     from smoketest.results import Selection  # noqa: PLC0415
-    from smoketest.runner import supervisor  # noqa: PLC0415 - other peers have no such modules
+    from smoketest.runner import supervisor  # noqa: PLC0415 - missing in other peers
     from smoketest.runner.loader import find  # noqa: PLC0415
     from smoketest.services import run_options  # noqa: PLC0415
     from smoketest.store.abandoned import LocallyAbandoned  # noqa: PLC0415
@@ -69,7 +69,7 @@ def by_runner() -> Callable[[], None]:
 
 
 def by_unittest(base: type[unittest.TestCase]) -> Callable[[], None]:
-    """The suite as tests of unittest."""
+    """Return a function that runs the suite with unittest."""
     loader = unittest.defaultTestLoader
     classes = list(test_classes(base, __name__))
 
@@ -83,26 +83,26 @@ def by_unittest(base: type[unittest.TestCase]) -> Callable[[], None]:
 
 
 def by_plain_unittest() -> Callable[[], None]:
-    """unittest alone."""
+    """Return a function that runs the suite with `unittest.TestCase`."""
     return by_unittest(unittest.TestCase)
 
 
 def by_django_testcase() -> Callable[[], None]:
-    """Django's TestCase, on the site's database instead of a test database."""
-    from django.test import TestCase  # noqa: PLC0415 - a site does not import it
+    """Return a function that runs the suite with Django's `TestCase`, on the site's database."""
+    from django.test import TestCase  # noqa: PLC0415 - not imported by sites
 
     return by_unittest(TestCase)
 
 
 def by_hand() -> Callable[[], None]:
-    """BEGIN, what the test does, ROLLBACK; on one connection that stays open."""
-    do = deed()
+    """Return a function that executes each test between BEGIN and ROLLBACK, on one connection."""
+    action = get_action()
 
     def once() -> None:
         for _ in range(settings.TESTS):
             with connection.cursor() as cursor:
                 cursor.execute("BEGIN")
-            do()
+            action()
             with connection.cursor() as cursor:
                 cursor.execute("ROLLBACK")
 
@@ -110,22 +110,22 @@ def by_hand() -> Callable[[], None]:
 
 
 def by_itself() -> Callable[[], None]:
-    """One test of the suite, without anything around it, on a connection that it opens itself."""
-    do = deed()
+    """Return a function that executes a single test on a new connection, without a framework."""
+    action = get_action()
 
     def once() -> None:
-        do()
+        action()
         connection.close()
 
     return once
 
 
 def by_threads() -> Callable[[], None]:
-    """All tests at once, each on a thread with a connection of its own, and nothing else."""
-    do = deed()
+    """Return a function that executes all tests in parallel, each in a thread with a connection."""
+    action = get_action()
 
     def visit(_: int) -> None:
-        do()
+        action()
         connection.close()
 
     def once() -> None:
@@ -147,12 +147,12 @@ CONTENDERS = {
 
 
 def main() -> None:
-    """Answer each line."""
+    """Execute the contender for each input line."""
     once = CONTENDERS[sys.argv[1]]()
     for _ in sys.stdin:
-        began = time.perf_counter()
+        started = time.perf_counter()
         once()
-        print(time.perf_counter() - began, flush=True)
+        print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":

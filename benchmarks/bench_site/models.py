@@ -1,4 +1,4 @@
-"""One table."""
+"""Model for the suites that use the database."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""Settings of the measured sites: `BENCHMARK_*` say whose it is, and what its tests do."""
+"""Settings of the benchmarked sites. `BENCHMARK_*` variables select the peer and the suite."""
 
 import json
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 FOLDER = Path(os.environ["BENCHMARK_FOLDER"])
 #: The name of the peer in `harness`, or `none`.
 PEER = os.environ["BENCHMARK_PEER"].partition(" ")[0]
-#: See `suites`.
+#: Name of a suite in `suites`.
 SUITE = os.environ.get("BENCHMARK_SUITE", "trivial")
 TESTS = int(os.environ.get("BENCHMARK_TESTS", "1"))
 CLASSES = int(os.environ.get("BENCHMARK_CLASSES", "1"))
 
-SECRET_KEY = "not-secret"  # noqa: S105 - a site that lives for a minute, on loopback
+SECRET_KEY = "not-secret"  # noqa: S105 - short-lived site on loopback
 ALLOWED_HOSTS = ["127.0.0.1"]
 APPS = {
     "us": ["smoketest"],
@@ -22,7 +22,7 @@ APPS = {
     "none": [],
 }
 INSTALLED_APPS = [*APPS[PEER], "bench_site"]
-# None: what a middleware costs is the same for all that are compared, and would hide differences.
+# No middleware: its cost is the same for all peers, and would hide differences.
 MIDDLEWARE: list[str] = []
 ROOT_URLCONF = "bench_site.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
@@ -35,12 +35,12 @@ DATABASES = {
         "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
     }
 }
-LOGGING_CONFIG = None  # a check that fails on purpose is no news
+LOGGING_CONFIG = None  # failures are intended
 
 SMOKETEST_STATE_DIR = FOLDER / "state"
 SMOKETEST_INTERVAL = None
 SMOKETEST_RUN_TIMEOUT = 300
 globals().update(json.loads(os.environ.get("BENCHMARK_SETTINGS", "{}")))
 
-# The names are those that bench_site.watchman_checks defines.
+# Defined by bench_site.watchman_checks.
 WATCHMAN_CHECKS = tuple(f"bench_site.watchman_checks.check_{number}" for number in range(TESTS))

@@ -1,6 +1,6 @@
-"""Starts the site as a server process does, and prints as JSON what that took.
+"""Start the site like a server process, and print the measurements as JSON.
 
-``python -m bench_site.start``; nothing is imported before that the site does not import anyway.
+``python -m bench_site.start`` imports only modules that the site imports anyway.
 """
 
 import json
@@ -8,8 +8,8 @@ import resource
 import sys
 import time
 
-began = time.perf_counter()
-import django  # noqa: E402 - it is what is measured
+started = time.perf_counter()
+import django  # noqa: E402 - measured
 
 django.setup()
 set_up = time.perf_counter()
@@ -23,15 +23,15 @@ assert get_resolver().url_patterns
 served = time.perf_counter()
 modules = sorted(sys.modules)
 
-# What the site has in memory before it has answered anything.
+# Resident memory before the first request.
 with open("/proc/self/statm") as statm:  # noqa: PTH123 - pathlib would be imported
     megabytes = int(statm.read().split()[1]) * resource.getpagesize() / 1e6
 
 print(
     json.dumps(
         {
-            "setup": set_up - began,
-            "served": served - began,
+            "setup": set_up - started,
+            "served": served - started,
             "megabytes": megabytes,
             "after_setup": sorted(after_set_up),
             "modules": modules,

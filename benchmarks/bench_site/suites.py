@@ -1,4 +1,4 @@
-"""What a test of each suite does, whoever runs it."""
+"""The action of a test, by suite."""
 
 import os
 import time
@@ -9,49 +9,49 @@ from django.db import connection
 
 from bench_site.models import Row
 
-#: Seconds that a test waits.
+#: Duration of a waiting test, in seconds.
 WAIT = 0.1
-#: Seconds that the suite of the crowd takes.
+#: Duration of the suite of the crowd, in seconds.
 CROWD = 0.2
-#: Seconds for which a test hangs: longer than anybody waits.
+#: Duration of a hang in seconds; longer than all timeouts.
 HANG = 600.0
 
 
 def trivial() -> None:
-    """Pass."""
+    """Do nothing."""
 
 
 def insert_by_cursor() -> None:
-    """One INSERT, by a cursor of Django."""
+    """Insert a row with a cursor."""
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO bench_site_row (name) VALUES (%s)", ["a name"])
 
 
 def insert_by_model() -> None:
-    """One INSERT, by a model."""
+    """Insert a row with a model."""
     Row.objects.create(name="a name")
 
 
 def wait() -> None:
-    """Wait for something that is no database."""
+    """Wait, without a database."""
     time.sleep(WAIT)
 
 
 def read_and_wait() -> None:
-    """Read, and wait for something else."""
+    """Read from the database, and wait."""
     Row.objects.count()
     time.sleep(WAIT)
 
 
 def crowd() -> None:
-    """Note in a file that all processes share when a run began and when it ended."""
+    """Write the times of start and end to a file that all processes share."""
     _note("begin")
     time.sleep(CROWD)
     _note("end")
 
 
 def hang() -> None:
-    """Wait for something that does not come."""
+    """Hang."""
     time.sleep(HANG)
 
 
@@ -69,17 +69,17 @@ SUITES: dict[str, Callable[[], None]] = {
 }  # fmt: skip
 
 
-def deed() -> Callable[[], None]:
-    """What a test of the site does."""
+def get_action() -> Callable[[], None]:
+    """Return the action of the configured suite."""
     return SUITES[settings.SUITE]
 
 
 def test_classes(base: type, module: str) -> Iterator[type]:
-    """Classes with test methods, that together have as many tests as the site wants."""
-    do = deed()
+    """Yield classes with test methods, for the configured numbers of classes and tests."""
+    action = get_action()
 
     def test(_: object) -> None:
-        do()
+        action()
 
     per_class = -(-settings.TESTS // settings.CLASSES)
     for first in range(0, settings.TESTS, per_class):

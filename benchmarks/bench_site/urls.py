@@ -1,4 +1,4 @@
-"""The checks of the peer at `/checks/`, and another page."""
+"""URLconf with the checks of the peer at `/checks/`, and another page."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -6,7 +6,7 @@ from django.urls import include, path
 
 
 def page(_: HttpRequest) -> HttpResponse:
-    """Another page of the site, which does nothing."""
+    """Return a static page."""
     return HttpResponse("A page of the site.")
 
 

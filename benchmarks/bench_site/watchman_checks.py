@@ -5,15 +5,15 @@ from collections.abc import Callable
 from django.conf import settings
 from watchman.decorators import check
 
-from bench_site.suites import deed
+from bench_site.suites import get_action
 
-_do = deed()
+_action = get_action()
 
 
 def _check(number: int) -> Callable[[], dict[str, dict[str, bool]]]:
     @check
     def run() -> dict[str, dict[str, bool]]:
-        _do()
+        _action()
         return {f"check_{number}": {"ok": True}}
 
     return run

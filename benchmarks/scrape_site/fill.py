@@ -1,6 +1,6 @@
-"""One of several processes that fill a PROMETHEUS_MULTIPROC_DIR with the series of an exposition.
+"""Write the series of an exposition to PROMETHEUS_MULTIPROC_DIR, as one of several processes.
 
-``python -m scrape_site.fill EXPOSITION``, which is in the format OpenMetrics.
+``python -m scrape_site.fill EXPOSITION`` reads a file in the OpenMetrics format.
 """
 
 import sys
@@ -19,7 +19,7 @@ for family in text_string_to_metric_families(Path(sys.argv[1]).read_text()):
         for sample in family.samples:
             (counter.labels(**sample.labels) if labels else counter).inc(sample.value)
     else:
-        # The one mode that yields one series, whatever the number of processes, and does not sum.
+        # The only mode that exports one series for all processes and does not sum.
         gauge = Gauge(
             family.name,
             family.documentation,

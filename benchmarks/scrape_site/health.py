@@ -1,4 +1,4 @@
-"""The page of django-health-check."""
+"""View with checks of django-health-check."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from health_check.views import HealthCheckView
 
 @dataclass
 class Trivial(HealthCheck):
-    """A check of django-health-check that checks nothing, with a label to tell it by."""
+    """A check of django-health-check that does nothing, with a distinct label."""
 
     name: str
 
     async def run(self) -> None:
-        """Pass."""
+        """Do nothing."""
 
 
 class HealthView(HealthCheckView):
-    """As many checks as there are smoke tests."""
+    """A view with one check for each smoke test."""
 
     checks = tuple((Trivial, {"name": f"check-{number}"}) for number in range(settings.TESTS))

@@ -1,4 +1,4 @@
-"""Settings of the measured site; the environment says how large it is."""
+"""Settings of the benchmarked site. The environment sets the number of tests."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ FOLDER = Path(os.environ["BENCHMARK_FOLDER"])
 TESTS = int(os.environ["BENCHMARK_TESTS"])
 WITH_PEERS = os.environ.get("BENCHMARK_PEERS") != "no"
 
-SECRET_KEY = "not-secret"  # noqa: S105 - a site that lives for a minute, on loopback
+SECRET_KEY = "not-secret"  # noqa: S105 - short-lived site on loopback
 ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = ["smoketest", "scrape_site"]
-# None: what a middleware costs is the same for all that are compared, and would hide differences.
+# No middleware: its cost is the same for all contenders, and would hide differences.
 MIDDLEWARE: list[str] = []
 ROOT_URLCONF = "scrape_site.urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER / "db.sqlite3"}}
@@ -18,6 +18,6 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER 
 SMOKETEST_STATE_DIR = FOLDER / "state"
 SMOKETEST_PUBLIC_URL = "https://shop.example.com"
 SMOKETEST_RELEASE = "2026.1"
-# Such that each scrape asks whether a run is due, as on any site, and none is.
+# With an interval, each scrape checks whether a run is due, as on a real site; none is.
 SMOKETEST_INTERVAL = 86400 if os.environ["BENCHMARK_INTERVAL"] == "day" else None
 SMOKETEST_RUN_TIMEOUT = 300

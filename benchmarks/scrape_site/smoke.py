@@ -1,4 +1,4 @@
-"""As many smoke tests as the benchmark wants, fifty a class; all of them pass."""
+"""The configured number of smoke tests, 50 per class; all of them pass."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ CLASS_SIZE = 50
 
 def _test(number: int) -> Callable[[SmokeTest], None]:
     def test(self: SmokeTest) -> None:
-        self.assertIsInstance(number, int)  # noqa: PT009 - unittest's, as users write it
+        self.assertIsInstance(number, int)  # noqa: PT009 - typical user code
 
     return test
 

@@ -1,4 +1,4 @@
-"""What is compared: our endpoint, the limit, and the peers, in one site."""
+"""URLconf with all contenders: the metrics endpoint, the baseline and other packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _saved(name: str) -> bytes:
 
 
 def memory(_: HttpRequest, name: str) -> HttpResponse:
-    """The limit: bytes that this process has in memory, with the headers of our endpoint."""
+    """Baseline: return bytes from memory, with the headers of the metrics endpoint."""
     response = HttpResponse(
         _saved(name),
         content_type="application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -32,14 +32,14 @@ def memory(_: HttpRequest, name: str) -> HttpResponse:
 
 
 def multiprocess(_: HttpRequest) -> HttpResponse:
-    """As the documentation of prometheus_client has it for several processes."""
+    """Export the metrics of several processes as documented by prometheus_client."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(settings.FOLDER / "multiprocess"))
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def registry_of_ours(_: HttpRequest) -> HttpResponse:
-    """Our collector in a registry, as django-prometheus and ``--serve`` have it."""
+def collector_in_registry(_: HttpRequest) -> HttpResponse:
+    """Export the collector through a registry, like django-prometheus and ``--serve``."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -49,7 +49,7 @@ urlpatterns = [
     path("smoketest/", include("smoketest.urls")),
     path("memory/<str:name>", memory),
     path("multiprocess", multiprocess),
-    path("registry", registry_of_ours),
+    path("registry", collector_in_registry),
 ]
 if settings.WITH_PEERS:
     from scrape_site.health import HealthView

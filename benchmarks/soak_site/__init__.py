@@ -1,1 +1,1 @@
-"""The example shop with smoke tests that misbehave, for `benchmarks/soak.py`."""
+"""The example shop with misbehaving smoke tests, for `benchmarks/soak.py`."""

@@ -1,4 +1,4 @@
-"""The example shop with one app more."""
+"""Settings of the example shop, with an additional app."""
 
 from shop import settings as shop
 from shop.settings import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Smoke tests that pass, until `now` names what they are to do instead."""
+"""Smoke tests that pass unless `now` names a fault."""
 
 import socket
 import time
@@ -13,11 +13,11 @@ from catalog.models import Author, Book
 from orders.models import Order, OrderLine
 from smoketest import SmokeTest
 
-#: Seconds that a test may take which is asked to hang, and for how long it hangs.
+#: Timeout of the test that hangs, and duration of the hang, in seconds.
 TIMEOUT = 0.05
 HANGS_FOR = 0.3
 
-#: What the next run is to do; empty for a run in which everything is well.
+#: Name of the fault of the next run; empty for none.
 now = ""
 
 
@@ -26,7 +26,7 @@ def write() -> Author:
 
 
 def raise_error() -> None:
-    raise PermissionDenied("as asked")
+    raise PermissionDenied("intended")
 
 
 def exit_process() -> None:
@@ -44,15 +44,15 @@ def violate_unique() -> None:
 
 
 def swallow_violation() -> None:
-    """Go on in a transaction that the database has given up."""
+    """Continue in a transaction that the database has aborted."""
     try:
         violate_unique()
-    except Exception:  # noqa: BLE001 - as careless code does
+    except Exception:  # noqa: BLE001 - simulates careless code
         write()
 
 
 def violate_foreign_key() -> None:
-    """Write what could never be committed: most databases say so at the commit alone."""
+    """Violate a constraint that most databases check only at the commit."""
     order = Order.objects.create(email="soaked@shop.invalid")
     OrderLine.objects.create(order=order, book_id=987654321, quantity=1, price=1)
 
@@ -72,7 +72,7 @@ def close_connection() -> None:
 
 
 def lose_connection() -> None:
-    """As when an administrator ends it, or the network is cut."""
+    """Simulate a connection that an administrator terminates or that the network loses."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -103,7 +103,7 @@ def busy_loop() -> None:
 
 
 def long_statement() -> None:
-    """A statement that takes a minute, if nothing ends it."""
+    """Execute a statement that takes a minute unless it is cancelled."""
     statements = {
         "postgresql": "SELECT pg_sleep(60)",
         "mysql": "SELECT SLEEP(60)",
@@ -127,14 +127,14 @@ FAULTS: tuple[Callable[[], None], ...] = (
     lose_connection,
 )
 HANGS: tuple[Callable[[], None], ...] = (sleep, wait_for_socket, busy_loop, long_statement)
-DEEDS = {deed.__name__: deed for deed in (*FAULTS, *HANGS)}
+ACTIONS = {action.__name__: action for action in (*FAULTS, *HANGS)}
 HANG_NAMES = frozenset(hang.__name__ for hang in HANGS)
 
 
 class FaultTest(SmokeTest):
-    """Has a class fixture, so that a lost connection costs more than one test."""
+    """Uses a class fixture, so that a lost connection affects several tests."""
 
-    databases = {"default"}  # noqa: RUF012 - as users of unittest write it
+    databases = {"default"}  # noqa: RUF012 - typical user code
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -143,11 +143,11 @@ class FaultTest(SmokeTest):
 
     def test_fault(self) -> None:
         write()
-        if now in DEEDS and now not in HANG_NAMES:
-            DEEDS[now]()
+        if now in ACTIONS and now not in HANG_NAMES:
+            ACTIONS[now]()
 
     def test_rows_of_the_fault_are_gone(self) -> None:
-        """Only what the class fixture wrote is there."""
+        """Only the row of the class fixture exists."""
         self.assertEqual(Author.objects.filter(name__startswith="Soaked").count(), 1)  # noqa: PT009
 
 
@@ -157,6 +157,6 @@ class HangTest(SmokeTest):
 
     def test_hang(self) -> None:
         if now not in HANG_NAMES:
-            raise unittest.SkipTest("it is not asked to hang")
+            raise unittest.SkipTest("no hang is selected")
         write()
-        DEEDS[now]()
+        ACTIONS[now]()

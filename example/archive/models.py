@@ -1,4 +1,4 @@
-"""The books of past years, kept in a database of their own."""
+"""Sales of past years, stored in the archive database."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""Sends the models of the app ``archive`` to the database of that name, and no others."""
+"""Database router: only models of the app ``archive`` use the database ``archive``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Smoke tests of the second database."""
+"""Smoke tests of the archive database."""
 
 from archive.models import YearlySales
 from smoketest import SmokeTest, tag
@@ -6,7 +6,7 @@ from smoketest import SmokeTest, tag
 
 @tag("db", "archive")
 class ArchiveTest(SmokeTest):
-    """Uses the archive alone, so that it says nothing of the shop's own database."""
+    """Tests that use only the archive, so they pass when the default database is down."""
 
     databases = {"archive"}
     timeout = 3
@@ -14,10 +14,10 @@ class ArchiveTest(SmokeTest):
     runbook_url = "https://wiki.example.com/runbooks/archive"
 
     def test_past_years_can_be_read(self) -> None:
-        """The archive answers and holds at least one year."""
+        """The archive answers and contains at least one year."""
         self.assertTrue(
             YearlySales.objects.exists(),
-            "The archive is empty: restore its last backup before the next year is closed.",
+            "The archive is empty. Restore its last backup before the next year is closed.",
         )
 
     def test_year_can_be_added(self) -> None:
@@ -26,6 +26,6 @@ class ArchiveTest(SmokeTest):
         self.assertEqual(
             YearlySales.objects.get(year=1455).copies,
             180,
-            "The archive does not keep what is written to it: check that no copy in read-only "
-            "mode has taken its place.",
+            "The archive did not return the row that was written. Check whether the database was "
+            "replaced by a read-only copy.",
         )

@@ -1,4 +1,4 @@
-"""The sales of past years."""
+"""View of the sales of past years."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -7,5 +7,5 @@ from archive.models import YearlySales
 
 
 def sales(request: HttpRequest) -> HttpResponse:
-    """List what was sold, year by year."""
+    """List the sales by year."""
     return render(request, "archive/sales.html", {"years": YearlySales.objects.all()})

@@ -1,4 +1,4 @@
-"""What the shop does with its catalog."""
+"""Queries on the catalog."""
 
 import time
 
@@ -8,12 +8,12 @@ from django.db.models import Q, QuerySet
 from catalog.models import Book
 from shop.switches import is_broken
 
-#: A book with fewer copies than this must be ordered from the publisher.
+#: Books with fewer copies than this must be reordered from the publisher.
 REORDER_LEVEL = 3
 
 
 def search(words: str) -> QuerySet[Book]:
-    """Return the books in whose title or author's name every one of the words occurs."""
+    """Return the books whose title or author contains all of the words."""
     if is_broken("slow"):
         time.sleep(settings.EXAMPLE_SLOW_SECONDS)
     books = Book.objects.select_related("author")
@@ -23,6 +23,6 @@ def search(words: str) -> QuerySet[Book]:
 
 
 def books_to_reorder() -> QuerySet[Book]:
-    """Return the books that will soon be sold out."""
+    """Return the books with a stock below the reorder level."""
     level = REORDER_LEVEL * 1000 if is_broken("warning") else REORDER_LEVEL
     return Book.objects.filter(stock__lt=level)

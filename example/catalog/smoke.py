@@ -1,4 +1,4 @@
-"""Smoke tests of the catalog: the public pages, and copies on the shelf."""
+"""Smoke tests of the catalog: public pages, search and stock."""
 
 from django.test import RequestFactory
 from django.urls import reverse
@@ -10,7 +10,7 @@ from smoketest import SmokeTest, options, tag
 
 
 class CatalogTest(SmokeTest):
-    """These only look: the database refuses whatever they might write by mistake."""
+    """Read-only tests: the database refuses writes."""
 
     read_only = True
     databases = {"default"}
@@ -20,7 +20,7 @@ class CatalogTest(SmokeTest):
     @tag("db", "readiness")
     @options(timeout=2)
     def test_there_are_books(self) -> None:
-        """The database answers, and there is something to sell."""
+        """The database answers and contains books."""
         self.assertTrue(
             Book.objects.exists(),
             "The catalog is empty: check that the site uses the right database, then run "
@@ -29,7 +29,7 @@ class CatalogTest(SmokeTest):
 
     @tag("pages")
     def test_list_page_shows_the_books(self) -> None:
-        """The public list of books can be rendered and shows the first of them."""
+        """The public list of books renders and shows the first book."""
         book = Book.objects.first()
         if book is None:
             self.skipTest("there are no books to show")
@@ -44,30 +44,30 @@ class CatalogTest(SmokeTest):
     @tag("search")
     @options(slow_after=1.0)
     def test_search_finds_a_title(self) -> None:
-        """A search for the title of a book finds it, within a second."""
+        """A search for the title of a book finds it within a second."""
         book = Book.objects.latest("pk")
         self.assertIn(
             book,
             search(book.title),
-            f"The search does not find {book.title!r}: roll back the last change to the search.",
+            f"The search does not find {book.title!r}. Roll back the last change to the search.",
         )
 
     @tag("search")
     async def test_search_finds_an_author(self) -> None:
-        """A search for an author finds every book of theirs; asynchronous code works as well."""
+        """A search for an author finds all of their books (an async test)."""
         book = await Book.objects.select_related("author").alatest("pk")
         found = {other.pk async for other in search(book.author.name)}
         missing = [other.title async for other in book.author.books.exclude(pk__in=found)]
         self.assertEqual(
             missing,
             [],
-            f"The search for {book.author} leaves out {', '.join(missing)}: roll back the last "
+            f"The search for {book.author} does not find {', '.join(missing)}. Roll back the last "
             "change to the search.",
         )
 
 
 class ReorderTest(SmokeTest):
-    """A warning is reported everywhere, but neither fails the run nor wakes anyone up."""
+    """Tests with severity "warning" are reported, but do not fail the run or page anyone."""
 
     severity = "warning"
     read_only = True

@@ -7,6 +7,6 @@ from catalog.services import search
 
 
 def book_list(request: HttpRequest) -> HttpResponse:
-    """List the books, those that match ``?q=`` if it is given."""
+    """List all books, or those that match ``?q=``."""
     words = request.GET.get("q", "")
     return render(request, "catalog/books.html", {"words": words, "books": search(words)})

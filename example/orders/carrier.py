@@ -1,4 +1,4 @@
-"""The client of the parcel service. The example makes no requests: it only takes its time."""
+"""Client of the parcel service. It only simulates the latency of requests."""
 
 import time
 from decimal import Decimal
@@ -9,13 +9,13 @@ from shop.switches import is_broken
 
 
 def quote(copies: int) -> Decimal:
-    """Ask what it costs to send so many books."""
+    """Return the price for sending this number of books."""
     time.sleep(settings.CARRIER_LATENCY)
     return Decimal("2.50") + copies * Decimal("0.75")
 
 
 def is_open() -> bool:
-    """Ask whether the carrier collects parcels today."""
+    """Return whether the carrier collects parcels today."""
     if is_broken("hang"):
         time.sleep(3600)
     return True

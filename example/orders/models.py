@@ -1,4 +1,4 @@
-"""Orders and what was ordered."""
+"""Orders and their lines."""
 
 from decimal import Decimal
 
@@ -26,7 +26,7 @@ class OrderLine(models.Model):
     order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="lines")
     book = models.ForeignKey(Book, on_delete=models.PROTECT, related_name="order_lines")
     quantity = models.PositiveIntegerField()
-    #: What a copy cost when it was ordered.
+    #: Price of one copy at the time of the order.
     price = models.DecimalField(max_digits=6, decimal_places=2)
 
     class Meta:

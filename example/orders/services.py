@@ -1,4 +1,4 @@
-"""Placing an order."""
+"""Place orders and write invoices."""
 
 from functools import partial
 
@@ -13,30 +13,30 @@ from shop.switches import is_broken
 
 
 class OutOfStockError(Exception):
-    """There are not as many copies as were ordered."""
+    """The stock is lower than the ordered quantity."""
 
 
 @transaction.atomic(durable=True)
 def place_order(email: str, book: Book, quantity: int = 1) -> Order:
-    """Sell copies of a book; the customer's invoice is written when the order is safe."""
+    """Create an order for copies of a book; its invoice is written after the commit."""
     take_from_stock(book, quantity)
     order = Order(email=email)
     if is_broken("orders"):
-        # As by a release that does not fill a column which the database insists on.
+        # Simulates a release that does not set a required column.
         order.email = None  # type: ignore[assignment]
     order.save()
     order.lines.create(book=book, quantity=quantity, price=book.price)
-    # Robust: a full disk is no reason to tell the customer that the order failed.
+    # Robust: the order succeeds even if the disk is full.
     transaction.on_commit(partial(save_invoice, order), robust=True)
     return order
 
 
 def take_from_stock(book: Book, quantity: int) -> None:
-    """Take copies off the shelf, in one statement, so that no copy is sold twice."""
+    """Reduce the stock in a single statement, so that no copy is sold twice."""
     copies = 2 * quantity if is_broken("stock") else quantity
     in_stock = Book.objects.filter(pk=book.pk, stock__gte=quantity)
     if not in_stock.update(stock=F("stock") - copies):
-        msg = f"There are fewer than {quantity} copies of {book} left."
+        msg = f"Fewer than {quantity} copies of {book} are left."
         raise OutOfStockError(msg)
     book.refresh_from_db(fields=["stock"])
 
@@ -48,5 +48,5 @@ def invoice_text(order: Order) -> str:
 
 
 def save_invoice(order: Order) -> str:
-    """Write the invoice to the media folder; return its name there."""
+    """Write the invoice to the media storage and return its name."""
     return default_storage.save(f"invoices/{order.pk}.txt", ContentFile(invoice_text(order)))

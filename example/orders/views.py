@@ -1,4 +1,4 @@
-"""Buying a book."""
+"""View that orders a book."""
 
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
@@ -14,7 +14,7 @@ def order(request: HttpRequest, slug: str) -> HttpResponse:
     """Order one copy of a book."""
     book = get_object_or_404(Book, slug=slug)
     email = request.POST.get("email") or "visitor@example.com"
-    # A double click is one order.
+    # Ignore double clicks.
     if not cache.add(f"ordered:{email}:{slug}", value=True, timeout=2):
         return redirect("index")
     try:

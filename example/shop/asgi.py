@@ -1,4 +1,4 @@
-"""The shop under an ASGI server: ``uvicorn shop.asgi:application``."""
+"""ASGI application: ``uvicorn shop.asgi:application``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The shop's own database, by an address such as ``postgresql://user:password@host:5432/shop``."""
+"""Parse a database URL such as ``postgresql://user:password@host:5432/shop``."""
 
 from importlib import import_module
 from typing import Any
@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-#: Django's backends, by the scheme of the address.
+#: Database backends by URL scheme.
 ENGINES = {
     "postgresql": "django.db.backends.postgresql",
     "mysql": "django.db.backends.mysql",
@@ -14,7 +14,7 @@ ENGINES = {
 
 
 def parse(address: str, origin: str) -> dict[str, Any]:
-    """Return the entry of DATABASES for an address; `origin` is where a user finds it."""
+    """Return the entry of DATABASES for a URL; `origin` names its source in error messages."""
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -22,9 +22,11 @@ def parse(address: str, origin: str) -> dict[str, Any]:
         parts, port = SplitResult("", "", "", "", ""), None
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme not in ENGINES or not parts.hostname or not name or "/" in name or parts.query:
-        # Without the value, since that may hold a password.
+        # The value is not shown, since it may contain a password.
         allowed = " or ".join(f"{scheme}://user:password@host:port/name" for scheme in ENGINES)
-        msg = f"{origin} must be like {allowed}, special characters as %XX; or empty, for SQLite."
+        msg = (
+            f"{origin} must be like {allowed}, with special characters as %XX; or empty for SQLite."
+        )
         raise ImproperlyConfigured(msg)
     if parts.scheme == "mysql":
         load_mysql_driver(origin)
@@ -39,7 +41,7 @@ def parse(address: str, origin: str) -> dict[str, Any]:
 
 
 def load_mysql_driver(origin: str) -> None:
-    """Have Django find mysqlclient, or PyMySQL, which needs no compiler, in its place."""
+    """Use mysqlclient, or else PyMySQL, which needs no compiler."""
     for driver in ("MySQLdb", "pymysql"):
         try:
             module = import_module(driver)
@@ -48,5 +50,5 @@ def load_mysql_driver(origin: str) -> None:
         if driver == "pymysql":
             module.install_as_MySQLdb()
         return
-    msg = f"{origin}: neither mysqlclient nor PyMySQL is installed; pip install PyMySQL."
+    msg = f"{origin}: neither mysqlclient nor PyMySQL is installed. Run: pip install PyMySQL"
     raise ImproperlyConfigured(msg)

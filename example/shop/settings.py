@@ -1,7 +1,7 @@
-"""Settings of the example shop, close to those of a site in production.
+"""Settings of the example shop, similar to those of a production site.
 
-Everything that changes lives below one folder, ``EXAMPLE_DATA_DIR``. The ``SMOKETEST_*`` block at
-the end is the part to copy; all of it is optional.
+All data is stored in the directory ``EXAMPLE_DATA_DIR``. Copy the ``SMOKETEST_*`` settings at the
+end to your own site; all of them are optional.
 """
 
 import os
@@ -14,12 +14,12 @@ from shop import databases, switches
 
 
 def seconds(name: str, default: float) -> float:
-    """Read a number of seconds from the environment."""
+    """Return a number of seconds from an environment variable."""
     value = os.environ.get(name, "")
     try:
         return float(value) if value else default
     except ValueError:
-        msg = f"{name} = {value!r}: must be a number of seconds, for example {default}."
+        msg = f"{name} is {value!r}; it must be a number of seconds, such as {default}."
         raise ImproperlyConfigured(msg) from None
 
 
@@ -29,7 +29,7 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 
 
 def secret_key() -> str:
-    """Return the key of this installation, made up when it is first asked for."""
+    """Return the key of this installation, and generate it on first use."""
     file = DATA_DIR / "secret_key"
     try:
         with open(file, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as new:
@@ -45,7 +45,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 INSTALLED_APPS = [
     "smoketest",
-    # Smoke tests that need no writing, of what nearly every site has, and of addresses.
+    # Built-in checks of databases, caches, storages etc., and of URLs.
     "smoketest.contrib.essentials",
     "smoketest.contrib.http",
     "shop",
@@ -71,7 +71,7 @@ TEMPLATES = [
 ]
 
 SQLITE_OPTIONS = {
-    # Readers and the one writer do not wait for each other.
+    # With WAL, readers and the writer do not block each other.
     "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
     "transaction_mode": "IMMEDIATE",
     "timeout": 5,
@@ -82,8 +82,8 @@ DATABASES = {
         "NAME": DATA_DIR / "shop.sqlite3",
         "OPTIONS": SQLITE_OPTIONS,
     },
-    # A site of your own says "django.db.backends.sqlite3" here, too, and Django's own backends
-    # below: the breakable ones can be broken from outside, to show smoke tests that fail.
+    # Use "django.db.backends.sqlite3" in your own site, and Django's cache and storage backends
+    # below. The breakable backends demonstrate failing smoke tests.
     "archive": {
         "ENGINE": "shop.breakable",
         "NAME": DATA_DIR / "archive.sqlite3",
@@ -97,17 +97,17 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {
     "default": {
-        # In files, so that all worker processes share it.
+        # File-based, so that all worker processes share it.
         "BACKEND": "shop.breakable.cache.BreakableCache",
         "LOCATION": DATA_DIR / "cache",
     },
 }
 STORAGES = {"default": {"BACKEND": "shop.breakable.storage.BreakableStorage"}}
 MEDIA_ROOT = DATA_DIR / "media"
-#: Where the volume for media must be mounted; empty if media live on the host's own disk.
+#: Mount point of the volume for media; empty if media are on the host's own disk.
 MEDIA_MOUNT = os.environ.get("EXAMPLE_MEDIA_MOUNT", "")
 
-# This shop is open on this host alone, without TLS and without a token.
+# The shop listens only on this host, without TLS and tokens.
 SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W016", "smoketest.W006"]
 
 LANGUAGE_CODE = "en-us"
@@ -120,37 +120,37 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("EXAMPLE_LOG_LEVEL", "INFO")},
-    # Django would mail its errors to the admins; here they go where all others go.
+    # Log errors to stderr instead of mailing them to the admins.
     "loggers": {"django": {"handlers": [], "propagate": True}},
 }
 
-# What can be broken or made slow on purpose; see shop/switches.py.
+# Simulated failures; see shop/switches.py.
 EXAMPLE_BREAK = switches.parse(os.environ.get("EXAMPLE_BREAK", ""), "EXAMPLE_BREAK")
 EXAMPLE_SLOW_SECONDS = seconds("EXAMPLE_SLOW_SECONDS", 1.5)
-#: How long the carrier takes to quote a price.
+#: Simulated latency of the carrier, in seconds.
 CARRIER_LATENCY = seconds("EXAMPLE_SLEEP", 0.05)
 
 # ---- Smoke tests ----
 
-# How long a test may take if it does not say so itself, and how long a whole run may.
+# Default timeout of a test, and deadline of a run, in seconds.
 SMOKETEST_TIMEOUT = seconds("EXAMPLE_TIMEOUT", 10)
 SMOKETEST_RUN_TIMEOUT = seconds("EXAMPLE_RUN_TIMEOUT", 25)
-# How old an answer of GET /smoketest/ may be: however many load balancers ask, the tests run
-# once in so many seconds.
+# Maximum age of the results that GET /smoketest/ returns, in seconds: many requests, for example
+# from load balancers, share one run.
 SMOKETEST_MAX_AGE = seconds("EXAMPLE_MAX_AGE", 5)
-# How often a full run is expected. Scrapes of /smoketest/metrics start one when it is due, and
-# an alert fires if there is none.
+# Expected interval between full runs, in seconds. A scrape of /smoketest/metrics starts a run when
+# it is due, and an alert fires if runs are missing.
 SMOKETEST_INTERVAL = seconds("EXAMPLE_INTERVAL", 60)
-# How many test classes run at the same time.
+# Number of threads that run test classes in parallel.
 SMOKETEST_WORKERS = 4
-# Where the results are kept. All processes of the site on this host share the folder.
+# Directory of the results store, shared by all processes of the site on this host.
 SMOKETEST_STATE_DIR = DATA_DIR / "smoketest"
-# Names or labels of apps whose smoke tests are left out.
+# Names or labels of apps whose smoke tests are not discovered.
 SMOKETEST_SKIP_APPS = os.environ.get("EXAMPLE_SKIP_APPS", "").split()
-# Pages of this site that smoketest.contrib.http asks for; addresses of others could follow.
+# Pages of this site that smoketest.contrib.http requests; URLs of other sites are possible.
 SMOKETEST_HTTP_CHECKS = [
     {"url": "/", "name": "start", "text": "Smoke tests"},
     {"url": "/books/", "name": "books", "text": "Bleak House"},
 ]
-# A label of each run: the version or commit that your deployment knows.
+# Version or commit of the deployment, which labels each run.
 SMOKETEST_RELEASE = os.environ.get("EXAMPLE_RELEASE", "example")

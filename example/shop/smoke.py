@@ -1,4 +1,4 @@
-"""Smoke tests of what the site stands on: its cache and its media folder."""
+"""Smoke tests of the cache and the media storage."""
 
 import os
 import unittest
@@ -14,28 +14,28 @@ from smoketest import SmokeTest, tag
 
 @tag("cache", "readiness")
 class CacheTest(SmokeTest):
-    """Only databases are rolled back; in a cache a test tidies up after itself."""
+    """Tests of the cache. Only databases are rolled back, so the test deletes its key."""
 
     databases = ()
     maintainer = "platform"
     runbook_url = "https://wiki.example.com/runbooks/cache"
 
     def test_cache_keeps_a_value(self) -> None:
-        """A value that was stored in the cache comes back."""
-        key = f"smoketest:{uuid.uuid4()}"  # no visitor and no other run uses this key
+        """The cache returns a value that was stored."""
+        key = f"smoketest:{uuid.uuid4()}"  # unique to this run
         self.addCleanup(cache.delete, key)
         cache.set(key, "kept", timeout=60)
         self.assertEqual(
             cache.get(key),
             "kept",
-            "The cache loses what is stored in it: look at the free space and inodes below "
+            "The cache does not return a stored value. Check the free space and inodes of "
             f"{settings.CACHES['default']['LOCATION']}.",
         )
 
 
 @tag("media")
 class MediaTest(SmokeTest):
-    """Covers and invoices are kept in the media folder."""
+    """Tests of the media storage, which contains covers and invoices."""
 
     databases = ()
     maintainer = "platform"
@@ -43,30 +43,28 @@ class MediaTest(SmokeTest):
 
     @tag("readiness")
     def test_media_folder_is_writable(self) -> None:
-        """A file can be written to the media folder and read again."""
+        """A file can be written to the media directory and read again."""
         try:
             name = default_storage.save(f"smoketest-{uuid.uuid4()}", ContentFile(b"kept"))
         except OSError as error:
             self.fail(
-                f"Nothing can be saved below {settings.MEDIA_ROOT} ({error}): look whether its "
-                "volume is mounted, writable and not full. Until then orders have no invoices."
+                f"No file can be saved in {settings.MEDIA_ROOT} ({error}). Check that its volume "
+                "is mounted, writable and not full. Until then, orders have no invoices."
             )
         self.addCleanup(default_storage.delete, name)
         with default_storage.open(name) as file:
             self.assertEqual(
                 file.read(),
                 b"kept",
-                f"Files below {settings.MEDIA_ROOT} come back changed: take the volume out of "
-                "service and check its file system.",
+                f"A file in {settings.MEDIA_ROOT} does not contain what was written. Take the "
+                "volume out of service and check its file system.",
             )
 
-    @unittest.skipUnless(
-        settings.MEDIA_MOUNT, "media are on no volume: EXAMPLE_MEDIA_MOUNT is not set"
-    )
+    @unittest.skipUnless(settings.MEDIA_MOUNT, "EXAMPLE_MEDIA_MOUNT is not set")
     def test_media_volume_is_mounted(self) -> None:
-        """The media folder is on its volume: else files land on the host's own disk, unnoticed."""
+        """The volume for media is mounted, so files are not written to the host's own disk."""
         self.assertTrue(
             os.path.ismount(settings.MEDIA_MOUNT),
-            f"The volume for media is not mounted: run `mount {settings.MEDIA_MOUNT}`, then move "
-            "what was written beneath the mount point onto the volume.",
+            f"The volume for media is not mounted. Run `mount {settings.MEDIA_MOUNT}`, then move "
+            "the files that were written below the mount point to the volume.",
         )

@@ -1,7 +1,7 @@
-"""Break parts of the shop on purpose, to watch its smoke tests fail.
+"""Switches that break parts of the shop, to demonstrate failing smoke tests.
 
-Name what to break in the environment variable ``EXAMPLE_BREAK`` or, while the site runs, in the
-file ``break`` in the data folder: ``echo orders > example/.data/break``.
+Set them in the environment variable ``EXAMPLE_BREAK`` or, while the site is running, in the file
+``break`` in the data directory: ``echo orders > example/.data/break``.
 """
 
 import re
@@ -13,44 +13,44 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-#: What can be broken, and how.
+#: Descriptions by name.
 SWITCHES = {
-    "orders": "an order is saved without the customer's address, which the database refuses",
-    "stock": "an order takes twice its copies from stock",
-    "cache": "the cache folder cannot exist",
-    "media": "the media folder cannot exist",
+    "orders": "orders are saved without the customer's email address, which the database rejects",
+    "stock": "an order reduces the stock by twice its quantity",
+    "cache": "the cache directory does not exist",
+    "media": "the media directory does not exist",
     "archive": "the archive database cannot be opened",
     "slow": "the search takes EXAMPLE_SLOW_SECONDS",
-    "hang": "the carrier accepts the connection and never answers; restart to mend",
-    "warning": "the reorder level has too many zeros: a warning, and still PASS",
-    "import": "a smoke module needs a library that is not installed; restart to break",
+    "hang": "requests to the carrier hang; restart the site to fix it",
+    "warning": "the reorder level is too high: a warning test fails, and the status is still PASS",
+    "import": "a smoke module imports a missing library; restart the site to break it",
 }
 
-#: A path that no one can create or write, not even root.
+#: A path that cannot be created, not even by root.
 NOWHERE = "/dev/null/nowhere"
 
 
-_all_mended = ContextVar("_all_mended", default=False)
+_switches_ignored = ContextVar("_switches_ignored", default=False)
 
 
 def parse(text: str, origin: str) -> frozenset[str]:
-    """Return the names in the text, separated by commas or white space."""
+    """Return the names in a text, separated by commas or whitespace."""
     names = frozenset(re.findall(r"[^\s,]+", text))
     if unknown := sorted(names - SWITCHES.keys()):
-        given = ", ".join(map(repr, unknown))
-        msg = f"{origin}: there is no {given} to break; use {', '.join(SWITCHES)}."
+        names = ", ".join(map(repr, unknown))
+        msg = f"{origin} contains {names}; the valid names are {', '.join(SWITCHES)}."
         raise ImproperlyConfigured(msg)
     return names
 
 
 def break_file() -> Path:
-    """Return the file in which people write what to break."""
+    """Return the path of the file with the names of switches."""
     return Path(settings.DATA_DIR, "break")
 
 
 def broken() -> frozenset[str]:
-    """Return what is broken at the moment; the file is read anew each time."""
-    if _all_mended.get():
+    """Return the names of the switches that are set. Reads the file on each call."""
+    if _switches_ignored.get():
         return frozenset()
     file = break_file()
     try:
@@ -61,17 +61,17 @@ def broken() -> frozenset[str]:
 
 
 def is_broken(name: str) -> bool:
-    """Tell whether one part is broken at the moment."""
+    """Return whether a switch is set."""
     if name not in SWITCHES:
         raise KeyError(name)
     return name in broken()
 
 
 @contextmanager
-def all_mended() -> Iterator[None]:
-    """Keep everything whole for a while: what is broken could not even be set up."""
-    token = _all_mended.set(True)
+def switches_ignored() -> Iterator[None]:
+    """Ignore the switches, for setup code that cannot run on broken parts."""
+    token = _switches_ignored.set(True)
     try:
         yield
     finally:
-        _all_mended.reset(token)
+        _switches_ignored.reset(token)

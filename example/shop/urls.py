@@ -1,4 +1,4 @@
-"""The shop's addresses; the smoke tests need the one line that includes ``smoketest.urls``."""
+"""URLconf of the shop. The smoke tests need only the line that includes ``smoketest.urls``."""
 
 from django.urls import include, path
 

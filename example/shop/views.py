@@ -1,4 +1,4 @@
-"""The start page."""
+"""View of the start page."""
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Sum
@@ -11,17 +11,17 @@ from shop import switches
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    """Show the shop in numbers, its smoke tests, and what is broken on purpose."""
+    """Show statistics of the shop, links to its smoke tests, and the state of the switches."""
     try:
-        broken, mistake = switches.broken(), ""
+        broken, switch_error = switches.broken(), ""
     except ImproperlyConfigured as error:
-        broken, mistake = frozenset[str](), str(error)
+        broken, switch_error = frozenset[str](), str(error)
     context = {
         "books": Book.objects.count(),
         "copies": Book.objects.aggregate(copies=Sum("stock"))["copies"] or 0,
         "orders": Order.objects.count(),
         "switches": [(name, text, name in broken) for name, text in switches.SWITCHES.items()],
-        "mistake": mistake,
+        "switch_error": switch_error,
         "break_file": switches.break_file(),
     }
     return render(request, "index.html", context)

@@ -1,4 +1,4 @@
-"""The shop under a WSGI server: ``gunicorn shop.wsgi``."""
+"""WSGI application: ``gunicorn shop.wsgi``."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""Apps of ready-made smoke tests: each is added to ``INSTALLED_APPS`` and has settings."""
+"""Built-in checks: apps with smoke tests that are enabled in ``INSTALLED_APPS``."""

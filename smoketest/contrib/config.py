@@ -1,4 +1,4 @@
-"""What the apps of ready-made smoke tests have in common."""
+"""Base class of the app configurations of the built-in checks."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ TAG = "smoketest"
 
 
 class ContribConfig(AppConfig):
-    """An app of ready-made smoke tests; its settings are checked with those of the package."""
+    """Base class of the app configurations; registers the system check of the app."""
 
-    #: Django takes the one class of the module ``apps`` that may be the default; this is none.
+    #: Each ``apps.py`` imports this class; False excludes it when Django looks for the default one.
     default = False
     smoke_settings: ClassVar[type[Settings]]
-    #: A system check of its own, beside those of the settings.
+    #: System check of the app, in addition to the validation of its settings.
     smoke_check: ClassVar[Check]
 
     def __init_subclass__(cls) -> None:
         cls.default = True
 
     def ready(self) -> None:
-        register(_while_installed(self.name, type(self).smoke_check), TAG)
+        register(_if_installed(self.name, type(self).smoke_check), TAG)
 
 
 @cache
-def _while_installed(app: str, check: Check) -> Check:
-    """The check, of a site that has the app: in tests one process has several sites."""
+def _if_installed(app: str, check: Check) -> Check:
+    """Return the check, without messages unless the app is installed.
+
+    Checks stay registered when tests override ``INSTALLED_APPS``.
+    """
 
     @wraps(check)
-    def check_site(**kwargs: Any) -> list[CheckMessage]:
+    def check_if_installed(**kwargs: Any) -> list[CheckMessage]:
         return check(**kwargs) if apps.is_installed(app) else []
 
-    return check_site
+    return check_if_installed

@@ -1,4 +1,4 @@
-"""A site as ``django-admin startproject`` makes it, with the essentials, run in other processes."""
+"""A site created by ``django-admin startproject``, with the essentials, run in other processes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ SMOKETEST_STATE_DIR = BASE_DIR
 SMOKETEST_RUN_TIMEOUT = 120  # long enough for a slow machine
 """
 
-#: Runs what its arguments name, and writes what came of it; without the command, whose options
-#: are none of our business.
+#: Runs the tests that its arguments name and prints the report as JSON, without the management
+#: command.
 _RUN = """
 import json, sys, warnings
 import django
@@ -60,7 +60,7 @@ print(json.dumps({"status": report.status, "seconds": report.duration, "results"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a run, by the ids of the tests below the app."""
+    """Results of a run, by test id relative to the app."""
 
     status: str
     seconds: float
@@ -70,7 +70,7 @@ class Run:
 
 @dataclass
 class Site:
-    """In a folder of its own; `settings` are lines of Python after those of startproject."""
+    """A site in its own directory; `settings` are lines appended to its settings file."""
 
     folder: Path
     settings: str = ""
@@ -83,11 +83,11 @@ class Site:
         self.configure(self.settings)
 
     def configure(self, settings: str) -> None:
-        """Start from the settings of startproject again, and add these lines."""
+        """Reset the settings to those of startproject, and append these lines."""
         self._file.write_text(f"{self._original}{_SETTINGS}{settings}")
 
     def python(self, *arguments: str) -> str:
-        """What Python prints in the surroundings of the site; a warning is an error."""
+        """Run Python in the environment of the site and return its output; warnings are errors."""
         paths = [str(self.folder), str(ROOT)]
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", *arguments],
@@ -95,7 +95,7 @@ class Site:
                 **clean_environment(),
                 "DJANGO_SETTINGS_MODULE": "site_of_test.settings",
                 "PYTHONPATH": os.pathsep.join(paths),
-                "PYTHONDONTWRITEBYTECODE": "1",  # a file that changes within a second is read anew
+                "PYTHONDONTWRITEBYTECODE": "1",  # it may be stale within a second
                 **self.environment,
             },
             cwd=self.folder,
@@ -112,7 +112,7 @@ class Site:
         return self.python(str(self.folder / "manage.py"), *arguments)
 
     def run(self, *names: str) -> Run:
-        """Run the tests whose ids begin so, below the smoke package of the app."""
+        """Run the tests whose ids, relative to the smoke package, start with these names."""
         selected = [f"{PREFIX}.{name}" for name in names] or [PREFIX]
         report: dict[str, Any] = json.loads(self.python("-c", _RUN, *selected))
         rows = report["results"]

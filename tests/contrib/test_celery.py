@@ -1,4 +1,4 @@
-"""The smoke tests of Celery without any broker: apps, queues, settings, and what is skipped."""
+"""Tests of smoketest.contrib.celery without a broker: apps, queues, settings and skipped tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def require_celery() -> None:
 
 @pytest.fixture
 def shop(apps: Apps) -> Iterator[str]:
-    """A package with a Celery app, found by its name alone."""
+    """A package with a Celery app that is found by the name of the package."""
     require_celery()
     apps.add(
         name="appshop",
@@ -71,7 +71,7 @@ def configure(shop: str, **values: Any) -> None:
 
 
 def test_queues__those_of_the_app(shop: str) -> None:
-    """The default queue, or those that it declares."""
+    """The queues are the default queue, or those that the app declares."""
     assert classes(discover(SMOKETEST_CELERY_APP=shop)) == ["CeleryQueueTest"]
     sys.modules.pop(f"{APP}.smoke")
     del sys.modules[f"{shop}.celery"], sys.modules[shop]
@@ -82,7 +82,7 @@ def test_queues__those_of_the_app(shop: str) -> None:
 
 
 def test_queues__those_of_the_setting_and_beat(shop: str) -> None:
-    """Beat has a test where the site wants it to be known."""
+    """Beat has a test if the setting is enabled."""
     found = classes(
         discover(
             SMOKETEST_CELERY_APP=shop,
@@ -95,7 +95,7 @@ def test_queues__those_of_the_setting_and_beat(shop: str) -> None:
 
 @pytest.mark.parametrize("path", ["{}.celery:nothing", "{}.missing:app", "nowhere"])
 def test_app__cannot_be_found(shop: str, path: str) -> None:
-    """It is a named error, with the setting that says where the app is."""
+    """A missing app is a collection error whose message names the setting."""
     path = path.format(shop)
     (error,) = discover(SMOKETEST_CELERY_APP=path).collection_errors
     assert error.exception == ImproperlyConfigured.__name__
@@ -103,7 +103,7 @@ def test_app__cannot_be_found(shop: str, path: str) -> None:
 
 
 def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> None:
-    """A site's package need not import its app, though Celery's documentation has it so."""
+    """The app is found even if the package of the site does not import it."""
     (tmp_path / "apps" / shop / "settings.py").write_text(
         f"SECRET_KEY = 'not-secret'\nINSTALLED_APPS = ['smoketest', '{APP}']\n"
     )
@@ -127,7 +127,7 @@ def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> Non
     ],
 )
 def test_skipped__with_a_reason(shop: str, values: dict[str, Any], reason: str) -> None:
-    """Where there are no workers to ask, or none that could answer."""
+    """All tests are skipped without workers or without remote control."""
     configure(shop, **values)
     report = run_site(SMOKETEST_CELERY_APP=shop, SMOKETEST_CELERY_BEAT=True)
     assert {str(result.outcome) for result in report.results} == {"skipped"}
@@ -135,7 +135,7 @@ def test_skipped__with_a_reason(shop: str, values: dict[str, Any], reason: str) 
 
 
 def test_skipped__over_a_broker_without_remote_control(shop: str, tmp_path: Path) -> None:
-    """As with Amazon's SQS, workers cannot be asked."""
+    """All tests are skipped if the broker has no remote control, such as Amazon SQS."""
     kind = import_module("kombu.transport.filesystem").Transport
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "implements", kind.implements.extend(exchange_type={"direct"}))
@@ -143,12 +143,12 @@ def test_skipped__over_a_broker_without_remote_control(shop: str, tmp_path: Path
         configure(shop, broker_url="filesystem://", broker_transport_options=folders)
         report = run_site(SMOKETEST_CELERY_APP=shop)
     reasons = {result.message for result in report.results}
-    assert reasons == {"workers cannot be asked over a broker of this kind (filesystem)"}
+    assert reasons == {"this kind of broker does not support remote control (filesystem)"}
     assert {str(result.outcome) for result in report.results} == {"skipped"}
 
 
 def test_heartbeat__is_scheduled_where_the_site_wants_it(shop: str) -> None:
-    """Never unasked; it expires, so that it does not pile up."""
+    """The entry is added only if the setting is enabled; its tasks expire."""
     add_heartbeat = import_module(f"{APP}.tasks").add_heartbeat
     app = import_module(f"{shop}.celery").app
     add_heartbeat(app)
@@ -163,7 +163,7 @@ def test_heartbeat__is_scheduled_where_the_site_wants_it(shop: str) -> None:
 
 
 def test_notes__are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker forgets the oldest ones."""
+    """A worker discards the oldest notes."""
     require_celery()
     remote = import_module(f"{APP}.remote")
     monkeypatch.setattr(remote, "_notes", type(remote._notes)())
@@ -174,7 +174,7 @@ def test_notes__are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_records__survive_what_is_in_the_file(tmp_path: Path) -> None:
-    """A file that was cut, or that another release wrote, is no obstacle."""
+    """A truncated file, or one of another release, is ignored."""
     records = import_module(f"{APP}.records")
     with override_settings(SMOKETEST_STATE_DIR=str(tmp_path)):
         record = records.Record(key="k", sent_at=5.0)
@@ -188,7 +188,7 @@ def test_records__survive_what_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are kept in the memory of the process."""
+    """The records are kept in the memory of the process."""
     records = import_module(f"{APP}.records")
     monkeypatch.setattr(records, "_memory", {})
     with override_settings(SMOKETEST_STATE_DIR="/proc/nowhere"):
@@ -201,7 +201,7 @@ def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_worker_that_is_gone__is_excused_once(
     shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool
 ) -> None:
-    """It may have taken its note of the task with it; the next task has to come back."""
+    """The note of a stopped worker may be lost, but the next task must return."""
     records, rounds = import_module(f"{APP}.records"), import_module(f"{APP}.rounds")
     monkeypatch.setattr(rounds, "WAIT", 0)
     app = import_module(f"{shop}.celery").app
@@ -215,14 +215,14 @@ def test_worker_that_is_gone__is_excused_once(
                 replace(record, sent_at=now - 70, waiting_since=now - 500, looked_at=now - 10),
             )
             workers = ["b"] if is_gone else ["a"]
-            went = rounds.send_round(app, "x", workers, "queue x", valid=60, within=0.1)
-            waited.append(round(went.waiting, -1))
+            trip = rounds.make_round_trip(app, "x", workers, "queue x", valid=60, within=0.1)
+            waited.append(round(trip.waiting, -1))
             record = replace(records.load("queue x"), workers=["a"])
     assert waited == ([0, 500, 500] if is_gone else [500, 500, 500])
 
 
 def test_beat__heard_in_the_future(shop: str, tmp_path: Path) -> None:
-    """A clock that was ahead once does not keep beat alive."""
+    """A heartbeat in the future does not hide a stopped beat."""
     records, testing = import_module(f"{APP}.records"), import_module(f"{APP}.cases")
     test = testing.BeatTest("test_beat_is_alive")
     settings = {"SMOKETEST_STATE_DIR": str(tmp_path), "SMOKETEST_CELERY_REPLY_TIMEOUT": 0.1}
@@ -230,9 +230,9 @@ def test_beat__heard_in_the_future(shop: str, tmp_path: Path) -> None:
         patch.setattr(testing.BeatTest, "app", import_module(f"{shop}.celery").app, raising=False)
         for ahead, is_heard in ((-5, True), (500, False)):
             records.save("heartbeat", records.Record(returned_at=time.time() + ahead))
-            heard_at, _ = test._heard(["a"], "celery")
-            assert (heard_at > 0) is is_heard
-            assert records.load("heartbeat").returned_at == heard_at
+            last_heartbeat, _ = test._get_last_heartbeat(["a"], "celery")
+            assert (last_heartbeat > 0) is is_heard
+            assert records.load("heartbeat").returned_at == last_heartbeat
 
 
 def ids(**settings: Any) -> list[str | None]:
@@ -242,7 +242,7 @@ def ids(**settings: Any) -> list[str | None]:
 
 
 def test_system_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each wrong value has an error of its own."""
+    """Each invalid value has its own error."""
     monkeypatch.setattr(f"{APP}.checks.find_spec", lambda _: True)
     wrong: dict[str, tuple[Any, ...]] = {
         "smoketest.E141 SMOKETEST_CELERY_APP": (None, 5),
@@ -265,7 +265,7 @@ def test_system_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_start_up__imports_no_celery() -> None:
-    """The app costs the site's processes nothing until smoke tests are looked for."""
+    """The app does not import Celery before discovery."""
     code = (
         "import sys, django\n"
         "from django.conf import settings\n"

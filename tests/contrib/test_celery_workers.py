@@ -1,4 +1,4 @@
-"""The smoke tests of Celery with a real broker, real workers and a real beat."""
+"""Tests of smoketest.contrib.celery with a real broker, real workers and a real beat."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def bake(seconds):
 
 @dataclass
 class Shop:
-    """A site with a Celery app; its workers have the settings file, its smoke tests run here."""
+    """A site with a Celery app. Workers use its settings file; smoke tests run in this process."""
 
     folder: Path
     broker: Redis
@@ -82,7 +82,7 @@ class Shop:
         return Beat("shop", self.folder)
 
     def bake(self, seconds: float) -> None:
-        """Give a worker something to do."""
+        """Send a task to a worker."""
         with self.installed():
             app = import_module("shop.celery").app
             with app.connection_for_write() as connection:
@@ -99,7 +99,7 @@ class Shop:
         return override_settings(**defaults | settings)
 
     def run(self, **settings: Any) -> Report:
-        """Run the smoke tests of Celery as a process does that has just loaded the code."""
+        """Run the smoke tests of Celery like a new process."""
         forget()
         with self.installed(**settings):
             suite = find(EVERYTHING, options())
@@ -111,7 +111,7 @@ class Shop:
         return report
 
     def keys_left(self) -> set[str]:
-        """What is in Redis, but for what expires by itself."""
+        """Return the keys in Redis that do not expire."""
         redis = import_module("redis").Redis.from_url(self.url, decode_responses=True)
         with redis:
             return {key for key in redis.scan_iter() if redis.ttl(key) < 0}
@@ -141,8 +141,8 @@ def shop(tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
     # Limits that hold on a slow machine; a reply of the worker ends each wait early.
     monkeypatch.setattr(f"{APP}.cases.CeleryTest.timeout", 120)
     monkeypatch.setattr(f"{APP}.rounds.WAIT", 30)
-    monkeypatch.setattr(f"{APP}.survey.SHARED_FOR", 60)
-    monkeypatch.setattr(f"{APP}.survey.LONGEST_WAIT", 120)
+    monkeypatch.setattr(f"{APP}.survey.CACHE_SECONDS", 60)
+    monkeypatch.setattr(f"{APP}.survey.MAX_WAIT", 120)
     wait_for_broker(20, monkeypatch)
     environment = os.environ.get("DJANGO_SETTINGS_MODULE")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -155,7 +155,7 @@ def shop(tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def wait_for_broker(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the timeout for each reply of the broker."""
-    monkeypatch.setattr(f"{APP}.broker.PATIENCE", seconds)
+    monkeypatch.setattr(f"{APP}.broker.TIMEOUT", seconds)
     for name in ("socket_connect_timeout", "socket_timeout"):
         monkeypatch.setitem(import_module(f"{APP}.broker")._OF_REDIS, name, seconds)
 
@@ -167,7 +167,7 @@ def message(report: Report, name: str, outcome: str = "failed") -> str:
 
 
 def test_worker_answers__and_a_task_goes_round(shop: Shop) -> None:
-    """Without a result backend; each run sends a task of its own, and leaves nothing in Redis."""
+    """Each run sends its own task and leaves no keys in Redis; no result backend is needed."""
     with shop.worker() as worker:
         before = shop.keys_left()
         for _ in range(3):
@@ -183,7 +183,7 @@ def test_worker_answers__and_a_task_goes_round(shop: Shop) -> None:
 
 
 def test_queue_without_worker(shop: Shop) -> None:
-    """It fails alone, says who takes from other queues, and gets no task that nobody would take."""
+    """Only its tests fail; the message lists other workers, and no task is sent to the queue."""
     queues = ["celery", "high-priority"]
     with shop.worker():
         # A queue without a worker costs the whole timeout, because another worker may still reply.
@@ -191,14 +191,14 @@ def test_queue_without_worker(shop: Shop) -> None:
     assert result_of(report, "CeleryQueueTest.test_worker_answers").outcome == "passed"
     assert result_of(report, "CeleryQueueTest.test_task_goes_round").outcome == "passed"
     text = message(report, "HighPriorityQueueTest.test_worker_answers")
-    assert "No worker takes tasks from the queue 'high-priority'" in text
+    assert "No worker consumes from the queue 'high-priority'" in text
     assert "from celery. Start one: celery -A ... worker -Q high-priority" in text
     message(report, "HighPriorityQueueTest.test_task_goes_round", "skipped")
     assert "high-priority" not in shop.keys_left()
 
 
 def test_worker_stopped(shop: Shop) -> None:
-    """It passes until the worker ends; then no task is put into the queue."""
+    """The test fails after the worker stops, and no task is sent to the queue."""
     with shop.worker() as worker:
         assert set(outcomes(shop.run()).values()) == {"passed"}
         worker.stop()
@@ -206,7 +206,7 @@ def test_worker_stopped(shop: Shop) -> None:
         for _ in range(2):
             report = shop.run(SMOKETEST_CELERY_REPLY_TIMEOUT=0.5)
             text = message(report, "test_worker_answers")
-            assert "No worker has answered within 0.5 s" in text
+            assert "No worker replied within 0.5 s" in text
             message(report, "test_task_goes_round", "skipped")
         assert shop.keys_left() == before
         worker.start()
@@ -214,7 +214,7 @@ def test_worker_stopped(shop: Shop) -> None:
 
 
 def test_busy_worker__is_no_false_alarm(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its only child has a long task: it answers, and one task waits, until that is too long."""
+    """A busy worker replies, and the tests pass until a task has waited too long."""
     with shop.worker("--prefetch-multiplier", "1") as worker:
         message(shop.run(), "test_task_goes_round", "passed")
         keep_busy(shop, worker, monkeypatch)
@@ -225,8 +225,8 @@ def test_busy_worker__is_no_false_alarm(shop: Shop, monkeypatch: pytest.MonkeyPa
         late = shop.run()
         assert result_of(late, "test_worker_answers").outcome == "passed"
         text = message(late, "test_task_goes_round")
-        assert "No task that was put into the queue 'celery' has been run for" in text
-        assert "SMOKETEST_CELERY_MAX_LATENCY (300)" in text
+        assert "No task from the queue 'celery' has been run for" in text
+        assert "SMOKETEST_CELERY_MAX_LATENCY, which is 300 s" in text
         worker.kill9()
 
 
@@ -252,7 +252,7 @@ def make_first_task_wait(shop: Shop, seconds: float) -> None:
 
 
 def waiting_tasks(shop: Shop, worker: Worker) -> int:
-    """Those of smoke tests that were sent and have not been run."""
+    """Return the number of round-trip tasks that have not been run."""
     redis = import_module("redis").Redis.from_url(shop.url)
     with redis:
         in_queue = redis.llen("celery")
@@ -262,27 +262,27 @@ def waiting_tasks(shop: Shop, worker: Worker) -> int:
 
 
 def test_first_task_waits__is_skipped(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A site that has just got the app, and whose workers are busy, has no result yet."""
+    """The test is skipped on a new site with busy workers."""
     with shop.worker() as worker:
         keep_busy(shop, worker, monkeypatch)
         text = message(shop.run(), "test_task_goes_round", "skipped")
-        assert re.search(r"no task has come back yet; one has been under way for \d+ s", text)
+        assert re.search(r"no task has returned yet; one has been waiting for \d+ s", text)
         worker.kill9()
 
 
 def test_workers_without_the_app(shop: Shop) -> None:
-    """It is said what to do, and no task is sent that they would drop."""
+    """The message says what to do, and no unknown task is sent."""
     shop.write(apps=("smoketest",))
     with shop.worker() as worker:
         report = shop.run()
         assert "Received unregistered task" not in worker.log
     message(report, "test_worker_answers", "passed")
     text = message(report, "test_task_goes_round")
-    assert '"smoketest.contrib.celery" in their INSTALLED_APPS' in text
+    assert 'add "smoketest.contrib.celery" to their INSTALLED_APPS' in text
 
 
 def test_threads__answer_while_busy(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another kind of pool."""
+    """A worker with a thread pool replies while it is busy."""
     with shop.worker("--pool", "threads") as worker:
         assert set(outcomes(shop.run()).values()) == {"passed"}
         keep_busy(shop, worker, monkeypatch)
@@ -291,7 +291,7 @@ def test_threads__answer_while_busy(shop: Shop, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_broker_down(shop: Shop) -> None:
-    """All tests fail at once, with the address and without the password."""
+    """All tests fail immediately; the message contains the URL without the password."""
     port = free_port()
     url = f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
     started = time.monotonic()
@@ -328,32 +328,32 @@ def test_broker_hangs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_broker_goes_away(shop: Shop) -> None:
-    """In mid-talk it is given up, not asked again until it comes back."""
-    talk = import_module(f"{APP}.broker")
+    """A connection that is lost is not retried."""
+    broker_module = import_module(f"{APP}.broker")
     with Redis() as broker, shop.installed(CELERY_BROKER_URL=broker.url):
         app = import_module("shop.celery").app
 
-        def tell() -> None:
-            with talk.connected(app) as connection:
+        def send() -> None:
+            with broker_module.connected(app) as connection:
                 connection.default_channel.client.ping()
                 broker.kill9()
-                talk.tell(app, connection, "worker", "nothing", {})
+                broker_module.send_command(app, connection, "worker", "nothing", {})
 
         started = time.monotonic()
-        with pytest.raises(talk.BrokerError):
-            tell()
+        with pytest.raises(broker_module.BrokerError):
+            send()
     assert time.monotonic() - started < 30
 
 
 def test_wrong_password(shop: Shop) -> None:
-    """The message is of the broker, and has no password in it."""
+    """The message describes the error of the broker, without the password."""
     wrong = f"redis://:not-{PASSWORD}@{shop.broker.address}/0"
     report = shop.run(CELERY_BROKER_URL=wrong)
     assert "cannot be used" in message(report, "test_worker_answers")
 
 
 def test_beat(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is known to be alive by what it sends; when it stops, that is told after its time."""
+    """The test passes while beat sends heartbeats, and fails after the maximum age."""
     beat_settings = {
         "SMOKETEST_CELERY_BEAT": True,
         "SMOKETEST_CELERY_BEAT_INTERVAL": 1,
@@ -369,13 +369,13 @@ def test_beat(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     with shop.worker() as worker:
         assert state() == "skipped"  # just started
         with shop.beat():
-            wait_for(state, lambda seen: seen == "passed", what="beat to be heard")
+            wait_for(state, lambda seen: seen == "passed", what="a heartbeat")
         assert state() == "passed"  # not yet too old
         time.sleep(2)
         beat_settings["SMOKETEST_CELERY_BEAT_MAX_AGE"] = 1.5
         text = message(shop.run(**beat_settings), "test_beat_is_alive")
         assert "Beat has sent nothing for" in text
-        # Behind a busy worker nobody can know.
+        # The heartbeat may be waiting behind a long task.
         keep_busy(shop, worker, monkeypatch)
         assert "is behind" in message(shop.run(**beat_settings), "test_beat_is_alive", "skipped")
         worker.kill9()

@@ -1,4 +1,4 @@
-"""The essentials on a fresh site, and everything that needs no server to break."""
+"""Tests of smoketest.contrib.essentials on a new site, and of all faults that need no server."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def handler404(*_: object, **__: object) -> HttpResponse:
 
 
 def basket(request: Any) -> dict[str, Any]:
-    """A context processor such as sites have: it relies on what the middleware adds."""
+    """A context processor that uses attributes set by middleware."""
     assert request.user.is_anonymous
     return {"basket": request.session.get("basket"), "language": request.LANGUAGE_CODE}
 
 
 def early_storage() -> Any:
-    """The storage that a process made when it started."""
+    """The storage that a process created at startup."""
     return _early[0]
 
 
@@ -91,11 +91,11 @@ class RenamingForgetfulStorage(ForgetfulStorage):
 
 class HoardingStorage(FileSystemStorage):
     def delete(self, name: str) -> None:
-        """Never."""
+        """Do not delete the file."""
 
 
 class LaggingCache(BaseCache):
-    """Writes to one server, and reads from another that is a little behind."""
+    """A cache that writes to one server and reads from another with a replication lag."""
 
     def __init__(self, lag: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -116,7 +116,7 @@ class LaggingCache(BaseCache):
 
 
 def _forget() -> None:
-    """The smoke modules read settings when they are imported."""
+    """Unload the smoke modules, which read settings when they are imported."""
     for name in list(sys.modules):
         if name.startswith(PREFIX):
             del sys.modules[name]
@@ -148,7 +148,7 @@ def essentials(tmp_path: Path) -> Iterator[Essentials]:
 
 @pytest.fixture
 def mount_point(tmp_path: Path) -> Path:
-    """A folder beside those of the tests."""
+    """A mount point outside the directories of the tests."""
     folder = tmp_path / "mount"
     folder.mkdir()
     return folder
@@ -165,7 +165,7 @@ def _summary(report: Report) -> Run:
 
 
 def only(run: Run) -> tuple[str, str]:
-    """Outcome and message of the one test that ran."""
+    """Return the outcome and message of the only test."""
     (name,) = run.outcomes
     return run.outcomes[name], run.messages[name]
 
@@ -178,10 +178,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 class TestFreshSite:
-    """What ``django-admin startproject`` makes, migrated, with DEBUG off."""
+    """A site of ``django-admin startproject``, migrated, with DEBUG off."""
 
     def test_passes_at_once(self, fresh: Site) -> None:
-        """No false alarm; what Django's checks for production say is a warning."""
+        """All critical tests pass; deployment checks of Django only cause warnings."""
         run = fresh.run()
         problems = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
         assert problems == {
@@ -200,17 +200,17 @@ class TestFreshSite:
         assert run.seconds < 20
 
     def test_leaves_nothing_behind(self, fresh: Site) -> None:
-        """Neither rows nor numbers of sequences, nor files."""
+        """The tests leave no rows, no gaps in sequences and no files."""
         before = _database(fresh), _files(fresh)
         fresh.run()
         assert (_database(fresh), _files(fresh)) == before
 
     def test_names_what_no_check_complains_of(self, fresh: Site) -> None:
-        """The app adds no complaint of its own to manage.py check."""
+        """The app adds no messages to manage.py check."""
         assert "no issues" in fresh.manage("check")
 
     def test_leaves_out_what_is_not_wanted(self, fresh: Site) -> None:
-        """Each part alone, and each thing of a part by its name."""
+        """Parts and single targets can be excluded."""
         everything = set(fresh.run().outcomes)
         try:
             fresh.configure("SMOKETEST_ESSENTIALS_SKIP = ['databases', 'caches.default', 'disks']")
@@ -247,7 +247,7 @@ class TestSQLite:
         return Site(tmp_path / "site")
 
     def test_that_was_never_migrated(self, site: Site) -> None:
-        """All migrations are missing, and looking for them makes no table."""
+        """All migrations are unapplied, and the test creates no table."""
         run = site.run("databases")
         assert run.outcomes == {
             "databases.DefaultDatabaseTest.test_answers": "passed",
@@ -255,14 +255,14 @@ class TestSQLite:
             "databases.DefaultMigrationsTest.test_are_all_applied": "failed",
         }
         message = run.messages["databases.DefaultMigrationsTest.test_are_all_applied"]
-        assert message.startswith("The database 'default' lacks migrations (")
+        assert message.startswith("The database 'default' has unapplied migrations (")
         assert "Run: manage.py migrate --database default" in message
         with sqlite3.connect(site.folder / "db.sqlite3") as connection:
             assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         connection.close()
 
     def test_with_a_migration_that_is_not_applied(self, site: Site) -> None:
-        """It is named; so is one that was applied before the one it depends on."""
+        """The message names an unapplied migration, and one applied before its dependency."""
         test = "databases.DefaultMigrationsTest"
         site.manage("migrate", "-v0")
         assert only(site.run(test))[0] == "passed"
@@ -280,7 +280,7 @@ class TestSQLite:
         assert "is applied before its dependency auth.0001_initial" in message
 
     def test_with_two_latest_migrations(self, site: Site) -> None:
-        """Two branches were merged that both added one: migrate would refuse."""
+        """Two leaf migrations of an app fail the test, since migrate refuses them."""
         migrations = site.folder / "polls" / "migrations"
         migrations.mkdir(parents=True)
         for name, parent in (("0001", ""), ("0002_a", "0001"), ("0002_b", "0001")):
@@ -294,10 +294,10 @@ class TestSQLite:
         site.configure("INSTALLED_APPS.append('polls')")
         outcome, message = only(site.run("databases.DefaultMigrationsTest"))
         assert outcome == "failed"
-        assert message.startswith("Apps have more than one latest migration: polls. Release what")
+        assert message.startswith("Apps have more than one leaf migration: polls. Release the")
 
     def test_that_cannot_be_opened(self, site: Site) -> None:
-        """Its folder is gone."""
+        """The directory of the database does not exist."""
         site.configure("DATABASES['default']['NAME'] = '/dev/null/nowhere/db.sqlite3'")
         run = site.run("databases.DefaultDatabaseTest")
         assert set(run.outcomes.values()) == {"failed"}
@@ -306,7 +306,7 @@ class TestSQLite:
         assert "manage.py dbshell --database default" in message
 
     def test_that_is_read_only(self, site: Site) -> None:
-        """It answers and takes no write, which is right for one that the site never writes to."""
+        """The write test fails, unless the database is set as read-only."""
         site.manage("migrate", "-v0")
         read_only = (
             "DATABASES['default'] |= {"
@@ -317,7 +317,7 @@ class TestSQLite:
         assert run.outcomes["databases.DefaultDatabaseTest.test_answers"] == "passed"
         assert run.outcomes["databases.DefaultDatabaseTest.test_takes_a_write"] == "failed"
         message = run.messages["databases.DefaultDatabaseTest.test_takes_a_write"]
-        assert "takes no new row into django_session" in message
+        assert "does not accept a new row in django_session" in message
         assert "SMOKETEST_ESSENTIALS_READ_ONLY_DATABASES" in message
 
         site.configure(f"{read_only}SMOKETEST_ESSENTIALS_READ_ONLY_DATABASES = ['default']")
@@ -330,9 +330,9 @@ class TestSQLite:
     def test_that_another_writer_holds(
         self, essentials: Essentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is waited for, longer than a smoke test waits for a lock."""
+        """The write is retried while another connection holds the write lock."""
         monkeypatch.setattr(databases, "BUSY", 50.0)
-        monkeypatch.setattr(databases.OfDatabase, "timeout", 60)
+        monkeypatch.setattr(databases.DatabaseTestCase, "timeout", 60)
         writer = sqlite3.connect(
             connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False
         )
@@ -345,7 +345,7 @@ class TestSQLite:
         writer.close()
 
     def test_several(self, site: Site) -> None:
-        """A replica is not written to; one that nothing was migrated on has nothing to apply."""
+        """Replicas are not written to, and databases without migrations are skipped."""
         site.configure(
             "DATABASES['replica'] = {**DATABASES['default'], 'TEST': {'MIRROR': 'default'}}\n"
             "DATABASES['old-shop'] = {**DATABASES['default'], 'NAME': BASE_DIR / 'old.sqlite3'}\n"
@@ -363,7 +363,7 @@ class TestSQLite:
         }
 
     def test_of_one_app_alone(self, site: Site) -> None:
-        """Where routers keep an app in a database of its own, others may be missing there."""
+        """Migrations may be unapplied where database routers allow no model of the app."""
         (site.folder / "routers.py").write_text(
             "class Router:\n"
             "    def allow_migrate(self, db, app_label, **hints):\n"
@@ -382,12 +382,12 @@ class TestSQLite:
         run = site.run("databases")
         failed = [name for name, outcome in run.outcomes.items() if outcome != "passed"]
         assert failed == ["databases.SessionsMigrationsTest.test_are_all_applied"]
-        assert "lacks migrations (1): sessions.0001_initial." in run.messages[failed[0]]
+        assert "has unapplied migrations (1): sessions.0001_initial." in run.messages[failed[0]]
 
 
 class TestCaches:
     def test_of_each_kind(self, essentials: Essentials, tmp_path: Path) -> None:
-        """Caches in memory and in files work and keep nothing; a dummy is skipped."""
+        """Memory and file caches pass and keep no key; a dummy cache is skipped."""
         folder = tmp_path / "cache"
         backends = "django.core.cache.backends"
         run = essentials(
@@ -411,7 +411,7 @@ class TestCaches:
         outcome, message = only(essentials("caches", CACHES={"default": {**backend, **location}}))
         assert outcome == "failed"
         assert message.startswith("The cache 'default' does not work: NotADirectoryError: ")
-        assert "A part of the path is no folder." in message
+        assert "A part of the path is not a directory." in message
 
     def test_that_is_no_class(self, essentials: Essentials) -> None:
         outcome, message = only(essentials("caches", CACHES={"default": {"BACKEND": "no.Such"}}))
@@ -429,14 +429,14 @@ class TestCaches:
         moment: float,
         expected: str,
     ) -> None:
-        """A replica has a moment to catch up."""
+        """A replication lag up to the limit is accepted."""
         monkeypatch.setattr(caches, "LAG", moment)
         monkeypatch.setattr(caches.CacheTest, "timeout", 90)
         backend = {"BACKEND": f"{__name__}.LaggingCache", "LOCATION": lag}
         assert only(essentials("caches", CACHES={"default": backend}))[0] == expected
 
     def test_in_a_table(self, tmp_path: Path) -> None:
-        """A table that is not there is a failure; one that is keeps nothing."""
+        """A missing table fails the test; an existing one keeps no row."""
         site = Site(
             tmp_path / "site",
             "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.db.DatabaseCache',"
@@ -458,7 +458,7 @@ FILES = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
 
 class TestStorages:
     def test_that_work(self, essentials: Essentials, tmp_path: Path) -> None:
-        """The folder that media go to need not be there, and nothing is left of it."""
+        """The media directory may be missing; it is removed again after the test."""
         media, docs = tmp_path / "media", tmp_path / "docs"
         docs.mkdir()
         run = essentials(
@@ -481,14 +481,14 @@ class TestStorages:
         assert list(docs.iterdir()) == []
 
     def test_that_is_full(self, essentials: Essentials, mount_point: Path) -> None:
-        """No bytes left, or no inodes: nothing stays of the file that did not fit."""
+        """Without free space or inodes, the test fails and leaves no file."""
         with small_file_system(mount_point, size="16k") as media:
             (media / "big").write_bytes(bytes(16384))
             outcome, message = only(essentials("storages", MEDIA_ROOT=media))
             left = [path.name for path in media.iterdir()]
         assert outcome == "failed"
         assert "OSError: [Errno 28] No space left on device" in message
-        assert "It is full: free some space (df -h), or inodes (df -i)." in message
+        assert "It is full: free space (df -h) or inodes (df -i)." in message
         assert left == ["big"]
 
         with small_file_system(mount_point, inodes=2) as media:
@@ -498,25 +498,25 @@ class TestStorages:
         assert "It is full" in message
 
     def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
-        """The server of the mount is gone."""
+        """The server of the mount does not exist any more."""
         with stale_mount(mount_point) as media:
             outcome, message = only(essentials("storages", MEDIA_ROOT=media))
         assert outcome == "failed"
         assert "Transport endpoint is not connected" in message
         assert "The mount is stale" in message
-        assert "mount it again" in message
+        assert "remount it" in message
 
     def test_that_hangs(
         self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The server of the mount never answers: the test times out while the mount still hangs."""
+        """The server of the mount does not respond, so the test times out."""
         monkeypatch.setattr(storages.StorageTest, "timeout", 0.5)
         with hanging_mount(mount_point) as media:
             outcome, _ = only(essentials("storages", MEDIA_ROOT=media))
         assert outcome == "timed_out"
 
     def test_that_may_not_be_written(self, essentials: Essentials) -> None:
-        """Of a file system that nobody may write to, not even root."""
+        """The file system does not allow writes, not even by root."""
         outcome, message = only(essentials("storages", MEDIA_ROOT="/proc/1"))
         assert outcome == "failed"
         assert message.startswith("The storage 'default' does not work: ")
@@ -525,13 +525,13 @@ class TestStorages:
     def test_that_gives_back_something_else(
         self, essentials: Essentials, tmp_path: Path, storage: str
     ) -> None:
-        """It is a failure, and the file is deleted all the same, whatever its name has become."""
+        """The test fails and deletes the file, even if the storage changed its name."""
         backend = {"BACKEND": f"{__name__}.{storage}"}
         outcome, message = only(
             essentials("storages", MEDIA_ROOT=tmp_path / "media", STORAGES={"default": backend})
         )
         assert outcome == "failed"
-        assert "gave back another file than was written" in message
+        assert "did not return the content that was written" in message
         assert not (tmp_path / "media").exists()
 
     def test_that_does_not_delete(self, essentials: Essentials, tmp_path: Path) -> None:
@@ -544,7 +544,7 @@ class TestStorages:
 
 
 class _TimeoutOfMedia:
-    """A timeout of half a second for the disk of MEDIA_ROOT, and of a minute for the others."""
+    """A timeout of 0.5 s for the file system of MEDIA_ROOT, and of 60 s for the others."""
 
     def __get__(self, instance: object, owner: type) -> float:
         return 0.5 if owner.__name__.startswith("Media") else 60.0
@@ -552,7 +552,7 @@ class _TimeoutOfMedia:
 
 class TestDisks:
     def test_without_inodes(self, essentials: Essentials, mount_point: Path) -> None:
-        """A file system that has room for bytes, but not for one more file."""
+        """A file system with free space, but without free inodes."""
         with small_file_system(mount_point, inodes=16) as media:
             before = essentials("host.MediaDiskTest", MEDIA_ROOT=media / "not" / "yet")
             for number in range(15):
@@ -578,7 +578,7 @@ class TestDisks:
     def test_each_file_system_is_tested_once(
         self, essentials: Essentials, mount_point: Path, tmp_path: Path
     ) -> None:
-        """Folders on the same one are skipped, and say which is tested; links are followed."""
+        """Directories on a tested file system are skipped; symbolic links are resolved."""
         (tmp_path / "link").symlink_to("mount")
         with small_file_system(mount_point) as media:
             run = essentials(
@@ -588,7 +588,7 @@ class TestDisks:
             )  # fmt: skip
         assert list(run.outcomes.values()) == ["passed", "passed", "skipped"]
         assert run.messages["host.UploadsDiskTest.test_has_room"] == (
-            "On the same file system as 'media', which is tested."
+            "It is on the same file system as 'media', which is tested."
         )
 
     def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
@@ -600,7 +600,7 @@ class TestDisks:
     def test_that_hangs(
         self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is over in its time, and the others are looked at all the same."""
+        """The test times out, and the other file systems are tested."""
         monkeypatch.setattr(disks.DiskTest, "timeout", _TimeoutOfMedia())
         with hanging_mount(mount_point) as media:
             run = essentials(
@@ -617,7 +617,7 @@ class TestDisks:
 
 class TestMemory:
     def test_of_this_host(self, essentials: Essentials) -> None:
-        """There is enough for the tests, and less than all of it."""
+        """The test passes with the default, and fails if all memory must be available."""
         found = list(memory.memories())
         if not found:
             missing("this system has no /proc/meminfo")
@@ -634,7 +634,7 @@ class TestMemory:
         assert message.startswith("Only ")
         assert "SMOKETEST_ESSENTIALS_MIN_FREE_MEMORY is 1." in message
 
-    #: As the kernel writes them (man 7 cgroups), with 100 MB in use of which 60 can be given back.
+    #: Files of the kernel (cgroups(7)); 100 MB are in use, of which 60 MB are reclaimable.
     FILES = {
         "v2, with a limit above": (
             "0::/system.slice/site.service\n",
@@ -668,7 +668,7 @@ class TestMemory:
     def test_limits_of_containers(
         self, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What the kernel gives back when it is needed counts as available."""
+        """Reclaimable memory counts as available."""
         groups, files = self.FILES[case]
         (tmp_path / "self").mkdir()
         (tmp_path / "self/cgroup").write_text(groups)
@@ -690,7 +690,7 @@ class TestMemory:
 
 class TestHostNames:
     def test_that_do_not_resolve(self, essentials: Essentials) -> None:
-        """The domain .invalid never does (RFC 2606); the message says where the name is from."""
+        """Names in .invalid do not resolve (RFC 2606); the message names the setting."""
         run = essentials(
             "host.NoSuchHostInvalidHostNameTest",
             SMOKETEST_ESSENTIALS_HOSTS=["no-such-host.invalid"],
@@ -698,10 +698,10 @@ class TestHostNames:
         outcome, message = only(run)
         assert outcome == "failed"
         assert message.startswith("no-such-host.invalid does not resolve: gaierror: ")
-        assert "It comes from SMOKETEST_ESSENTIALS_HOSTS." in message
+        assert "It is set in SMOKETEST_ESSENTIALS_HOSTS." in message
 
     def test_that_resolves(self, essentials: Essentials) -> None:
-        """The name of this machine, which its table of hosts has."""
+        """The name of this host resolves."""
         name = socket.gethostname()
         try:
             socket.getaddrinfo(name, None)
@@ -712,7 +712,7 @@ class TestHostNames:
         assert run.outcomes[resolved] == "passed"
 
     def test_come_from_all_settings(self) -> None:
-        """Addresses, sockets, files and tables are no names."""
+        """IP addresses, sockets, files and tables are ignored."""
         backends = "django.core.cache.backends"
         caches = {
             "default": {
@@ -743,7 +743,7 @@ class TestHostNames:
         }
 
     def test_come_from_databases(self, tmp_path: Path) -> None:
-        """A list of servers for PostgreSQL, too; sockets are left out."""
+        """Lists of PostgreSQL hosts are split; sockets are ignored."""
         site = Site(
             tmp_path / "site",
             "for alias, host in {'pg': 'pg1.internal,pg2.internal', 'run': '/run', 'ip': '::1'}"
@@ -770,17 +770,17 @@ class TestErrorPages:
 
     @pytest.mark.parametrize("page", PAGES)
     def test_that_do_not_render(self, essentials: Essentials, tmp_path: Path, page: str) -> None:
-        """The one that is broken fails, the others pass."""
+        """Only the test of the broken page fails."""
         (tmp_path / page).write_text("{% url 'no-such-page' %}")
         run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
         failed = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
         assert failed == {f"pages.ErrorPagesTest.{self.PAGES[page]}"}
         message = run.messages[failed.pop()]
         assert message.startswith(f"{page} does not render: NoReverseMatch: ")
-        assert f"Mend the template {page}" in message
+        assert f"Fix the template {page}" in message
 
     def test_that_use_what_a_visitor_has(self, essentials: Essentials, tmp_path: Path) -> None:
-        """A user who is not logged in, a session, the site's address, a token for forms."""
+        """Templates can use the anonymous user, session, absolute URL and CSRF token."""
         for page in self.PAGES.keys() - {"500.html"}:
             (tmp_path / page).write_text("{{ request.build_absolute_uri }}{% csrf_token %}")
         options = {"context_processors": [f"{__name__}.basket"]}
@@ -792,7 +792,7 @@ class TestErrorPages:
         assert set(run.outcomes.values()) == {"passed"}
 
     def test_that_are_empty(self, essentials: Essentials, tmp_path: Path) -> None:
-        """As the page for errors is, whose template gets no variables, if it is all about them."""
+        """A template that renders to nothing fails the test; 500.html gets no variables."""
         (tmp_path / "500.html").write_text("{% if request %}Sorry{% endif %}\n")
         run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
         assert run.outcomes["pages.ErrorPagesTest.test_server_error"] == "failed"
@@ -821,7 +821,7 @@ class TestStaticFiles:
 
     @pytest.fixture
     def collected(self, tmp_path: Path) -> Path:
-        """A folder of collected files, whose manifest names each."""
+        """A directory of collected files with a manifest."""
         source = tmp_path / "source"
         source.mkdir()
         for name in ("a.css", "b.css"):
@@ -847,8 +847,7 @@ class TestStaticFiles:
         outcome, message = self.run(essentials, collected)
         assert outcome == "failed"
         assert message.startswith(
-            f"1 of 2 static files that were looked for are missing: {gone.name}. Run: manage.py"
-            " collectstatic"
+            f"1 of 2 checked static files are missing: {gone.name}. Run: manage.py collectstatic"
         )
 
     def test_without_a_manifest(self, essentials: Essentials, collected: Path) -> None:
@@ -865,7 +864,7 @@ class TestStaticFiles:
         assert "cannot be read: ValueError: Couldn't load manifest 'staticfiles.json'" in message
 
     def test_collected_after_the_start(self, essentials: Essentials, collected: Path) -> None:
-        """A process reads the manifest once: without a restart its links are errors."""
+        """A process that was started before collectstatic fails the test."""
         manifest = collected / "staticfiles.json"
         text = manifest.read_text()
         manifest.unlink()
@@ -882,7 +881,7 @@ class TestStaticFiles:
     def test_are_looked_for_in_time(
         self, essentials: Essentials, collected: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A slow storage is asked for some of them; other ones next time."""
+        """A slow storage is checked for some of the files, in random order."""
         monkeypatch.setattr(static_files, "BUDGET", 0.0)
         for hashed in collected.glob("*.*.css"):
             hashed.unlink()
@@ -890,7 +889,7 @@ class TestStaticFiles:
         for _ in range(40):
             outcome, message = self.run(essentials, collected)
             assert outcome == "failed"
-            assert message.startswith("1 of 1 static files that were looked for are missing: ")
+            assert message.startswith("1 of 1 checked static files are missing: ")
             seen.add(message)
             if len(seen) == 2:
                 return
@@ -915,13 +914,13 @@ class TestStaticFiles:
 
 class TestSystemChecks:
     def test_that_find_an_error(self, essentials: Essentials) -> None:
-        """That of a wrong setting of this app: all apps' checks are run, and may be silenced."""
+        """The checks of all apps are run, and silenced messages are ignored."""
         wrong = {"SMOKETEST_ESSENTIALS_CLOCK_TOLERANCE": -1}
         run = essentials("system_checks", **wrong)
         assert set(run.outcomes.values()) == {"failed"}
         message = run.messages["system_checks.SystemChecksTest.test_find_no_errors"]
         assert "smoketest.E108: SMOKETEST_ESSENTIALS_CLOCK_TOLERANCE is -1; it must be" in message
-        assert message.endswith("SILENCED_SYSTEM_CHECKS silences what is meant to be so.")
+        assert message.endswith("or silence intended ones with SILENCED_SYSTEM_CHECKS.")
         silenced = essentials("system_checks", SILENCED_SYSTEM_CHECKS=["smoketest.E108"], **wrong)
         assert silenced.outcomes["system_checks.SystemChecksTest.test_find_no_errors"] == "passed"
 
@@ -939,7 +938,9 @@ class TestSystemChecks:
         run = essentials("system_checks", ROOT_URLCONF="no.such.urls")
         assert set(run.outcomes.values()) == {"failed"}
         message = run.messages["system_checks.SystemChecksTest.test_find_no_errors"]
-        assert "The system checks do not run: ModuleNotFoundError: No module named 'no'." in message
+        assert (
+            "The system checks cannot be run: ModuleNotFoundError: No module named 'no'." in message
+        )
 
 
 class TestSettings:
@@ -978,9 +979,14 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "wrong", "number", "hint"),
         [
-            ("SKIP", "caches.sesions", "E110", "Of caches there are default."),
-            ("SKIP", "memory.host", "E110", "Write 'memory' alone."),
-            ("READ_ONLY_DATABASES", "replica", "E111", "Of databases there are default, other."),
+            ("SKIP", "caches.sesions", "E110", "The names in 'caches' are default."),
+            ("SKIP", "memory.host", "E110", "Use 'memory' without a name."),
+            (
+                "READ_ONLY_DATABASES",
+                "replica",
+                "E111",
+                "The names in 'databases' are default, other.",
+            ),
         ],
     )
     def test_what_the_site_does_not_have(

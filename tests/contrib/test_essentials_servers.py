@@ -1,4 +1,4 @@
-"""The essentials against real servers: databases, Redis as a cache, and mail."""
+"""Tests of smoketest.contrib.essentials with real servers: databases, Redis and mail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings_of(server: Database, **changes: str) -> str:
 
 
 def problems(run: Run) -> dict[str, str]:
-    """The messages of what did not pass, all of which failed."""
+    """Return the messages of the tests that did not pass; all of them must have failed."""
     bad = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
     assert {run.outcomes[name] for name in bad} <= {"failed"}, run.outcomes
     return {name: run.messages[name] for name in bad}
@@ -62,13 +62,13 @@ def migrated(server: Database, tmp_path_factory: pytest.TempPathFactory) -> Site
 
 @pytest.fixture
 def site(migrated: Site, server: Database) -> Iterator[Site]:
-    """A migrated site; its settings are as they were for the next test."""
+    """A migrated site, whose settings are reset after the test."""
     yield migrated
     migrated.configure(settings_of(server))
 
 
 def dump(server: Database) -> str:
-    """All rows, and the numbers that the tables will give next."""
+    """Return all rows, and the next values of the sequences."""
     if isinstance(server, PostgreSQL):
         rows = server.sql("SELECT * FROM django_session; SELECT * FROM django_migrations")
         return rows + server.sql("SELECT last_value FROM django_migrations_id_seq")
@@ -80,7 +80,7 @@ def dump(server: Database) -> str:
 
 class TestDatabases:
     def test_all_is_well(self, site: Site, server: Database) -> None:
-        """Everything passes, and neither rows nor numbers are gone."""
+        """All tests pass and change neither rows nor sequences."""
         before = dump(server)
         assert "sessions" in before
         assert site.run("databases").outcomes == ALL_PASS
@@ -89,7 +89,7 @@ class TestDatabases:
             "INSTALLED_APPS.remove('django.contrib.admin')\n"
             "ROOT_URLCONF = 'smoketest.urls'"
         )
-        assert site.run("databases").outcomes == ALL_PASS  # writes to the migrations then
+        assert site.run("databases").outcomes == ALL_PASS  # uses the table of migrations
         assert dump(server) == before
 
     def test_that_is_down(self, site: Site, server: Database) -> None:
@@ -103,7 +103,7 @@ class TestDatabases:
         assert "Try: manage.py dbshell --database default" in found[ANSWERS]
 
     def test_that_never_answers(self, site: Site, server: Database) -> None:
-        """The server is stopped in its tracks: each test is over in its time."""
+        """The server process is suspended, and each test fails or times out."""
         for pid in server.family():
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -111,19 +111,19 @@ class TestDatabases:
         finally:
             for pid in server.family():
                 os.kill(pid, signal.SIGCONT)
-        # The driver's own time-out may come first.
+        # The timeout of the driver may be shorter.
         assert run.outcomes[ANSWERS] in {"failed", "timed_out"}
         assert run.seconds < 30, "less than the deadline of the run"
 
     def test_that_takes_no_writes(self, site: Site, server: Database) -> None:
-        """Such as the old primary after a failover."""
+        """The server is read-only, like the old primary after a failover."""
         if isinstance(server, PostgreSQL):
             name = "default_transaction_read_only"
             server.sql(f"ALTER DATABASE smoketest SET {name} = on")
             undo = f"BEGIN READ WRITE; ALTER DATABASE smoketest RESET {name}; COMMIT"
             why = "read-only transaction"
         else:
-            # Those who may write nevertheless have privileges that no site should have.
+            # Users with more privileges, which a site should not have, could still write.
             server.sql("CREATE USER shop@'%' IDENTIFIED BY 'shop'")
             server.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON smoketest.* TO shop@'%'")
             site.configure(settings_of(server, USER="shop", PASSWORD="shop"))
@@ -136,10 +136,10 @@ class TestDatabases:
             server.sql(undo)
         assert set(found) == {WRITES}
         assert why in found[WRITES]
-        assert "Read-only after a failover, a full disk, or a missing privilege?" in found[WRITES]
+        assert "Is it read-only after a failover" in found[WRITES]
 
     def test_without_a_privilege(self, site: Site, server: Database) -> None:
-        """The site's user may read, and not write, the table."""
+        """The user of the site may read the table, but not write to it."""
         if isinstance(server, PostgreSQL):
             server.sql("CREATE ROLE shop LOGIN")
             server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO shop")
@@ -154,12 +154,12 @@ class TestDatabases:
         finally:
             server.sql(undo)
         assert set(found) == {WRITES}
-        assert "takes no new row into django_session" in found[WRITES]
+        assert "does not accept a new row in django_session" in found[WRITES]
         assert "denied" in found[WRITES]
 
     @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
     def test_with_a_wrong_password(self, site: Site, server: Database) -> None:
-        """It is not in the message."""
+        """The message does not contain the password."""
         site.configure(settings_of(server, PASSWORD="not-my-password"))
         found = problems(site.run("databases"))
         assert set(found) == set(ALL_PASS)
@@ -176,7 +176,7 @@ class TestDatabases:
         assert "sessions.0001_initial. Run: manage.py migrate --database" in found[MIGRATED]
 
     def test_of_another_time(self, site: Site, server: Database) -> None:
-        """The clock of this host, as the process sees it, is a minute ahead."""
+        """The clock of this process is one minute ahead."""
         site.configure(
             f"{settings_of(server)}import time\n_now = time.time\ntime.time = lambda: _now() + 60\n"
         )
@@ -196,7 +196,7 @@ class TestDatabases:
 
     @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
     def test_whose_table_knows_no_transactions(self, site: Site, server: Database) -> None:
-        """A row would stay there, so none is written."""
+        """No row is written to a table without transactions."""
         server.sql("ALTER TABLE django_session ENGINE = MyISAM")
         try:
             run = site.run("databases")
@@ -204,7 +204,7 @@ class TestDatabases:
         finally:
             server.sql("ALTER TABLE django_session ENGINE = InnoDB")
         assert run.outcomes == {**ALL_PASS, WRITES: "skipped"}
-        assert "django_session (MyISAM) knows no transactions" in run.messages[WRITES]
+        assert "django_session (MyISAM) does not support transactions" in run.messages[WRITES]
         assert left == "0"
 
 
@@ -212,7 +212,7 @@ CACHE = "caches.DefaultCacheTest.test_sets_gets_and_deletes"
 
 
 class TestRedis:
-    """As a cache of Django."""
+    """Tests of Redis as a cache."""
 
     @pytest.fixture
     def redis(self) -> Iterator[Redis]:
@@ -241,7 +241,7 @@ class TestRedis:
         message = problems(site.run("caches"))[CACHE]
         assert message.startswith("The cache 'default' does not work: ConnectionError: ")
         assert "Connection refused" in message
-        assert "is CACHES['default'] right?" in message
+        assert "is CACHES['default'] correct?" in message
 
     def test_that_never_answers(self, site: Site, redis: Redis) -> None:
         os.kill(redis.pid, signal.SIGSTOP)
@@ -257,12 +257,12 @@ class TestRedis:
         assert "OutOfMemoryError: command not allowed" in problems(site.run("caches"))[CACHE]
 
     def test_that_is_a_replica(self, site: Site, redis: Redis) -> None:
-        """Which takes no writes."""
+        """A read-only replica refuses writes."""
         redis.talk("REPLICAOF", "127.0.0.1", "1")
         assert "read only replica" in problems(site.run("caches"))[CACHE]
 
     def test_with_a_wrong_password(self, site: Site, redis: Redis) -> None:
-        """It is not in the message."""
+        """The message does not contain the password."""
         redis.talk("CONFIG", "SET", "requirepass", "right-password")
         self.with_cache(site, redis.url.replace("//", "//:wrong-password@"))
         message = problems(site.run("caches"))[CACHE]
@@ -270,7 +270,7 @@ class TestRedis:
         assert "wrong-password" not in message
 
     def test_that_fails_half_way(self, site: Site, redis: Redis) -> None:
-        """The user may set and delete, and not get: the key is gone all the same."""
+        """The user may not read the key, and the key is still deleted."""
         redis.talk("ACL", "SETUSER", "shop", "on", ">shop", "~*", "+@all", "-get", "-mget")
         self.with_cache(site, redis.url.replace("//", "//shop:shop@"))
         assert "NoPermissionError" in problems(site.run("caches"))[CACHE]
@@ -293,7 +293,7 @@ class TestMail:
 
     @staticmethod
     def configure(site: Site, **options: object) -> None:
-        """By the settings of this Django: MAILERS since 6.1."""
+        """Configure mail with the settings of this version of Django; MAILERS since 6.1."""
         options = {"host": "127.0.0.1", **options}
         if django.VERSION >= (6, 1):
             backend = "django.core.mail.backends.smtp.EmailBackend"
@@ -306,7 +306,7 @@ class TestMail:
         site.configure("\n".join(lines))
 
     def test_lets_the_site_in(self, site: Site, smtp: SMTP) -> None:
-        """With and without a password; nothing is sent."""
+        """The test passes with and without a login, and sends no mail."""
         before = len(smtp.log)
         self.configure(site, port=smtp.port)
         assert site.run("mail").outcomes == {MAIL: "passed"}
@@ -321,12 +321,12 @@ class TestMail:
         self.configure(site, port=smtp.port, username=USER, password="wrong-password")
         message = problems(site.run("mail"))[MAIL]
         assert message.startswith(
-            "The mail server does not let the site in: SMTPAuthenticationError: (535, "
+            "Connecting or logging in to the mail server failed: SMTPAuthenticationError: (535, "
         )
         assert "wrong-password" not in message
 
     def test_without_encryption(self, site: Site, smtp: SMTP) -> None:
-        """The site wants it, the server has none."""
+        """The site requires TLS, which the server does not support."""
         self.configure(site, port=smtp.port, use_tls=True)
         assert "STARTTLS extension not supported" in problems(site.run("mail"))[MAIL]
 
@@ -338,7 +338,7 @@ class TestMail:
         assert "ConnectionRefusedError: [Errno 111] Connection refused." in message
 
     def test_that_never_answers(self, site: Site) -> None:
-        """Though the site has set no time-out."""
+        """The test limits the timeout if the site sets none."""
         with SMTP() as smtp:
             os.kill(smtp.pid, signal.SIGSTOP)
             self.configure(site, port=smtp.port)
@@ -349,7 +349,7 @@ class TestMail:
 
     @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
     def test_settings_of_before(self, site: Site, smtp: SMTP) -> None:
-        """Django 6.1 still takes those of 6.0, and warns when it starts; nobody warns again."""
+        """Deprecated settings work with Django 6.1, and the test causes no other warning."""
         site.configure(
             "import warnings\nwarnings.simplefilter('ignore')\ndel MAILERS\n"
             f"EMAIL_HOST = '127.0.0.1'\nEMAIL_PORT = {smtp.port}\n"
@@ -358,7 +358,7 @@ class TestMail:
 
     @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
     def test_several(self, site: Site, smtp: SMTP) -> None:
-        """Each is a test of its own; those without a server are skipped."""
+        """Each mailer has its own test; those without a server are skipped."""
         backends = "django.core.mail.backends"
         site.configure(
             "MAILERS = {"

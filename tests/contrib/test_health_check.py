@@ -1,4 +1,4 @@
-"""The checks of django-health-check, of both its designs, as smoke tests."""
+"""Tests of smoketest.contrib.health_check, with releases 3 and 4 of django-health-check."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.ledger.models import Account
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-#: The major release that has to be there; tox.ini sets it.
+#: The required major release; set by tox.ini.
 REQUIRED = "SMOKETEST_TEST_REQUIRE_HEALTH_CHECK"
 APP = "smoketest.contrib.health_check"
 
@@ -122,7 +122,7 @@ def major() -> int:
 
 
 def require(*releases: int) -> None:
-    """Skip the test where no such release is installed, or fail it where one has to be."""
+    """Skip the test unless one of these releases is installed; fail if one is required."""
     if major() in releases:
         return
     reason = f"django-health-check {' or '.join(map(str, releases))} is not installed"
@@ -143,7 +143,7 @@ def release_4() -> None:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test discovers the smoke module anew, in a site with no check but its own."""
+    """Unload the smoke module and clear the registry before each test."""
     sys.modules.pop(f"{APP}.smoke", None)
     if major() == 3:
         monkeypatch.setattr("health_check.plugins.plugin_dir._registry", [])
@@ -154,7 +154,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def site(apps: Apps, **settings: Any) -> Iterator[None]:
-    """A site with the app and the checks above, in the words of the release that is installed."""
+    """A site with the app and the checks above, written for the installed release."""
     base, method = (BASE_3, "check_status") if major() == 3 else (BASE_4, "run")
     urls = {"live": settings.pop("live", []), "ready": settings.pop("ready", [])}
     files = {"health.py": CHECKS.format(base=base, run=method)}
@@ -178,12 +178,12 @@ def shown(report: Report) -> dict[str, str]:
     return {result.id.removeprefix(prefix): str(result.outcome) for result in report.results}
 
 
-# Release 4: in the views
+# Release 4: checks of views
 
 
 @pytest.mark.usefixtures("release_4")
 def test_views__each_check_is_a_class(apps: Apps) -> None:
-    """Wherever the view stands in the URLconf; what two of them have in common is one class."""
+    """Views are found anywhere in the URLconf; a check of two views has one class."""
     live = ["app0.health.Fine"]
     ready = ["app0.health.Fine", ("app0.health.Till", {"number": 7})]
     with site(apps, live=live, ready=ready):
@@ -204,7 +204,7 @@ def test_views__each_check_is_a_class(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_4")
 def test_views__one_that_makes_its_checks_itself(apps: Apps) -> None:
-    """It is asked for them."""
+    """The method of the view is called."""
     with site(apps, ROOT_URLCONF="app0.special"):
         (apps.folder / "app0" / "special.py").write_text(
             "from django.urls import path\n"
@@ -223,7 +223,7 @@ def test_views__one_that_makes_its_checks_itself(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_4")
 def test_setting__names_the_checks(apps: Apps) -> None:
-    """Instead of what the views have; as it is written there."""
+    """The setting replaces the checks of the views, in the same format."""
     checks = ["app0.health.Fine", ("app0.health.Till", {"number": 1}), ["app0.health.Full", {}]]
     with site(apps, live=["app0.health.Broken"], SMOKETEST_HEALTH_CHECK_CHECKS=checks):
         assert {name.partition(".")[0] for name in shown(run_all())} == {
@@ -235,7 +235,7 @@ def test_setting__names_the_checks(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_4")
 def test_name__has_no_secret(apps: Apps) -> None:
-    """Neither an option that is called like one, nor an address, nor what the check hides."""
+    """Options with names of secrets, URLs and fields without repr are not part of the name."""
     secrets = {"number": "amqp://user:hunter2@host", "token": "hunter2", "place": "hunter2"}
     checks = [("app0.health.Till", secrets)]
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
@@ -245,7 +245,7 @@ def test_name__has_no_secret(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_4")
 def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
-    """An asynchronous check that hangs is ended, a second after the time that it gives itself."""
+    """A hanging asynchronous check times out one second after its own timeout."""
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Slow"]):
         slow = result_of(run_all(), "SlowHealthCheck.test_check")
     assert slow.outcome == "timed_out"
@@ -255,7 +255,7 @@ def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_4")
 def test_own_checks_of_the_library(apps: Apps, tmp_path: Path) -> None:
-    """Those for Django's services pass, and see the site as its smoke tests do."""
+    """The checks of Django's services pass, and run in the isolation of smoke tests."""
     checks = [
         ("health_check.Database", {"alias": "default"}),
         ("health_check.Database", {"alias": "nowhere"}),
@@ -278,12 +278,12 @@ def test_own_checks_of_the_library(apps: Apps, tmp_path: Path) -> None:
     assert message == "Unavailable: Database alias does not exist"
 
 
-# Release 3: registered
+# Release 3: registered checks
 
 
 @pytest.mark.usefixtures("release_3")
 def test_registry__each_plugin_is_a_class(apps: Apps) -> None:
-    """With the options that it was registered with, and the subsets as tags."""
+    """Registered checks use their options, and their subsets become tags."""
     subsets = {"startup": ["Fine"], "other": ["Nobody"]}
     with site(apps, HEALTH_CHECK={"SUBSETS": subsets}):
         register("Fine", "Custom")
@@ -305,7 +305,7 @@ def test_registry__each_plugin_is_a_class(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_3")
 def test_not_critical__is_a_warning(apps: Apps) -> None:
-    """`critical_service = False` is the severity "warning", for all that the check says."""
+    """`critical_service = False` results in severity "warning" for errors and warnings."""
     with site(apps):
         for check in register("Custom", "Full"):
             check.critical_service = False
@@ -319,7 +319,7 @@ def test_not_critical__is_a_warning(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("release_3")
 def test_views_of_release_3(apps: Apps) -> None:
-    """The last releases of 3 know views with checks as well."""
+    """The last releases of 3 also support views with checks."""
     with site(apps, live=["app0.health.Writing", "health_check.Database"]):
         report = run_all()
     assert shown(report)["WritingHealthCheck.test_check"] == "passed"
@@ -334,7 +334,7 @@ def register(*names: str) -> list[Any]:
     return found
 
 
-# Both
+# Both releases
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def any_release() -> None:
 
 @pytest.mark.usefixtures("any_release")
 def test_warning__fails_a_test_of_its_own(apps: Apps) -> None:
-    """It is reported, and the run passes."""
+    """A warning is reported, and the run passes."""
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Full"]):
         report = run_all()
     assert shown(report) == {
@@ -359,7 +359,7 @@ def test_warning__fails_a_test_of_its_own(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("any_release")
 def test_warning__alone(apps: Apps) -> None:
-    """Where `test_check` is not selected, it runs the check itself."""
+    """If `test_check` is not selected, `test_warning` runs the check."""
     checks = [f"app0.health.{name}" for name in ("Full", "Fine", "Custom", "Broken")]
     names = tuple(
         f"{APP}.smoke.{name}HealthCheck.test_warning"
@@ -389,7 +389,7 @@ def hanging() -> Iterator[None]:
 @pytest.mark.usefixtures("any_release", "hanging")
 @pytest.mark.parametrize("hangs", [False, True])
 def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: bool) -> None:
-    """It runs the check itself, whatever an earlier run of `test_check` alone came to."""
+    """`test_warning` does not use the result of `test_check` in an earlier run."""
     name = f"{APP}.smoke.ChangingHealthCheck"
     with site(
         apps,
@@ -412,7 +412,7 @@ def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: boo
 
 @pytest.mark.usefixtures("any_release")
 def test_warning__may_be_an_error(apps: Apps) -> None:
-    """As django-health-check has it by default."""
+    """Warnings fail the critical test, as by default in django-health-check."""
     checks = ["app0.health.Full", "app0.health.Fine"]
     with site(
         apps,
@@ -429,7 +429,7 @@ def test_warning__may_be_an_error(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("any_release")
 def test_unexpected_exception__is_told(apps: Apps) -> None:
-    """Not "unknown error"; and whether there was a warning is not known then."""
+    """The message is not "unknown error", and `test_warning` is skipped."""
     checks = ["app0.health.Broken", "app0.health.Gone"]
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
         report = run_all()
@@ -445,7 +445,7 @@ def test_unexpected_exception__is_told(apps: Apps) -> None:
 
 @pytest.mark.usefixtures("any_release")
 def test_writes__are_rolled_back(apps: Apps) -> None:
-    """The check runs on the thread whose transaction is rolled back."""
+    """The check runs in the thread of the transaction that is rolled back."""
     checks = ["app0.health.Writing", "app0.health.Thread"]
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
         report = run_all(workers=0)
@@ -465,7 +465,7 @@ def ids(**settings: Any) -> list[str | None]:
 
 @pytest.mark.usefixtures("any_release")
 def test_system_checks() -> None:
-    """Each wrong value has an error of its own."""
+    """Each invalid value has its own error."""
     name = "SMOKETEST_HEALTH_CHECK_CHECKS"
     assert ids() == []
     assert ids(**{name: ["health_check.Cache", ("health_check.Cache", {"alias": "a"})]}) == []
@@ -477,7 +477,7 @@ def test_system_checks() -> None:
 
 @pytest.mark.usefixtures("any_release")
 def test_system_check__without_a_check(apps: Apps) -> None:
-    """An app that tests nothing is told of; one check is enough, wherever it is."""
+    """A site without checks causes a warning; a single check is sufficient."""
 
     def warnings() -> list[str]:
         return [m.id for m in run_checks(tags=["smoketest"]) if m.id == "smoketest.W181"]
@@ -494,6 +494,6 @@ def test_system_check__without_a_check(apps: Apps) -> None:
 
 
 def test_system_check__without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said, instead of nothing being tested."""
+    """A missing library is an error."""
     monkeypatch.setattr("smoketest.contrib.health_check.checks.find_spec", lambda _: None)
     assert ids() == ["smoketest.E183"]

@@ -1,4 +1,4 @@
-"""Ready-made smoke tests of URLs: each seen passing, and failing for its own reason."""
+"""Tests of smoketest.contrib.http: each test passes, and fails for each reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from django.test import override_settings
 from django.urls import path
 
 from smoketest.contrib.http.fetching import MAX_BODY
-from smoketest.contrib.http.targets import InvalidEntryError, parse, shown
+from smoketest.contrib.http.targets import InvalidEntryError, parse, redact_url
 from smoketest.results import Report, Result
 from smoketest.runner.loader import find
 from smoketest.runner.supervisor import run
@@ -40,7 +40,7 @@ JSON = json.dumps({"status": "ok", "queue": {"depth": 0, "names": ["a"]}, "up": 
 RunHttp = Callable[..., Report]
 
 
-# A site
+# The site under test
 
 
 def home(_: HttpRequest) -> HttpResponse:
@@ -114,7 +114,7 @@ APPS = ["smoketest", "tests.ledger", "smoketest.contrib.http"]
 
 @pytest.fixture
 def run_http(tmp_path: Path) -> Iterator[RunHttp]:
-    """Run the ready-made tests of these entries."""
+    """Run the tests of these entries."""
 
     def run_checked(*entries: Any, **settings: Any) -> Report:
         sys.modules.pop("smoketest.contrib.http.smoke", None)
@@ -156,7 +156,7 @@ def assert_passed(report: Report) -> None:
     assert report.results
 
 
-# This site
+# Paths of this site
 
 
 @pytest.mark.parametrize(
@@ -196,41 +196,50 @@ def test_page__passes(run_http: RunHttp, entry: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("/nowhere/", r"GET /nowhere/: the status is 404, not 200-299; it begins with '<!doctype"),
+        (
+            "/nowhere/",
+            r"GET /nowhere/: the status is 404, not 200-299; the body starts with '<!doctype",
+        ),
         ({"url": "/", "status": [404, "5xx"]}, r"GET /: the status is 200, not 404 or 500-599"),
-        ({"url": "/", "text": "Goodbye"}, r"'Goodbye' is not in it; it begins with 'Welcome to"),
-        ({"url": "/", "text": re.compile("G.*bye")}, r"/G.\*bye/ is not in it"),
-        ({"url": "/", "no_text": "shop"}, r"GET /: 'shop' is in it$"),
-        ({"url": "/", "response_headers": {"X-Shop": "closed"}}, "X-Shop is 'open', without 'cl"),
-        ({"url": "/", "response_headers": {"X-Shop": None}}, "there is a header X-Shop"),
-        ({"url": "/", "response_headers": {"X-Other": "a"}}, "there is no header X-Other"),
+        ({"url": "/", "text": "Goodbye"}, "'Goodbye' is not in the body; the body starts with"),
+        ({"url": "/", "text": re.compile("G.*bye")}, r"/G.\*bye/ is not in the body"),
+        ({"url": "/", "no_text": "shop"}, r"GET /: 'shop' is in the body$"),
+        (
+            {"url": "/", "response_headers": {"X-Shop": "closed"}},
+            "X-Shop is 'open'; it does not contain",
+        ),
+        ({"url": "/", "response_headers": {"X-Shop": None}}, "the response has a header X-Shop"),
+        ({"url": "/", "response_headers": {"X-Other": "a"}}, "the response has no header X-Other"),
         (
             {"url": "/track/", "response_headers": {"set-cookie": None}},
-            "there is a header set-cookie",
+            "the response has a header set-cookie",
         ),
         (
             {"url": "/track/", "response_headers": {"Set-Cookie": "session"}},
-            r"the header Set-Cookie is .*lang=en.*tracker=1.*, without 'session'",
+            r"the header Set-Cookie is .*lang=en.*tracker=1.*; it does not contain 'session'",
         ),
-        ({"url": "/", "json": {"status": "ok"}}, "it is no JSON; it begins with 'Welcome"),
-        ("/old/", r"the status is 302 and leads to /, not 200-299"),
+        (
+            {"url": "/", "json": {"status": "ok"}},
+            "the body is not valid JSON; the body starts with",
+        ),
+        ("/old/", r"the status is 302 and redirects to /, not 200-299"),
         (
             {"url": "/old/", "redirect": "/new/"},
-            "it leads to http://shop.example/, not to http://shop.example/new/$",
+            "it redirects to http://shop.example/, not to http://shop.example/new/$",
         ),
         ({"url": "/", "redirect": "/new/"}, "the status is 200, not 301-303 or 307-308"),
         (
             {"url": "/old/", "follow": True, "redirect": "/other/"},
-            "its redirects end at http://shop.example/, not at http://shop.example/other/",
+            "the last redirect leads to http://shop.example/, not to http://shop.example/other/",
         ),
         ({"url": "/circle/", "follow": True}, "more than 10 redirects: http://shop.example/circ"),
         (
             {"url": "/away/", "follow": True},
-            r"leads to https://other.example/login\?\.\.\., which is another host",
+            r"redirects to https://other.example/login\?\.\.\. on another host",
         ),
         (
             {"url": "/slow/", "max_time": 0.1},
-            r"it took (?!0\.[01])\d+\.\d\d s, more than 0\.1 s$",
+            r"it took (?!0\.[01])\d+\.\d\d s, which is more than 0\.1 s$",
         ),
     ],
 )
@@ -241,34 +250,34 @@ def test_page__fails(run_http: RunHttp, entry: Any, message: str) -> None:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Seconds that a test with a timeout of a minute waits for an answer.
+def time_limit(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return the time limit for requests of a test whose timeout is 60 s, in seconds.
 
     This is long enough to send the request and leaves the test enough time to end.
     """
-    monkeypatch.setattr("smoketest.contrib.http.cases.PATIENCE", 1.5 / 60)
+    monkeypatch.setattr("smoketest.contrib.http.cases.TIME_SHARE", 1.5 / 60)
     return 1.5
 
 
-@pytest.mark.usefixtures("patience")
+@pytest.mark.usefixtures("time_limit")
 def test_page_that_never_ends(run_http: RunHttp) -> None:
-    """The part that arrived in time is checked."""
+    """The part of the body that was received in time is checked."""
     entry = {"url": "/endless/", "timeout": 60}
     report = run_http({**entry, "text": "begin"}, {**entry, "json": {}})
     passed, failed = report.results
     assert (passed.outcome, passed.message) == ("passed", "")
     assert failed.outcome == "failed"
-    assert "bytes, so that it is not read as JSON" in failed.message
+    assert "bytes and is not parsed as JSON" in failed.message
 
 
 def test_page_that_raises(run_http: RunHttp) -> None:
-    """The exception of the view is shown, where one is not expected."""
+    """An unexpected exception of the view is shown."""
     result = only(run_http("/fail/"))
     assert (result.outcome, result.message) == ("errored", "the page is at fault")
     assert "in fail" in result.traceback
 
 
-# Other sites
+# Other servers
 
 
 def beginning(value: object) -> str | None:
@@ -312,21 +321,21 @@ def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, An
 @pytest.mark.parametrize(
     ("response", "entry", "message"),
     [
-        (http("500 No", b"broken"), {}, "the status is 500, not 200-299; it begins with 'broken'"),
-        (http("500 No"), {}, "the status is 500, not 200-299; it is empty"),
-        (http(body=JSON), {"json": {"status": "down"}}, "'status' of its JSON is 'ok', not 'down'"),
-        (http(body=JSON), {"json": {"up": 1}}, "'up' of its JSON is True, not 1"),
-        (http(body=JSON), {"json": {"queue.names.1": "a"}}, "its JSON has no 'queue.names.1'"),
-        (http(body=JSON), {"json": {"queue.names.a": "a"}}, "its JSON has no 'queue.names.a'"),
-        (http(body=JSON), {"json": {"status.x": "a"}}, "its JSON has no 'status.x'"),
-        (b"", {}, "ended the connection too early, or does not speak HTTP"),
+        (http("500 No", b"broken"), {}, "is 500, not 200-299; the body starts with 'broken'"),
+        (http("500 No"), {}, "the status is 500, not 200-299; the body is empty"),
+        (http(body=JSON), {"json": {"status": "down"}}, "'status' of the JSON is 'ok', not 'down'"),
+        (http(body=JSON), {"json": {"up": 1}}, "'up' of the JSON is True, not 1"),
+        (http(body=JSON), {"json": {"queue.names.1": "a"}}, "the JSON has no 'queue.names.1'"),
+        (http(body=JSON), {"json": {"queue.names.a": "a"}}, "the JSON has no 'queue.names.a'"),
+        (http(body=JSON), {"json": {"status.x": "a"}}, "the JSON has no 'status.x'"),
+        (b"", {}, "closed the connection too early, or does not speak HTTP"),
         (b"SSH-2.0-OpenSSH\r\n", {}, "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", {}, "too early.*IncompleteRead"),
-        (http("200 OK", b"no gzip", "Content-Encoding: gzip"), {}, "has packed cannot be unpacked"),
-        (http("302 Found", b"", "Location: ftp://x.example/"), {"follow": True}, "is no page"),
+        (http("200 OK", b"no gzip", "Content-Encoding: gzip"), {}, "cannot be decompressed"),
+        (http("302 Found", b"", "Location: ftp://x.example/"), {"follow": True}, "not an HTTP URL"),
         (
             http(body=b"b" * (MAX_BODY + 5)), {"text": "a"},
-            "'a' is not in its first 10,000,000 bytes",
+            "'a' is not in the first 10,000,000 bytes of the body",
         ),
         (
             http("200 OK", gzip.compress(b"b" * (3 * MAX_BODY), mtime=0), "Content-Encoding: gzip"),
@@ -345,13 +354,13 @@ def test_address__fails(
 
 
 def silent(connection: socket.socket) -> None:
-    """It listens for as long as the other side stays."""
+    """Accept the connection and send nothing."""
     while connection.recv(65536):
         pass
 
 
 def dripping(head: bytes) -> Callable[[socket.socket], None]:
-    """A byte now and then, so that no single wait is long."""
+    """Send single bytes with short pauses, so that no read times out."""
 
     def answer(connection: socket.socket) -> None:
         request_of(connection)
@@ -366,26 +375,26 @@ def dripping(head: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize(
     ("answer", "step"),
     [
-        (silent, "waiting for the answer"),
-        (dripping(b"HTTP/1.1 200 OK\r\n"), "waiting for the answer"),
-        (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), "reading the answer"),
+        (silent, "waiting for the response"),
+        (dripping(b"HTTP/1.1 200 OK\r\n"), "waiting for the response"),
+        (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), "reading the response"),
     ],
     ids=["silent", "head", "body"],
 )
-def test_server_that_never_ends(run_http: RunHttp, patience: float, answer: Any, step: str) -> None:
-    """The test itself says so, before it is over its time."""
+def test_server_that_never_ends(
+    run_http: RunHttp, time_limit: float, answer: Any, step: str
+) -> None:
+    """The test fails with a message before it times out."""
     with listening(answer) as port:
         result = only(run_http({"url": f"http://127.0.0.1:{port}/", "timeout": 60}))
     assert result.outcome == "failed"
-    told = re.search(
-        r"has not answered within (\S+) s; the time was over while (.*)", result.message
-    )
+    told = re.search(r"did not respond within (\S+) s; it timed out while (.*)", result.message)
     assert told, result.message
     assert told[2] == step
-    assert patience <= float(told[1]) < 30
+    assert time_limit <= float(told[1]) < 30
 
 
-@pytest.mark.usefixtures("patience")
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("drips", [False, True])
 def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
     def dripping_records(connection: socket.socket) -> None:
@@ -398,11 +407,11 @@ def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
         report = run_http({"url": f"https://127.0.0.1:{port}/", "timeout": 60})
     for result in report.results:
         assert (result.outcome, result.duration < 30) == ("failed", True)
-        assert "the time was over while agreeing on TLS" in result.message
+        assert "it timed out while performing the TLS handshake" in result.message
 
 
 def test_slow_answer(run_http: RunHttp) -> None:
-    """How long each step took is told."""
+    """The message contains the duration of each step."""
 
     def answer(connection: socket.socket) -> None:
         request_of(connection)
@@ -414,9 +423,9 @@ def test_slow_answer(run_http: RunHttp) -> None:
         result = only(run_http(entry))
         assert_passed(run_http({**entry, "max_time": 50}))
     told = re.search(
-        r"it took (\d+\.\d\d) s, more than 0.2 s \(resolving the name (\d+\.\d\d),"
-        r" connecting (\d+\.\d\d), waiting for the answer (\d+\.\d\d),"
-        r" reading the answer (\d+\.\d\d)\)$",
+        r"it took (\d+\.\d\d) s, which is more than 0.2 s \(resolving the name (\d+\.\d\d),"
+        r" connecting (\d+\.\d\d), waiting for the response (\d+\.\d\d),"
+        r" reading the response (\d+\.\d\d)\)$",
         result.message,
     )
     assert told, result.message
@@ -433,13 +442,13 @@ def test_reset(run_http: RunHttp) -> None:
 
     with listening(answer) as port:
         result = only(run_http(f"http://127.0.0.1:{port}/"))
-    assert "ended the connection too early" in result.message
+    assert "closed the connection too early" in result.message
     assert "ConnectionResetError" in result.message
 
 
 def test_refused(run_http: RunHttp) -> None:
     result = only(run_http(f"http://127.0.0.1:{free_port()}/"))
-    assert "refuses connections: start what should listen there" in result.message
+    assert "refuses connections: start the server" in result.message
 
 
 def test_name_that_does_not_exist(run_http: RunHttp) -> None:
@@ -474,7 +483,7 @@ def test_certificate__passes(run_http: RunHttp, authority: Authority) -> None:
 def test_certificate_that_ends_soon(
     run_http: RunHttp, authority: Authority, entry: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    """It is found while everything else passes."""
+    """Only the certificate test fails."""
     with listening(saying(http()), authority.context(days=5)) as port:
         report = run_http(
             {"url": f"https://localhost:{port}/", "ca_file": str(authority.file), **entry},
@@ -485,7 +494,8 @@ def test_certificate_that_ends_soon(
     assert result.outcome == "failed"
     days = "6" if entry or settings else "14"
     assert re.search(
-        rf"valid until \d{{4}}-.* UTC, [45]\.\d days yet, less than {days}: renew", result.message
+        rf"expires on \d{{4}}-.* UTC, in [45]\.\d days, which is less than {days}: renew",
+        result.message,
     ), result.message
 
 
@@ -501,7 +511,7 @@ def test_certificate_that_is_given_less_time(run_http: RunHttp, authority: Autho
     [
         (lambda a, _: a.context(days=-1), "localhost", "has expired: renew it"),
         (lambda a, _: a.context("other.example"), "localhost", "is for another name"),
-        (lambda a, _: a.context(), "127.0.0.1", "is for another address"),
+        (lambda a, _: a.context(), "127.0.0.1", "is for another IP address"),
         (lambda _, folder: self_signed(folder), "localhost", "is self-signed"),
     ],
     ids=["expired", "wrong name", "wrong address", "self-signed"],
@@ -509,7 +519,7 @@ def test_certificate_that_is_given_less_time(run_http: RunHttp, authority: Autho
 def test_certificate_that_is_not_accepted(
     run_http: RunHttp, authority: Authority, tmp_path: Path, context: Any, host: str, message: str
 ) -> None:
-    """Both tests say why: nobody can use the site."""
+    """Both tests fail with the reason, since the site is unusable."""
     report = over_tls(run_http, context(authority, tmp_path), host, ca_file=str(authority.file))
     assert len(report.results) == 2
     for result in report.results:
@@ -520,7 +530,7 @@ def test_certificate_that_is_not_accepted(
 
 def test_authority_that_is_not_known(run_http: RunHttp, authority: Authority) -> None:
     result = only(over_tls(run_http, authority.context()))
-    assert "an authority that this host does not know" in result.message
+    assert "an authority that this host does not trust" in result.message
 
 
 def test_server_without_tls(run_http: RunHttp) -> None:
@@ -534,7 +544,7 @@ def test_server_without_tls(run_http: RunHttp) -> None:
     assert f"TLS with localhost:{port} fails: " in result.message
 
 
-# What is sent
+# Requests
 
 
 def test_request(run_http: RunHttp) -> None:
@@ -560,7 +570,7 @@ def test_request(run_http: RunHttp) -> None:
 
 
 def test_request__with_lower_case_headers(run_http: RunHttp) -> None:
-    """They stand in for those that are sent otherwise."""
+    """Headers of the entry replace the default headers."""
     requests: list[bytes] = []
     with listening(saying(http(), requests)) as port:
         headers = {"accept": "text/csv", "user-agent": "mine"}
@@ -596,7 +606,7 @@ def test_redirect__is_asked_for_as_by_a_browser(
 
 
 def test_redirect_to_another_host(run_http: RunHttp) -> None:
-    """It gets neither headers nor body, and the redirect back gets them again."""
+    """Headers and body are not sent to another host, but are sent again after a redirect back."""
     there: list[bytes] = []
     here: list[bytes] = []
     with listening(saying(http(body=b"arrived"), there)) as other:
@@ -615,11 +625,11 @@ def test_redirect_to_another_host(run_http: RunHttp) -> None:
     assert b"X-Api-Key: sesame" in here[0]
     assert len(there) == 1
     assert b"sesame" not in there[0]
-    assert "where its body is not sent" in result.message
+    assert "to which the body is not sent" in result.message
 
 
 def test_secrets__are_not_shown(run_http: RunHttp) -> None:
-    """Not even where the other site repeats them."""
+    """Secrets are redacted even if the server returns them."""
 
     def answer(connection: socket.socket) -> None:
         request = request_of(connection)
@@ -644,11 +654,11 @@ def test_secrets__are_not_shown(run_http: RunHttp) -> None:
 
 
 def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
-    """A token that is repeated without the word before it."""
+    """A token is redacted even without its scheme."""
     entry = {"headers": {"Authorization": "Bearer pass-in-header", "Accept": "text/html"}}
     refusal = http("403 Forbidden", b"pass-in-header may not have text/html")
     message = only(over_http(run_http, refusal, **entry)).message
-    assert "it begins with '******** may not have text/html'" in message
+    assert "the body starts with '******** may not have text/html'" in message
 
 
 @pytest.mark.parametrize(
@@ -660,16 +670,16 @@ def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
     ],
 )
 def test_decoded_secrets__are_not_shown(run_http: RunHttp, body: Any) -> None:
-    """The other site repeats what it has read out of the query or the body."""
+    """Decoded values of the query and the body are redacted."""
     refusal = http("403 Forbidden", "not pa/ss word, nor grün-in-body".encode())
     with listening(saying(refusal)) as port:
         url = f"http://127.0.0.1:{port}/x?key=pa%2Fss+word"
         message = only(run_http({"url": url, "method": "POST", "body": body})).message
-    assert "it begins with 'not ********, nor ********'" in message
+    assert "the body starts with 'not ********, nor ********'" in message
 
 
 def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
-    """No more of it is unpacked than is read."""
+    """The body is decompressed only up to the limit."""
     packed = gzip.compress(bytes(20 * MAX_BODY), 1)
     tracemalloc.start()
     try:
@@ -682,7 +692,7 @@ def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
 
 
 def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the environment says, for other hosts than those in NO_PROXY."""
+    """Proxies of the environment are used, except for hosts in NO_PROXY."""
     requests: list[bytes] = []
     with listening(saying(http("200 OK", b"by proxy"), requests)) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy}")
@@ -698,7 +708,7 @@ def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_proxy_that_is_down(
     run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """It is named, rather than the site behind it; its password is not."""
+    """The message names the proxy, without its password."""
     port = free_port()
     monkeypatch.setenv(f"{scheme}_proxy", f"http://me:word@127.0.0.1:{port}")
     message = only(run_http(f"{scheme}://partner.invalid/x")).message
@@ -708,7 +718,7 @@ def test_proxy_that_is_down(
 
 
 def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TLS is spoken with the site itself, through the proxy."""
+    """TLS is established with the server, through the proxy."""
     context = authority.context("partner.invalid")
 
     def tunnel(connection: socket.socket) -> None:
@@ -724,14 +734,16 @@ def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.Mon
     with listening(saying(http("407 Log in"))) as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
         result = only(run_http(entry))
-    assert "the proxy 127.0.0.1 does not connect to partner.invalid:443: 407" in result.message
+    assert (
+        "the proxy 127.0.0.1 does not connect to partner.invalid:443: status 407" in result.message
+    )
 
 
 # Classes
 
 
 def test_names(run_http: RunHttp) -> None:
-    """They are ids of series: stable, readable, and without what may be secret."""
+    """Names are stable and readable, since they identify time series, and contain no secrets."""
     port = free_port()
     report = run_http(
         "/",
@@ -757,12 +769,14 @@ def test_names(run_http: RunHttp) -> None:
     assert (declared.timeout, declared.slow_after) == (7, 2)
     assert set(declared.tags) == {"http", "partners"}
     assert declared.databases == ()
-    assert declared.description.startswith("The address answers as SMOKETEST_HTTP_CHECKS says.")
+    assert declared.description.startswith(
+        "The URL responds as specified in SMOKETEST_HTTP_CHECKS."
+    )
     assert ids["LoginPageTest.test_answers"].databases == "__all__"
 
 
 def test_no_entries(run_http: RunHttp) -> None:
-    """A site that has set none has no such tests."""
+    """Without entries, there are no tests."""
     assert run_http().results == ()
 
 
@@ -777,49 +791,53 @@ def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
 @pytest.mark.parametrize(
     ("entry", "message", "hint"),
     [
-        ({}, "there is no 'url'.", ""),
-        ({"url": "/", "stauts": 200}, "'stauts' is no key.", "Did you mean 'status'?"),
-        ({"url": "/", "zzz": 1}, "'zzz' is no key.", "There are url, name, method"),
-        ("login/", "'url' is wrong; it must be a path of this site, such as '/login/', or", ""),
-        ("//x.example/", "'url' is wrong", ""),
-        ("ftp://x.example/", "'url' is wrong", ""),
+        ({}, "'url' is missing.", ""),
+        ({"url": "/", "stauts": 200}, "'stauts' is not a valid key.", "Did you mean 'status'?"),
+        ({"url": "/", "zzz": 1}, "'zzz' is not a valid key.", "Valid keys are url, name, method"),
+        ("login/", "'url' is invalid; it must be a path of this site, such as '/login/', or", ""),
+        ("//x.example/", "'url' is invalid", ""),
+        ("ftp://x.example/", "'url' is invalid", ""),
         ("https://me:word@x.example/", "without a user name", ""),
-        ("https://x.example:99999/", "'url' is wrong", ""),
-        ("https://x.example/#top", "'url' is wrong", ""),
-        ("https:///x", "'url' is wrong", ""),
-        ("/a b", "'url' is wrong", ""),
-        ({"url": 5}, "'url' is wrong", ""),
+        ("https://x.example:99999/", "'url' is invalid", ""),
+        ("https://x.example/#top", "'url' is invalid", ""),
+        ("https:///x", "'url' is invalid", ""),
+        ("/a b", "'url' is invalid", ""),
+        ({"url": 5}, "'url' is invalid", ""),
         ({"url": "/", "status": "2x"}, "'status' is '2x'; it must be a status from 100 to", ""),
         ({"url": "/", "status": []}, "'status' is []", ""),
         ({"url": "/", "status": 99}, "'status' is 99", ""),
         ({"url": "/", "status": True}, "'status' is True", ""),
         ({"url": "/", "method": "FETCH"}, "it must be one of GET, HEAD", ""),
-        ({"url": "/", "headers": {"A": 1}}, "'headers' is wrong; it must be a dict of", ""),
+        ({"url": "/", "headers": {"A": 1}}, "'headers' is invalid; it must be a dict of", ""),
         ({"url": "/", "headers": {"A": "secret\r\nB: c"}}, "without line breaks", ""),
-        ({"url": "/", "headers": {"A b": "c"}}, "'headers' is wrong", ""),
-        ({"url": "/", "body": 5}, "'body' is wrong", ""),
+        ({"url": "/", "headers": {"A b": "c"}}, "'headers' is invalid", ""),
+        ({"url": "/", "body": 5}, "'body' is invalid", ""),
         ({"url": "/", "text": ""}, "'text' is ''", ""),
         ({"url": "/", "text": [1]}, "'text' is [1]", ""),
         ({"url": "/", "text": re.compile(b"a")}, "'text' is re.compile(b'a')", ""),
         ({"url": "/", "json": ["a"]}, "'json' is ['a']", ""),
-        ({"url": "/", "json": {}, "method": "HEAD"}, "'json' has no meaning with HEAD", ""),
+        ({"url": "/", "json": {}, "method": "HEAD"}, "'json' is not valid with HEAD", ""),
         ({"url": "/", "response_headers": {"A": 1}}, "'response_headers' is", ""),
         ({"url": "/", "redirect": "new/"}, "'redirect' is 'new/'", ""),
         ({"url": "/", "follow": 1}, "'follow' is 1; it must be True or False", ""),
         ({"url": "/", "max_time": 0}, "'max_time' is 0; it must be a number of seconds", ""),
         ({"url": "/", "max_time": 5, "timeout": 5}, "less than 90% of 'timeout', which is 5", ""),
         ({"url": "/", "max_time": 4.5, "timeout": 5}, "less than 90% of 'timeout'", ""),
-        ({"url": "/", "certificate_days": 5}, "is for addresses that begin with https://", ""),
+        (
+            {"url": "/", "certificate_days": 5},
+            "is only valid for URLs that start with https://",
+            "",
+        ),
         ({"url": "https://x.example", "ca_file": "/none"}, "path of a file that exists", ""),
         ({"url": "/", "severity": "high"}, "it must be 'critical' or 'warning'", ""),
         ({"url": "/", "every": -1}, "'every' is -1", ""),
-        ({"url": "/", "tags": "db"}, "'tags' is 'db'; it must be a list of texts", ""),
+        ({"url": "/", "tags": "db"}, "'tags' is 'db'; it must be a list of strings", ""),
         ({"url": "/", "name": "-"}, "'name' is '-'", ""),
         ({"url": "/", "maintainer": 5}, "'maintainer' is 5", ""),
     ],
 )
 def test_wrong_entries(entry: Any, message: str, hint: str) -> None:
-    """A system check names the entry, and what is allowed; no secret."""
+    """The system check names the entry and what is allowed, but no secret."""
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=["/", entry]):
         (error,) = (e for e in run_checks(tags=["smoketest"]) if e.id == "smoketest.E123")
     assert error.msg.startswith("SMOKETEST_HTTP_CHECKS[1]: ")
@@ -846,7 +864,7 @@ def test_wrong_certificate_days(days: Any) -> None:
 
 
 def test_good_entries() -> None:
-    """None is complained of."""
+    """Valid entries cause no messages."""
     entries = ["/", {"url": "https://x.example", "certificate_days": 0, "status": ["2xx", 404]}]
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=entries):
         assert not [e for e in run_checks(tags=["smoketest"]) if e.id in {
@@ -866,12 +884,12 @@ def test_urls(given: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "seen"),
+    ("url", "redacted"),
     [
         ("https://me:word@x.example/a?key=1", "https://x.example/a?..."),
         ("/a/b", "/a/b"),
         ("/a?b", "/a?..."),
     ],
 )
-def test_shown(url: str, seen: str) -> None:
-    assert shown(url) == seen
+def test_redact_url(url: str, redacted: str) -> None:
+    assert redact_url(url) == redacted

@@ -1,4 +1,4 @@
-"""The smoke tests of Redis: which servers the settings name, and what is said without any."""
+"""Tests of smoketest.contrib.redis without a server: finding servers, and system checks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from smoketest.contrib.redis.client import UnsupportedError, connect, place
-from smoketest.contrib.redis.targets import Configured, find_servers
+from smoketest.contrib.redis.client import UnsupportedError, connect, get_address
+from smoketest.contrib.redis.targets import RedisServer, find_servers
 from smoketest.runner.loader import find
 from smoketest.runner.supervisor import run
 from smoketest.store.abandoned import LocallyAbandoned
@@ -27,12 +27,12 @@ BUILTIN = "django.core.cache.backends.redis.RedisCache"
 
 @pytest.fixture
 def library() -> None:
-    """The tests that make clients need redis-py."""
+    """Skip tests that create clients if redis-py is missing."""
     if find_spec("redis") is None:
         missing("redis is not installed: pip install redis")
 
 
-def found(**settings: Any) -> dict[str, Configured]:
+def found(**settings: Any) -> dict[str, RedisServer]:
     with override_settings(**settings):
         return {server.name: server for server in find_servers()}
 
@@ -41,15 +41,15 @@ def cache(**entry: Any) -> dict[str, Any]:
     return {"CACHES": {"default": {"BACKEND": BUILTIN, **entry}}}
 
 
-def keywords(server: Configured) -> dict[str, Any]:
-    """What its connections are made with, of what the settings may say."""
+def keywords(server: RedisServer) -> dict[str, Any]:
+    """Return the connection parameters of a server that the settings can set."""
     names = {"host", "port", "db", "username", "password", "path", "ssl_cert_reqs"}
     made = connect(server).connection_pool.connection_kwargs
     return {name: made[name] for name in made if name in names}
 
 
 def test_caches__each_address_is_a_server() -> None:
-    """Caches of other kinds are left out; addresses after the first are read alone."""
+    """Other cache backends are ignored; addresses after the first are replicas."""
     servers = found(
         CACHES={
             "default": {"BACKEND": BUILTIN, "LOCATION": "redis://a:1;redis://b:2,redis://c:3"},
@@ -69,7 +69,7 @@ def test_caches__each_address_is_a_server() -> None:
 
 @pytest.mark.usefixtures("library")
 def test_caches__connect_as_the_cache_does() -> None:
-    """With the options of the cache, of Django's own backend and of django-redis."""
+    """The client uses the options of the cache, with Django's backend and django-redis."""
     location = "redis://user:p%40ss@a:1/2;redis://b:2"
     options = {"OPTIONS": {"db": 5}}
     with override_settings(**cache(LOCATION=location, **options)):
@@ -78,7 +78,7 @@ def test_caches__connect_as_the_cache_does() -> None:
             "host": "a", "port": 1, "db": 2, "username": "user", "password": "p@ss"
         }  # fmt: skip
         assert keywords(second) == {"host": "b", "port": 2, "db": 5}
-        assert place(connect(first)) == "a:1"
+        assert get_address(connect(first)) == "a:1"
     if find_spec("django_redis") is None:
         missing("django-redis is not installed: pip install django-redis")
     entry = {
@@ -94,7 +94,7 @@ def test_caches__connect_as_the_cache_does() -> None:
 
 @pytest.mark.usefixtures("library")
 def test_channels__hosts_of_any_form() -> None:
-    """As channels_redis takes them, without it being installed."""
+    """All formats of channels_redis are supported, even if it is not installed."""
     servers = found(
         CHANNEL_LAYERS={
             "default": {
@@ -126,7 +126,7 @@ def test_channels__hosts_of_any_form() -> None:
 
 @pytest.mark.usefixtures("library")
 def test_celery__addresses_of_redis_alone() -> None:
-    """Several of a broker are several servers; of what Celery writes nothing gets in the way."""
+    """Each URL of a broker is a server, and URLs in Celery's notation are converted."""
     servers = found(
         CELERY_BROKER_URL="redis://a/1;rediss://b:2/0?ssl_cert_reqs=CERT_NONE",
         CELERY_RESULT_BACKEND="redis+socket:///run/redis.sock",
@@ -141,7 +141,7 @@ def test_celery__addresses_of_redis_alone() -> None:
 
 @pytest.mark.usefixtures("library")
 def test_celery__parameters_of_tls() -> None:
-    """Those that do not stand in the address; Celery encrypts then, whatever the scheme."""
+    """TLS parameters in other settings are used; Celery then enables TLS for any scheme."""
     servers = found(
         CELERY_BROKER_URL="redis://a:1;rediss://b:2",
         CELERY_BROKER_USE_SSL={"ssl_cert_reqs": ssl.CERT_NONE},
@@ -158,7 +158,7 @@ def test_celery__parameters_of_tls() -> None:
 
 @pytest.mark.usefixtures("library")
 def test_address_that_cannot_be_read(tmp_path: Path) -> None:
-    """It is said what may be wrong, without the parts of the password."""
+    """The message says what may be wrong, without parts of the password."""
     sys.modules.pop(f"{APP}.smoke", None)
     with override_settings(
         INSTALLED_APPS=["smoketest", APP],
@@ -170,14 +170,14 @@ def test_address_that_cannot_be_read(tmp_path: Path) -> None:
     sys.modules.pop(f"{APP}.smoke")
     assert {str(result.outcome) for result in report.results} == {"failed"}
     for result in report.results:
-        assert "is no address of a Redis server" in result.message
+        assert "is not the URL of a Redis server" in result.message
         assert "%2F" in result.message
         assert "pass-in" not in f"{result.message}{result.traceback}"
 
 
 @pytest.mark.usefixtures("library")
 def test_setting__names_servers_and_leaves_some_out() -> None:
-    """Those of valkey have another scheme."""
+    """URLs of valkey have another scheme."""
     urls = {"sessions": "valkey://a:1/2", "old": "redis://b"}
     servers = found(
         SMOKETEST_REDIS_URLS=urls,
@@ -196,7 +196,7 @@ def ids(**settings: Any) -> list[str | None]:
 
 
 def test_system_checks() -> None:
-    """Each wrong value has an error of its own, without the password in it."""
+    """Each invalid value has its own error, which does not contain the password."""
     named = {"SMOKETEST_REDIS_URLS": {"one": "redis://host"}}
     assert ids() == ["smoketest.W161"]
     assert ids(**named) == []
@@ -213,13 +213,13 @@ def test_system_checks() -> None:
 
 
 def test_system_check__without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said what to install."""
+    """The error names the package to install."""
     monkeypatch.setattr("smoketest.contrib.redis.checks.find_spec", lambda _: None)
     assert ids() == ["smoketest.E165"]
 
 
 def test_start_up__imports_no_client() -> None:
-    """The app costs the site's processes nothing until smoke tests are looked for."""
+    """The app does not import the client library before discovery."""
     code = (
         "import sys, django\n"
         "from django.conf import settings\n"

@@ -1,4 +1,4 @@
-"""The smoke tests of Redis against real servers: passing, and failing for each reason."""
+"""Tests of smoketest.contrib.redis with real servers, which pass and fail for each reason."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[Redis]:
-    """A server for the tests that change nothing of it."""
+    """A server for tests that do not change it."""
     with Redis() as server:
         yield server
 
 
 def run_site(selection: Selection = EVERYTHING, **settings: Any) -> Report:
-    """Run the tests of a site with these settings; no password may be in what they say."""
+    """Run the tests of a site with these settings, and check that no password is shown."""
     sys.modules.pop(f"{APP}.smoke", None)
     caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     with override_settings(**{"INSTALLED_APPS": ["smoketest", APP], "CACHES": caches} | settings):
@@ -64,7 +64,7 @@ def run_url(address: str, **settings: Any) -> Report:
 
 
 def failed(report: Report, name: str) -> str:
-    """The message of a test that failed."""
+    """Return the message of a failed test."""
     result: Result = result_of(report, name)
     assert result.outcome == "failed", result.traceback
     return result.message
@@ -72,14 +72,14 @@ def failed(report: Report, name: str) -> str:
 
 @contextmanager
 def nothing_left(server: Redis) -> Iterator[None]:
-    """The server has the same keys afterwards."""
+    """The tests leave no keys."""
     before = server.talk("DBSIZE")
     yield
     assert server.talk("DBSIZE") == before
 
 
 def test_passes__by_address_cache_and_channel_layer(redis: Redis) -> None:
-    """Wherever the site names the server."""
+    """Servers are found in all supported settings."""
     caches = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -114,34 +114,34 @@ def test_passes__by_address_cache_and_channel_layer(redis: Redis) -> None:
 
 
 def test_stopped() -> None:
-    """Nothing listens, and that is said at once."""
+    """A refused connection fails the test immediately."""
     report = run_url(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
     assert set(outcomes(report).values()) == {"failed"}
-    assert "Nothing listens there" in failed(report, "test_answers")
+    assert "The connection was refused" in failed(report, "test_answers")
     assert "Redis 'main' (SMOKETEST_REDIS_URLS) at 127.0.0.1:" in failed(report, "test_answers")
     assert report.duration < 20
 
 
 def test_hangs() -> None:
-    """A server that takes connections and never answers fails the test in time."""
+    """A server that accepts connections and never responds fails the test in time."""
     with Redis() as server:
         server.talk("CLIENT", "PAUSE", "600000", "ALL")
         report = run_url(server.url, selection=Selection(tags=("readiness",)))
-    assert "does not answer" in failed(report, "test_answers")
+    assert "does not respond" in failed(report, "test_answers")
     assert result_of(report, "test_answers").duration < 20, "less than the timeout of the test"
 
 
 def test_password() -> None:
-    """The right one passes; a wrong one, and none, are told apart."""
+    """The correct password passes; the messages for a wrong and a missing one differ."""
     with Redis(requirepass=PASSWORD) as server:
         assert outcomes(run_url(f"redis://:{PASSWORD}@{server.address}")) == ALL_PASSED
         wrong = run_url(f"redis://:not-{PASSWORD}@{server.address}")
-        assert "password or the user is wrong" in failed(wrong, "test_answers")
-        assert "wants a password" in failed(run_url(server.url), "test_answers")
+        assert "The user name or password is wrong" in failed(wrong, "test_answers")
+        assert "requires a password" in failed(run_url(server.url), "test_answers")
 
 
 def test_acl() -> None:
-    """A user that may do little is enough; one that may not write is told what it needs."""
+    """Minimal permissions are sufficient; the message lists the required ones."""
     with Redis() as server:
         server.talk(
             "ACL", "SETUSER", "limited", "on", f">{PASSWORD}", "~smoketest:*", "+ping", "+set",
@@ -160,7 +160,7 @@ def test_acl() -> None:
 
 
 def test_memory_is_full() -> None:
-    """It refuses writes, and both tests say what to do; one that evicts keys is in order."""
+    """A full server fails both tests; a full server that evicts keys passes."""
     with Redis(maxmemory_policy="noeviction") as server:
         for number in range(40):
             server.talk("SET", f"filler{number}", "x" * 40_000)
@@ -178,7 +178,7 @@ def test_memory_is_full() -> None:
 
 
 def test_replica__and_its_primary_is_gone() -> None:
-    """A replica cannot be written; when it loses its primary, that is told."""
+    """Writes to a replica fail, and so does the test of a lost link to its primary."""
     with (
         Redis(repl_diskless_sync_delay="0") as primary,
         Redis(replicaof=f"127.0.0.1 {primary.port}") as replica,
@@ -190,7 +190,7 @@ def test_replica__and_its_primary_is_gone() -> None:
         )
         report = run_url(replica.url)
         assert outcomes(report) == {**ALL_PASSED, "test_writes": "failed"}
-        assert "let the setting name the primary" in failed(report, "test_writes")
+        assert "change the setting to the primary" in failed(report, "test_writes")
         backend = "django.core.cache.backends.redis.RedisCache"
         caches = {"default": {"BACKEND": backend, "LOCATION": [primary.url, replica.url]}}
         both = run_site(CACHES=caches)
@@ -207,9 +207,9 @@ def test_replica__and_its_primary_is_gone() -> None:
 
 
 def test_cannot_save() -> None:
-    """Its folder is gone: the last save failed, and so it refuses writes."""
+    """The server cannot save its data, and therefore refuses writes."""
     with Redis(save="3600 1", enable_protected_configs="yes") as server:
-        server.talk("CONFIG", "SET", "dir", "/proc")  # where nobody can make a file
+        server.talk("CONFIG", "SET", "dir", "/proc")  # no file can be created there
         server.talk("SET", "of-the-site", "1")
         server.talk("BGSAVE")
         wait_for(
@@ -218,7 +218,7 @@ def test_cannot_save() -> None:
             what="the save to fail",
         )
         report = run_url(server.url)
-        server.kill9()  # asked to stop, it would try to save for long
+        server.kill9()  # a regular shutdown would try to save
     broken = dict.fromkeys(("test_answers", "test_saving", "test_writes"), "failed")
     assert outcomes(report) == ALL_PASSED | broken
     assert "cannot save its data to disk" in failed(report, "test_answers")

@@ -1,1 +1,1 @@
-"""What the example site does besides being tested by its own smoke tests."""
+"""Tests of the example site."""

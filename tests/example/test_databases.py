@@ -1,4 +1,4 @@
-"""The address of the example's own database."""
+"""Tests of the database URL of the example."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Parse = Callable[[str, str], dict[str, Any]]
 
 @pytest.fixture
 def parse() -> Parse:
-    """The function, without the rest of the example."""
+    """Load the function without the rest of the example."""
     spec = importlib.util.spec_from_file_location("example_databases", FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: Parse = module.parse
-    return found
+    function: Parse = module.parse
+    return function
 
 
-def test_address__becomes_an_entry_of_databases(parse: Parse) -> None:
-    """Each part finds its place, and special characters may be quoted."""
+def test_url__all_parts(parse: Parse) -> None:
+    """Each part of the URL is used, and percent-encoded characters are decoded."""
     assert parse("postgresql://us%40er:p%2Fw@db.example.com:5433/my%20shop", "VARIABLE") == {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": "my shop",
@@ -39,8 +39,8 @@ def test_address__becomes_an_entry_of_databases(parse: Parse) -> None:
     }
 
 
-def test_address__needs_a_host_and_a_name_alone(parse: Parse) -> None:
-    """What is left out is left to the driver."""
+def test_url__requires_host_and_name(parse: Parse) -> None:
+    """The driver supplies the defaults of the other parts."""
     entry = parse("postgresql://[::1]/shop", "VARIABLE")
     assert (entry["HOST"], entry["PORT"], entry["USER"], entry["PASSWORD"]) == ("::1", "", "", "")
 
@@ -60,8 +60,8 @@ def test_address__needs_a_host_and_a_name_alone(parse: Parse) -> None:
         "postgresql://[::1/secret",
     ],
 )
-def test_address__that_means_nothing(parse: Parse, address: str) -> None:
-    """The message names the variable and what is allowed, and repeats no password."""
+def test_url__invalid(parse: Parse, address: str) -> None:
+    """The message shows the variable and the format, but not the password."""
     with pytest.raises(ImproperlyConfigured) as caught:
         parse(address, "VARIABLE")
     assert str(caught.value).startswith("VARIABLE must be like postgresql://user:password@")

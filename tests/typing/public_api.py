@@ -1,4 +1,4 @@
-"""Checked by mypy, never run: the public API as a user of it writes."""
+"""Typical use of the public API. mypy checks this module; it is not executed."""
 
 from typing import assert_type
 from unittest import TestCase

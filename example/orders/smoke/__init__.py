@@ -1,1 +1,1 @@
-"""Smoke tests of the orders: a package, of which every submodule is found."""
+"""Smoke tests of orders. Every submodule of a smoke package is discovered."""

@@ -1,4 +1,4 @@
-"""The parcel service, which is not ours and may be slow or silent."""
+"""Smoke tests of the parcel service, which is external and may be slow."""
 
 from orders.carrier import is_open, quote
 from smoketest import SmokeTest, options, tag
@@ -6,7 +6,7 @@ from smoketest import SmokeTest, options, tag
 
 @tag("carrier")
 class CarrierTest(SmokeTest):
-    """Reads only: what other systems are told cannot be rolled back."""
+    """Read-only tests: requests to other systems cannot be rolled back."""
 
     severity = "warning"
     databases = ()
@@ -15,19 +15,19 @@ class CarrierTest(SmokeTest):
 
     @tag("slow")
     def test_carrier_quotes_a_price(self) -> None:
-        """The carrier tells what a parcel costs."""
+        """The carrier returns the price of a parcel."""
         price = quote(copies=2)
         self.assertGreater(
             price,
             0,
-            f"The carrier sends two books for {price}: customers pay no postage. Switch to the "
-            "fixed price list in the settings of the shop.",
+            f"The carrier's price for two books is {price}, so customers pay no postage. Switch to "
+            "the fixed price list in the settings of the shop.",
         )
 
     @options(timeout=2, severity="critical")
     def test_carrier_is_open(self) -> None:
-        """The carrier answers within two seconds and collects parcels."""
+        """The carrier responds within two seconds and collects parcels."""
         self.assertTrue(
             is_open(),
-            "The carrier is closed: tell the warehouse to hold today's parcels.",
+            "The carrier is closed. Tell the warehouse to hold today's parcels.",
         )

@@ -1,4 +1,4 @@
-"""Invoices can be made out."""
+"""Smoke tests of invoices."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ from shop.switches import is_broken
 from smoketest import SmokeTest, options, tag
 
 if is_broken("import"):
-    import_module("invoice_layout")  # a library that did not make it into the release
+    import_module("invoice_layout")  # simulates a dependency that is not installed
 
 
 @tag("orders")
@@ -18,12 +18,12 @@ class InvoiceTest(SmokeTest):
 
     @options(severity="warning")
     def test_invoice_shows_what_is_due(self) -> None:
-        """The invoice of an order says what to pay; if not, sales can still write one by hand."""
+        """The invoice of an order shows the total. Sales can also write invoices manually."""
         order = Order.objects.create(email="smoketest@shop.invalid")
         book = Book.objects.latest("pk")
         order.lines.create(book=book, quantity=2, price="9.50")
         self.assertIn(
             "Total: 19.00",
             invoice_text(order),
-            "Invoices show a wrong total: stop the mailing of invoices and call sales.",
+            "Invoices show a wrong total. Stop mailing invoices and call sales.",
         )

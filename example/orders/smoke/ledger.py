@@ -1,4 +1,4 @@
-"""Sums over the whole history: worth checking, but not once a minute."""
+"""Smoke tests that read the whole order history, every ten minutes."""
 
 from django.db.models import F
 
@@ -15,21 +15,21 @@ class LedgerTest(SmokeTest):
     maintainer = "sales"
 
     def test_every_order_has_a_line(self) -> None:
-        """No order is empty."""
+        """Every order has at least one line."""
         empty = Order.objects.filter(lines=None).count()
         self.assertEqual(
             empty,
             0,
-            f"{empty} orders have no lines: ask the customers what they ordered, and look for "
+            f"{empty} orders have no lines. Ask the customers what they ordered, and look for "
             "code that saves an order outside place_order().",
         )
 
     @options(severity="warning")
     def test_nothing_was_sold_below_half_its_price(self) -> None:
-        """No book was sold for less than half of what it costs today."""
+        """No book was sold for less than half of its current price."""
         cheap = OrderLine.objects.filter(price__lt=F("book__price") / 2).count()
         self.assertEqual(
             cheap,
             0,
-            f"{cheap} order lines are suspiciously cheap: ask sales whether there was an offer.",
+            f"{cheap} order lines are suspiciously cheap. Ask sales whether there was a discount.",
         )

@@ -1,1 +1,1 @@
-"""Django's SQLite, cache and storage backends, with a switch that breaks each of them."""
+"""Django's SQLite, cache and storage backends, each with a switch that breaks it."""

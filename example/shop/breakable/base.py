@@ -1,4 +1,4 @@
-"""SQLite database whose file goes missing; Django looks for it in a module of this name."""
+"""SQLite database backend that can be broken. Django requires the module name ``base``."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from shop.switches import NOWHERE, is_broken
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Opens a file that is not there while the switch ``archive`` is set."""
+    """Opens a file that does not exist while the switch ``archive`` is set."""
 
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()

@@ -1,18 +1,18 @@
-"""File-based cache whose folder goes missing."""
+"""File-based cache that can be broken."""
 
 from typing import Any
 
 from django.core.cache.backends.filebased import FileBasedCache
 
-from shop.switches import NOWHERE, all_mended, is_broken
+from shop.switches import NOWHERE, is_broken, switches_ignored
 
 
 class BreakableCache(FileBasedCache):
-    """Works below a path that cannot exist while the switch ``cache`` is set."""
+    """Uses a path that cannot exist while the switch ``cache`` is set."""
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
-        # The system checks make a cache: no command would start, not even the smoke tests.
-        with all_mended():
+        # System checks create the cache; an error here would prevent any command from starting.
+        with switches_ignored():
             super().__init__(location, params)
 
     @property

@@ -1,1 +1,1 @@
-"""Smoke tests of Celery: its queues, its workers and beat."""
+"""Smoke tests of Celery: queues, workers and beat."""

@@ -1,4 +1,4 @@
-"""The app ``smoketest.contrib.celery``."""
+"""App configuration of ``smoketest.contrib.celery``."""
 
 from __future__ import annotations
 

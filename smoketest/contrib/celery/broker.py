@@ -1,7 +1,7 @@
-"""Talk to workers over the broker, on a connection of one's own that never waits for long.
+"""Send control commands to workers, on a separate connection with short timeouts.
 
-Nothing here uses the connection and producer pools of the site's process: with a broker that is
-down they would wait and try again for as long as it takes.
+The connection and producer pools of the process are not used: they retry without limit while the
+broker is down.
 """
 
 from __future__ import annotations
@@ -15,84 +15,81 @@ from kombu import Producer
 from kombu.exceptions import KombuError
 from kombu.pidbox import Mailbox
 
-#: Seconds to connect, and to wait for a single answer of the broker.
-PATIENCE = 2.0
-_OF_REDIS = {"socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
+#: Timeout in seconds for connecting, and for each reply of the broker.
+TIMEOUT = 2.0
+_OF_REDIS = {"socket_connect_timeout": TIMEOUT, "socket_timeout": TIMEOUT}
 
-#: Seconds for which workers may still answer when nobody listens any more.
+#: Seconds to wait for late replies before the reply queue is purged.
 _LATE = 0.2
 
-#: What workers answered, by their names.
+#: Replies by worker name.
 Replies = dict[str, Any]
 
 
 class BrokerError(Exception):
-    """The broker cannot be used; the message has its address, and no password."""
+    """The broker cannot be used; the message contains its URL without the password."""
 
 
 class NoRemoteControlError(Exception):
-    """Workers cannot be asked over this broker; the message says why."""
+    """Remote control is not available; the message says why."""
 
 
 @contextmanager
 def connected(app: Any) -> Iterator[Any]:
-    """A connection to the broker of the app, closed at the end.
-
-    What goes wrong with it inside is a `BrokerError`.
-    """
+    """Yield a connection to the broker of the app; its errors are raised as `BrokerError`."""
     url = app.conf.broker_write_url
     first = url if isinstance(url, str) else next(iter(url or ()), "")
     is_redis = str(first).startswith(("redis", "sentinel"))
     connection = app.connection_for_write(
-        connect_timeout=PATIENCE, transport_options=_OF_REDIS if is_redis else {}
+        connect_timeout=TIMEOUT, transport_options=_OF_REDIS if is_redis else {}
     )
     errors = (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         yield connection
     except errors as error:
-        # The context would show the address with the password.
-        raise BrokerError(_complaint(connection, error)) from None
+        # The original error may contain the password.
+        raise BrokerError(_describe_error(connection, error)) from None
     finally:
         with suppress(*errors):
             connection.release()
 
 
-def _complaint(connection: Any, error: BaseException) -> str:
+def _describe_error(connection: Any, error: BaseException) -> str:
     cause = str(error) or type(error).__name__
     if connection.password:
         cause = cause.replace(connection.password, "********")
     return (
-        f"The broker {connection.as_uri()} cannot be used: {cause}. Is it running, and are address"
-        " and password those of the workers?"
+        f"The broker {connection.as_uri()} cannot be used: {cause}. Is it running, and do the"
+        " workers use the same URL and password?"
     )
 
 
-class _PatientProducer(Producer):  # type: ignore[misc]
-    """Does not try again when the connection is lost."""
+class _NonRetryingProducer(Producer):  # type: ignore[misc]
+    """Producer that does not retry when the connection is lost."""
 
     def publish(self, body: Any, **options: Any) -> Any:
         return super().publish(body, **options | {"retry": False})
 
 
 class _PrivateMailbox(Mailbox):  # type: ignore[misc]
-    """Uses no other connection than its own."""
+    """Mailbox that uses its own connection instead of the producer pool."""
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Any]:
-        yield producer or _PatientProducer(channel, auto_declare=False)
+        yield producer or _NonRetryingProducer(channel, auto_declare=False)
 
 
-class _EnoughError(Exception):
-    """No further answer is needed."""
+class _CompleteError(Exception):
+    """All required replies have arrived."""
 
 
-def tell(app: Any, connection: Any, worker: str, command: str, arguments: Replies) -> None:
-    """Give one worker a command that has no answer."""
+def send_command(app: Any, connection: Any, worker: str, command: str, arguments: Replies) -> None:
+    """Send a control command to a worker, without waiting for a reply."""
     _mailbox(app, connection).cast([worker], command, arguments)
 
 
-def ask(
+def broadcast(
     app: Any,
     connection: Any,
     command: str,
@@ -100,11 +97,12 @@ def ask(
     arguments: Mapping[str, Any] | None = None,
     workers: list[str] | None = None,
     within: float,
-    is_enough: Callable[[Replies], bool] = lambda _: False,
+    is_complete: Callable[[Replies], bool] = lambda _: False,
 ) -> Replies:
-    """Ask these workers, or all, and wait until all of these or enough have answered.
+    """Send a command to the workers, or to all, and return their replies.
 
-    `within` is in seconds. Raises `NoRemoteControlError`.
+    Waits until all `workers` have replied, `is_complete` returns True, or `within` seconds have
+    passed. Raises `NoRemoteControlError`.
     """
     _require_remote_control(app, connection)
     replies: Replies = {}
@@ -112,17 +110,16 @@ def ask(
 
     def collect(reply: Replies) -> None:
         replies.update(reply)
-        if is_enough(replies) or time.monotonic() > deadline:
-            raise _EnoughError
+        if is_complete(replies) or time.monotonic() > deadline:
+            raise _CompleteError
 
     mailbox = _mailbox(app, connection)
     try:
         mailbox._broadcast(
             command, dict(arguments or {}), workers, reply=True, timeout=within, callback=collect
         )
-    except _EnoughError:
-        # A worker that has looked the queue up answers even if it is gone meanwhile: in Redis that
-        # makes a key without an end.
+    except _CompleteError:
+        # A late reply would recreate the deleted reply queue, which is a Redis key without expiry.
         if connection.transport.driver_type == "redis":
             time.sleep(_LATE)
             mailbox.reply_queue(connection.default_channel).purge()
@@ -130,7 +127,7 @@ def ask(
 
 
 def _mailbox(app: Any, connection: Any) -> Any:
-    """As `celery.app.control.Control` makes it, but for the connection."""
+    """Return a mailbox like that of `celery.app.control.Control`, on the given connection."""
     conf = app.conf
     return _PrivateMailbox(
         conf.control_exchange,
@@ -145,9 +142,9 @@ def _mailbox(app: Any, connection: Any) -> Any:
 
 def _require_remote_control(app: Any, connection: Any) -> None:
     if not app.conf.worker_enable_remote_control:
-        raise NoRemoteControlError("worker_enable_remote_control is False: workers do not answer")
+        raise NoRemoteControlError("worker_enable_remote_control is False: workers do not reply")
     implements = getattr(connection.transport, "implements", None)
     if "fanout" not in getattr(implements, "exchange_type", {"fanout"}):
         raise NoRemoteControlError(
-            f"workers cannot be asked over a broker of this kind ({connection.transport_cls})"
+            f"this kind of broker does not support remote control ({connection.transport_cls})"
         )

@@ -1,4 +1,4 @@
-"""What is tested of each queue, and of beat."""
+"""Test classes for the queues of Celery and for beat."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from smoketest.contrib.celery.conf import CeleryConf, conf
 from smoketest.contrib.celery.names import ENTRY, HEARTBEAT
 from smoketest.contrib.celery.records import load, save
 from smoketest.contrib.celery.rounds import (
-    Round,
+    RoundTrip,
     UnknownToWorkersError,
-    ask_notes,
-    send_round,
+    make_round_trip,
+    query_notes,
 )
 from smoketest.contrib.celery.survey import Survey
 
 INSTALL = (
-    'its workers do not know smoketest\'s task: have "smoketest.contrib.celery" in their'
-    " INSTALLED_APPS and call app.autodiscover_tasks(), then restart them"
+    'have not loaded the smoketest task: add "smoketest.contrib.celery" to their INSTALLED_APPS,'
+    " call app.autodiscover_tasks(), and restart them"
 )
 
 
 class CeleryTest(SmokeTest):
-    """What both have in common."""
+    """Base class of the tests of a queue and of beat."""
 
     app: ClassVar[Any]
     survey: ClassVar[Survey]
@@ -38,10 +38,10 @@ class CeleryTest(SmokeTest):
     tags = frozenset({"celery"})
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
-        """What hinders the talk to the workers is told as it is."""
+    def _handle_broker_errors(self) -> Iterator[None]:
+        """Fail or skip the test if the broker or remote control is not available."""
         if self.app.conf.task_always_eager:
-            self.skipTest("task_always_eager is True: tasks run where they are called")
+            self.skipTest("task_always_eager is True: no worker is used")
         try:
             yield
         except BrokerError as error:
@@ -53,9 +53,9 @@ class CeleryTest(SmokeTest):
         workers = self.survey.workers()
         return sorted(name for name, queues in workers.items() if queue in queues)
 
-    def _round(self, queue: str, workers: list[str], name: str) -> Round:
+    def _make_round_trip(self, queue: str, workers: list[str], name: str) -> RoundTrip:
         try:
-            return send_round(
+            return make_round_trip(
                 self.app,
                 queue,
                 workers,
@@ -64,104 +64,103 @@ class CeleryTest(SmokeTest):
                 within=conf.reply_timeout,
             )
         except UnknownToWorkersError:
-            raise self.failureException(f"Of the queue {queue!r}, {INSTALL}.") from None
+            raise self.failureException(f"The workers of the queue {queue!r} {INSTALL}.") from None
 
 
 class QueueTest(CeleryTest):
-    """One queue; `queue` says which."""
+    """Tests of one queue."""
 
     queue: ClassVar[str]
 
     def test_worker_answers(self) -> None:
-        """A Celery worker that takes tasks from this queue answers, however busy it is."""
-        with self._talking():
+        """A Celery worker that consumes from this queue replies, even while it is busy."""
+        with self._handle_broker_errors():
             if self._workers_of(self.queue):
                 return
             others = self.survey.workers()
         start = f"Start one: celery -A ... worker -Q {self.queue}."
         if others:
             self.fail(
-                f"No worker takes tasks from the queue {self.queue!r}. Those that answer take them"
-                f" from others: {_list(others)}. {start}"
+                f"No worker consumes from the queue {self.queue!r}. Workers that replied consume"
+                f" from other queues: {_format(others)}. {start}"
             )
         self.fail(
-            f"No worker has answered within {conf.reply_timeout:g} s, and none takes tasks from the"
-            f" queue {self.queue!r}. {start} If some run, look at their log, and whether they have"
-            " this broker; a worker with -P solo answers between tasks alone."
+            f"No worker replied within {conf.reply_timeout:g} s, so none is known to consume from"
+            f" the queue {self.queue!r}. {start} If workers are running, check their logs and their"
+            " broker URL; a worker with -P solo replies only between tasks."
         )
 
     def test_task_goes_round(self) -> None:
-        """A task that is put into this queue is run by a worker, if not at once then in time."""
-        with self._talking():
+        """A worker runs a task from this queue within SMOKETEST_CELERY_MAX_LATENCY."""
+        with self._handle_broker_errors():
             workers = self._workers_of(self.queue)
             if not workers:
-                self.skipTest("no worker has answered, as test_worker_answers says; none is sent")
-            went = self._round(self.queue, workers, f"queue {self.queue}")
-        if went.is_back:
+                self.skipTest("no worker replied (see test_worker_answers), so no task was sent")
+            trip = self._make_round_trip(self.queue, workers, f"queue {self.queue}")
+        if trip.is_back:
             return
-        if went.waiting > conf.max_latency:
+        if trip.waiting > conf.max_latency:
             self.fail(
-                f"No task that was put into the queue {self.queue!r} has been run for"
-                f" {went.waiting:.0f} s, though {', '.join(workers)} answer: they are busy, or"
-                " stuck. Look at what they do: celery -A ... inspect active. If they are just busy,"
-                f" start more workers, or raise {CeleryConf.max_latency.name}"
-                f" ({conf.max_latency:g})."
+                f"No task from the queue {self.queue!r} has been run for {trip.waiting:.0f} s, but"
+                f" {', '.join(workers)} replied: the workers are busy or stuck. See what they are"
+                " doing with celery -A ... inspect active. If they are busy, start more workers or"
+                f" raise {CeleryConf.max_latency.name}, which is {conf.max_latency:g} s."
             )
-        if not went.has_been_back:
+        if not trip.has_been_back:
             self.skipTest(
-                f"no task has come back yet; one has been under way for {went.waiting:.0f} s, and"
-                f" has {conf.max_latency:g} s"
+                f"no task has returned yet; one has been waiting for {trip.waiting:.0f} s of"
+                f" {conf.max_latency:g} s"
             )
 
 
 class BeatTest(CeleryTest):
-    """Beat, by what it sends to the default queue."""
+    """Test of beat, which sends a heartbeat task to the default queue."""
 
     def test_beat_is_alive(self) -> None:
-        """Celery beat sends what is in its schedule, when it is due."""
+        """Celery beat sends the tasks in its schedule."""
         queue = self.app.conf.task_default_queue
-        with self._talking():
+        with self._handle_broker_errors():
             workers = self._workers_of(queue)
             if not workers:
-                self.skipTest(f"no worker of the queue {queue!r} has answered, who would know")
-            heard_at, known_since = self._heard(workers, queue)
-            silence = time.time() - max(heard_at, known_since)
+                self.skipTest(f"no worker of the queue {queue!r} replied")
+            last_heartbeat, known_since = self._get_last_heartbeat(workers, queue)
+            silence = time.time() - max(last_heartbeat, known_since)
             if silence <= conf.beat_max_age:
-                if heard_at < known_since:
+                if last_heartbeat < known_since:
                     self.skipTest(
-                        f"nothing was heard of beat since the workers started, {silence:.0f} s ago;"
-                        f" it has {conf.beat_max_age:g} s"
+                        f"no heartbeat since the workers started {silence:.0f} s ago; beat has"
+                        f" {conf.beat_max_age:g} s"
                     )
                 return
-            # What was sent after all that beat sent is back: nothing of beat's is in the queue.
-            if not self._round(queue, workers, "beat").is_back:
-                self.skipTest(
-                    f"the queue {queue!r} is behind: what beat has sent may be waiting in it"
-                )
+            # A task that returns shows that no earlier heartbeat is still waiting in the queue.
+            if not self._make_round_trip(queue, workers, "beat").is_back:
+                self.skipTest(f"the queue {queue!r} is behind: it may contain a heartbeat of beat")
         self.fail(
-            f"Beat has sent nothing for {silence:.0f} s, though {ENTRY!r} is due every"
+            f"Beat has sent nothing for {silence:.0f} s, but {ENTRY!r} is due every"
             f" {conf.beat_interval:g} s. Is celery -A ... beat running, with"
-            ' "smoketest.contrib.celery" in its INSTALLED_APPS? Look at its log.'
+            ' "smoketest.contrib.celery" in its INSTALLED_APPS? Check its log.'
         )
 
-    def _heard(self, workers: list[str], queue: str) -> tuple[float, float]:
-        """When beat's task was last run, 0 if never; and since when the workers would know."""
+    def _get_last_heartbeat(self, workers: list[str], queue: str) -> tuple[float, float]:
+        """Return the time of the last heartbeat, or 0, and the start of the oldest worker."""
         try:
             with connected(self.app) as connection:
-                replies = ask_notes(self.app, connection, workers, [HEARTBEAT], conf.reply_timeout)
+                replies = query_notes(
+                    self.app, connection, workers, [HEARTBEAT], conf.reply_timeout
+                )
         except UnknownToWorkersError:
-            raise self.failureException(f"Of the queue {queue!r}, {INSTALL}.") from None
+            raise self.failureException(f"The workers of the queue {queue!r} {INSTALL}.") from None
         now, record = time.time(), load("heartbeat")
-        if record.returned_at > now:  # this host's clock was ahead when it was written
+        if record.returned_at > now:  # the clock of this host was ahead
             record = replace(record, returned_at=0.0)
         ages = [reply["ages"][HEARTBEAT] for reply in replies if HEARTBEAT in reply["ages"]]
-        heard_at = max([record.returned_at, *(now - age for age in ages)])
-        # What another worker ran that is gone since, an earlier run may have heard of.
-        save("heartbeat", replace(record, returned_at=heard_at, looked_at=now))
-        return heard_at, now - max((reply["uptime"] for reply in replies), default=0.0)
+        last_heartbeat = max([record.returned_at, *(now - age for age in ages)])
+        # A later run needs it if the worker that ran the task has stopped by then.
+        save("heartbeat", replace(record, returned_at=last_heartbeat, looked_at=now))
+        return last_heartbeat, now - max((reply["uptime"] for reply in replies), default=0.0)
 
 
-def _list(workers: Any) -> str:
+def _format(workers: Any) -> str:
     return "; ".join(
         f"{name} from {', '.join(sorted(queues))}" for name, queues in sorted(workers.items())
     )

@@ -1,4 +1,4 @@
-"""System checks: Celery is there, and the settings fit each other."""
+"""System checks of the Celery installation and of related settings."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from smoketest.contrib.celery.conf import CeleryConf, conf
 
 
 def check_celery(**_: Any) -> list[CheckMessage]:
-    """Celery is installed (E148); beat is not late before it can have been in time (E149)."""
+    """Check that Celery is installed (E148), and the maximum age of a heartbeat (E149)."""
     if find_spec("celery") is None:
         return [
             Error(
-                "smoketest.contrib.celery needs Celery, which is not installed.",
-                hint="Install it: pip install celery; or take the app out of INSTALLED_APPS.",
+                "smoketest.contrib.celery requires Celery, which is not installed.",
+                hint="Run pip install celery, or remove the app from INSTALLED_APPS.",
                 id="smoketest.E148",
             )
         ]
     try:
-        fits = conf.beat_max_age > conf.beat_interval
+        is_valid = conf.beat_max_age > conf.beat_interval
     except InvalidSettingError:
-        return []  # smoketest.checks complains of it
-    if fits:
+        return []  # reported by smoketest.checks
+    if is_valid:
         return []
     return [
         Error(
-            f"{CeleryConf.beat_max_age.name} is not more than {CeleryConf.beat_interval.name}:"
-            " beat would be late each time.",
-            hint="Three times the interval is a good value.",
+            f"{CeleryConf.beat_max_age.name} is {conf.beat_max_age:g}; it must be greater than"
+            f" {CeleryConf.beat_interval.name}, which is {conf.beat_interval:g}.",
+            hint="Set it to at least three times the interval.",
             id="smoketest.E149",
         )
     ]

@@ -8,22 +8,21 @@ from smoketest.conf import Setting, Settings, boolean, seconds
 
 
 class CeleryConf(Settings, prefix="SMOKETEST_CELERY_"):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the app."""
 
-    #: Where the site's Celery app is, as for ``celery -A``; empty: the current app, or that of the
-    #: package in which the settings are.
+    #: Celery app of the site, as for `celery -A`. Empty: the current app, or else the app of the
+    #: package that contains the settings module.
     app: Setting[str] = Setting(
         "smoketest.E141",
         "",
-        "a string such as 'shop.celery:app', or empty",
+        "a string such as 'shop.celery:app', or an empty string",
         lambda value: isinstance(value, str),
     )
-    #: Queues that need a worker; None: those that the app knows (``task_queues``, or else its
-    #: default queue).
+    #: Names of the queues to test. None: `task_queues` of the app, or else its default queue.
     queues: Setting[Sequence[str] | None] = Setting(
         "smoketest.E142",
         None,
-        "a list or tuple of names of queues, at least one; or None for those of the app",
+        "a non-empty list or tuple of queue names, or None for the queues of the app",
         lambda value: (
             value is None
             or (
@@ -33,15 +32,15 @@ class CeleryConf(Settings, prefix="SMOKETEST_CELERY_"):
             )
         ),
     )
-    #: How long workers have to answer whether they are there.
+    #: Timeout for replies of the workers, in seconds.
     reply_timeout = seconds("smoketest.E143", 2.0)
-    #: How long a task may wait in a queue before that is a failure.
+    #: Maximum time that a task may wait in a queue, in seconds.
     max_latency = seconds("smoketest.E144", 300.0)
-    #: Whether beat gets an entry in its schedule by which it is known to be alive.
+    #: Whether beat is tested. Adds an entry to its schedule, which sends a heartbeat task.
     beat = boolean("smoketest.E145", False)
-    #: How often beat sends that.
+    #: Interval of the heartbeat task, in seconds.
     beat_interval = seconds("smoketest.E146", 60.0)
-    #: How long beat may be silent before that is a failure; more than the interval.
+    #: Maximum age of the last heartbeat, in seconds. It must be greater than the interval.
     beat_max_age = seconds("smoketest.E147", 300.0)
 
 

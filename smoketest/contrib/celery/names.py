@@ -1,14 +1,14 @@
-"""What the site's processes and its workers call things, so that they understand each other."""
+"""Names that the processes of the site and its workers share."""
 
 from __future__ import annotations
 
-#: The task that goes round.
+#: The round-trip task.
 PING = "smoketest.contrib.celery.ping"
-#: Command by which a task tells the main process of its worker that it has run.
+#: Control command with which a task notes in the main process of its worker that it has run.
 NOTE = "smoketest_note"
-#: Command that asks a worker for what was noted.
+#: Inspect command that returns the notes of a worker.
 NOTES = "smoketest_notes"
-#: What beat's task notes.
+#: Key of the task that beat sends.
 HEARTBEAT = "heartbeat"
-#: The entry in beat's schedule.
+#: Name of the entry in beat's schedule.
 ENTRY = "smoketest heartbeat"

@@ -1,4 +1,4 @@
-"""What runs tell later runs of this host, in a small file in the folder of the site's state."""
+"""Store the state of round trips for later runs of this host, in files in the state directory."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from smoketest.conf import InvalidSettingError
 from smoketest.services import state_folder
 from smoketest.store.directory import StateError
 
-#: For sites without such a folder: what runs tell later runs of this process.
+#: Fallback without a state directory: the records are kept for runs of this process.
 _memory: dict[str, Record] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Of a task that goes round, or of beat. Moments are Unix times of this host, 0 if never."""
+    """State of the round trips of a queue, or of beat. Times are Unix times, 0 if unset."""
 
-    #: The key of the task that is under way; empty if none is.
+    #: Key of the pending task; empty if there is none.
     key: str = ""
     sent_at: float = 0.0
-    #: The workers of the queue when it was sent.
+    #: Workers of the queue when the task was sent.
     workers: list[str] = field(default_factory=list)
-    #: Whether one of them has ended since, and may have taken its note of the task with it.
+    #: Whether one of them has stopped since then, so its note of the task may be lost.
     may_be_lost: bool = False
-    #: Whether that has been allowed for once since a task came back.
+    #: Whether a loss has been excused since the last task returned; only one is.
     is_excused: bool = False
-    #: When the first of those was sent that have not come back.
+    #: Time at which the first task was sent that has not returned.
     waiting_since: float = 0.0
-    #: When the last one was known to have come back.
+    #: Time at which the last task was values to have returned.
     returned_at: float = 0.0
-    #: When a run last looked.
+    #: Time of the last run.
     looked_at: float = 0.0
 
 
 def load(name: str) -> Record:
     try:
-        found = json.loads(_path(name).read_text())
-        return Record(**found)
+        values = json.loads(_path(name).read_text())
+        return Record(**values)
     except (StateError, InvalidSettingError, OSError):
         return _memory.get(name, Record())
-    except (ValueError, TypeError):  # empty, cut, or of another release
+    except (ValueError, TypeError):  # empty, truncated, or written by another release
         return Record()
 
 

@@ -1,4 +1,4 @@
-"""One class of smoke tests for each queue of the site's Celery app, and one for beat."""
+"""Smoke tests of Celery: one class for each queue of the site's app, and one for beat."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from smoketest.contrib.celery.conf import CeleryConf, conf
 
-#: What Celery calls the app that it makes where the site has made none.
+#: Name of the app that Celery creates if the site has none.
 _FALLBACK = "default"
 
 
 def site_app() -> Any:
-    """That of the setting, the current one, or that of the package in which the settings are.
+    """Return the app of the setting, the current app, or the app of the settings module's package.
 
     Raises `ImproperlyConfigured`.
     """
@@ -35,12 +35,12 @@ def _find(path: str, problem: str) -> Any:
         return find_app(path, imp=import_module)
     except (ImportError, AttributeError, ValueError) as error:
         msg = (
-            f"{problem}: {error}. Set {CeleryConf.app.name} to where the app is, such as"
+            f"{problem}: {error}. Set {CeleryConf.app.name} to the location of the app, such as"
             " 'shop.celery:app'."
         )
         raise ImproperlyConfigured(msg) from error
 
 
 def site_queues(app: Any) -> list[str]:
-    """Those of the setting, or else all that the app knows."""
+    """Return the queues of the setting, or else all queues of the app."""
     return list(conf.queues if conf.queues is not None else app.amqp.queues)

@@ -1,6 +1,6 @@
-"""The task that goes round, and its entry in beat's schedule.
+"""The round-trip task, and its entry in beat's schedule.
 
-Workers and beat import this by ``app.autodiscover_tasks()``; the site's other processes do not.
+Only workers and beat import this module, through ``app.autodiscover_tasks()``.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from typing import Any
 from celery import current_app, shared_task
 
 from smoketest.contrib.celery import remote
-from smoketest.contrib.celery.broker import connected, tell
+from smoketest.contrib.celery.broker import connected, send_command
 from smoketest.contrib.celery.conf import conf
 from smoketest.contrib.celery.names import ENTRY, HEARTBEAT, NOTE, PING
 
 __all__ = ["ping", "remote"]
 
 
-# What beat sends expires by this: django-celery-beat does not keep the options of an entry.
+# Expiry of the tasks that beat sends: django-celery-beat ignores the options of a schedule entry.
 @shared_task(  # type: ignore[untyped-decorator]
     name=PING, bind=True, ignore_result=True, expires=conf.beat_max_age
 )
 def ping(self: Any, key: str) -> None:
-    """Have the main process of this worker note that a task with this key has run.
+    """Note the execution of this task in the main process of the worker.
 
-    That needs no result backend, and whoever asks the worker hears of it.
+    Clients query the worker for the note, so no result backend is needed.
     """
     with connected(self.app) as connection:
-        tell(self.app, connection, self.request.hostname, NOTE, {"key": key})
+        send_command(self.app, connection, self.request.hostname, NOTE, {"key": key})
 
 
 def add_heartbeat(sender: Any, **_: Any) -> None:
-    """Put the entry into the schedule, if the site wants that."""
+    """Add the heartbeat to beat's schedule if ``SMOKETEST_CELERY_BEAT`` is True."""
     if conf.beat:
         queue = sender.conf.task_default_queue
         sender.add_periodic_task(

@@ -1,1 +1,1 @@
-"""Smoke tests that nearly every site wants: databases, caches, storages, mail and the host."""
+"""Smoke tests of databases, caches, storages, mail, error pages, static files and the host."""

@@ -1,4 +1,4 @@
-"""The Django app."""
+"""App configuration of ``smoketest.contrib.essentials``."""
 
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.essentials.checks import check_names

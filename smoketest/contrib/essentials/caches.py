@@ -1,4 +1,4 @@
-"""Caches: they keep a value, and forget it."""
+"""Test class for a cache."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from django.core.cache.backends.dummy import DummyCache
 from smoketest.case import SmokeTest, tag
 from smoketest.contrib.essentials.explain import failing
 
-#: Seconds after which a value goes that could not be deleted.
+#: Seconds after which a value expires that could not be deleted.
 LIFETIME = 60
-#: Seconds that a replica, from which the cache reads, may be behind.
+#: Maximum replication lag in seconds, for caches that read from a replica.
 LAG = 1.0
 
 
 @tag("cache")
 class CacheTest(SmokeTest):
-    # Every database: a cache may be a table, and where routers say.
+    # All databases are allowed: a database cache may be in any of them.
     alias: ClassVar[str]
     timeout = 5
     slow_after = 0.5
 
     def test_sets_gets_and_deletes(self) -> None:
-        """The cache keeps a value under a random key, gives it back, and deletes it."""
+        """The cache stores, returns and deletes a value."""
         where = f"CACHES[{self.alias!r}]"
-        advice = f"Is its server running, can this host reach it, and is {where} right?"
+        advice = f"Is its server running and reachable, and is {where} correct?"
         with failing(f"The cache {self.alias!r} does not work", advice):
             cache = caches[self.alias]
             if isinstance(cache, DummyCache):
-                self.skipTest(f"{where} is a dummy, which keeps nothing.")
+                self.skipTest(f"{where} is a dummy cache, which stores nothing.")
             key, value = f"smoketest-{secrets.token_hex(16)}", secrets.token_hex(16)
             try:
                 cache.set(key, value, LIFETIME)
@@ -42,24 +42,24 @@ class CacheTest(SmokeTest):
                 self.assertEqual(
                     found,
                     value,
-                    f"The cache {self.alias!r} does not keep what it is given: {found!r} came"
-                    f" back. Is it full, or does {where} ignore the errors of its server?",
+                    f"The cache {self.alias!r} returned {found!r} instead of the value that was"
+                    f" set. Is it full, or does {where} ignore the errors of its server?",
                 )
                 cache.delete(key)
                 self.assertIsNone(
                     _get(cache, key, lambda found: found is None),
-                    f"The cache {self.alias!r} does not delete: the value was still there. Do"
-                    " several servers answer, or is this one read-only?",
+                    f"The cache {self.alias!r} still returned a value after it was deleted. Are"
+                    " there several servers, or is it read-only?",
                 )
             except BaseException:
-                with suppress(Exception):  # what went wrong first is what to tell
+                with suppress(Exception):  # report the first error
                     cache.delete(key)
                 raise
 
 
-def _get(cache: Any, key: str, is_right: Callable[[object], bool]) -> object:
-    """What the cache has, as soon as that is right, or after `LAG`."""
+def _get(cache: Any, key: str, is_expected: Callable[[object], bool]) -> object:
+    """Return the value of a key as soon as it is as expected, or after `LAG` seconds."""
     deadline = monotonic() + LAG
-    while not is_right(found := cache.get(key)) and monotonic() < deadline:
+    while not is_expected(found := cache.get(key)) and monotonic() < deadline:
         sleep(0.05)
     return found

@@ -1,4 +1,4 @@
-"""System checks: what the settings name, the site has."""
+"""System checks of the names in the settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from smoketest.contrib.essentials.conf import EssentialsConf, conf
 
 
 def check_names(**_: Any) -> list[CheckMessage]:
-    """Nothing is left out, or read only, that the site does not have (E110, E111)."""
+    """Check that excluded targets (E110) and read-only databases (E111) exist."""
     try:
         skip, read_only = conf.skip, conf.read_only_databases
         known = targets.names()
     except InvalidSettingError:
-        return []  # of which the package complains
+        return []  # reported by smoketest.checks
     messages: list[CheckMessage] = []
     for entry in sorted(skip):
         part, dot, name = entry.partition(".")
@@ -34,5 +34,9 @@ def check_names(**_: Any) -> list[CheckMessage]:
 def _unknown(
     setting: str, entry: str, part: str, known: Collection[str], check_id: str
 ) -> CheckMessage:
-    hint = f"Of {part} there are {', '.join(known)}." if known else f"Write {part!r} alone."
-    return Error(f"{setting} names {entry!r}, which the site does not have.", hint, id=check_id)
+    hint = (
+        f"The names in {part!r} are {', '.join(known)}."
+        if known
+        else f"Use {part!r} without a name."
+    )
+    return Error(f"{setting} contains {entry!r}, which does not exist.", hint, id=check_id)

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from smoketest.conf import Setting, Settings, seconds
 from smoketest.validators import is_number, is_strings
 
-#: What can be left out, in the order of the documentation. Those that the site may have several
-#: of can be left out one by one: ``"caches.sessions"``.
+#: Parts that can be excluded, in the order of the documentation. A part with several targets also
+#: allows excluding one of them: ``"caches.sessions"``.
 PARTS = (
     "databases",
     "migrations",
@@ -62,38 +62,40 @@ def _bytes(check_id: str, default: int) -> Setting[int]:
 
 
 class EssentialsConf(Settings, prefix="SMOKETEST_ESSENTIALS_"):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the app."""
 
-    #: What to leave out: parts, or one thing of a part, such as "caches.sessions".
+    #: Excluded tests: parts, or single targets such as "caches.sessions".
     skip: Setting[Collection[str]] = Setting(
         "smoketest.E101",
         (),
-        f"a list, tuple or set of parts ({', '.join(PARTS)}), each alone or with a name after it"
-        " as in 'caches.sessions'",
+        f"a list, tuple or set of parts ({', '.join(PARTS)}), each with or without the name of a"
+        " target, as in 'caches.sessions'",
         _are_parts,
     )
-    #: Databases that are not written to, besides those whose TEST names a MIRROR.
+    #: Databases to which the tests do not write, in addition to those with a MIRROR in TEST.
     read_only_databases: Setting[Collection[str]] = Setting(
         "smoketest.E102", (), "a list, tuple or set of database aliases", is_strings
     )
-    #: Folder of each storage in which a file is written and deleted; empty: at its top.
+    #: Directory in each storage for the test file. Empty: the root of the storage.
     storage_folder: Setting[str] = Setting(
-        "smoketest.E103", "", "a relative path with forward slashes and without .., or empty",
+        "smoketest.E103",
+        "",
+        "a relative path with forward slashes and without .., or an empty string",
         _is_folder,
-    )  # fmt: skip
-    #: Share of each file system, and of its inodes, that has to be free.
+    )
+    #: Minimum share of free space, and of free inodes, of each file system.
     min_free_disk = _share("smoketest.E104", 0.05)
-    #: So much free disk is enough, however large the file system is; in bytes.
+    #: Free space in bytes that is always sufficient, regardless of the share.
     enough_free_disk = _bytes("smoketest.E105", 10 * GIB)
-    #: Share of the memory, of the host or the container, that has to be available.
+    #: Minimum share of available memory, of the host and of the container.
     min_free_memory = _share("smoketest.E106", 0.05)
-    #: So much available memory is enough, however much there is; in bytes.
+    #: Available memory in bytes that is always sufficient, regardless of the share.
     enough_free_memory = _bytes("smoketest.E107", 1 * GIB)
-    #: How far the clocks of this host and of a database may be apart.
+    #: Maximum difference between the clocks of this host and of a database, in seconds.
     clock_tolerance = seconds("smoketest.E108", 5.0)
-    #: Hosts whose names have to resolve, besides those of databases, caches and mail.
+    #: Host names that must resolve, in addition to those of databases, caches and mail.
     hosts: Setting[Collection[str]] = Setting(
-        "smoketest.E109", (), "a list, tuple or set of host names, without port", _are_hosts
+        "smoketest.E109", (), "a list, tuple or set of host names without ports", _are_hosts
     )
 
 

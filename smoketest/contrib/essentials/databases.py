@@ -1,4 +1,4 @@
-"""Databases: they answer, take a write, have all migrations, and agree about the time."""
+"""Test classes for a database, its migrations and its clock."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ from django.utils.timezone import now
 
 from smoketest.case import SmokeTest, tag
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
-from smoketest.contrib.essentials.explain import failing, said
+from smoketest.contrib.essentials.explain import describe_error, failing
 from smoketest.contrib.essentials.targets import is_read_only
 
-#: Unix time by the clock of the server; SQLite has that of this host.
+#: Queries for the Unix time of the server, by vendor. SQLite uses the clock of this host.
 CLOCKS = {
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
     "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000",
 }
 
-#: Whether what is written to a table of MariaDB or MySQL can be rolled back.
-_KNOWS_TRANSACTIONS = """
+#: Query for whether writes to a table of MariaDB or MySQL can be rolled back.
+_SUPPORTS_TRANSACTIONS = """
     SELECT t.engine, e.transactions FROM information_schema.tables t
     JOIN information_schema.engines e ON e.engine = t.engine
     WHERE t.table_schema = DATABASE() AND t.table_name = %s
 """
 
 
-#: Seconds for which another writer may have SQLite to itself.
+#: Seconds for which a write to SQLite is retried while another connection holds the write lock.
 BUSY = 3.0
 
 
-class OfDatabase(SmokeTest):
-    """Tests of one database."""
+class DatabaseTestCase(SmokeTest):
+    """Base class of the tests of one database."""
 
     alias: ClassVar[str]
 
 
 @tag("db", "readiness")
-class DatabaseTest(OfDatabase):
+class DatabaseTest(DatabaseTestCase):
     timeout = 5
     slow_after = 0.5
 
     def test_answers(self) -> None:
-        """The database lets the site in and answers a query."""
+        """The database accepts a connection and answers a query."""
         connection = connections[self.alias]
         advice = (
-            f"Is it running, can this host reach it, and is DATABASES[{self.alias!r}] right? Try:"
+            f"Is it running and reachable, and is DATABASES[{self.alias!r}] correct? Try:"
             f" manage.py dbshell --database {self.alias}"
         )
         with failing(f"The database {self.alias!r} does not answer", advice):
@@ -74,46 +74,49 @@ class DatabaseTest(OfDatabase):
             )
 
     def test_takes_a_write(self) -> None:
-        """The database takes a new row, and shows it; then it is rolled back."""
+        """The database accepts a new row and returns it. The row is rolled back."""
         if is_read_only(self.alias):
             self.skipTest(f"The site does not write to the database {self.alias!r}.")
         for row in _rows():
             table = row._meta.db_table
             self._skip_without_transactions(table)
             try:
-                is_there = self._write(row)
+                is_stored = self._write(row)
             except DatabaseError as error:
-                if self._lacks(table):
+                if self._is_missing(table):
                     continue
                 raise AssertionError(
-                    f"The database {self.alias!r} takes no new row into {table}: {said(error)}"
-                    " Read-only after a failover, a full disk, or a missing privilege? If the site"
-                    f" never writes to it, name it in {EssentialsConf.read_only_databases.name}."
+                    f"The database {self.alias!r} does not accept a new row in {table}:"
+                    f" {describe_error(error)} Is it read-only after a failover, is the disk full,"
+                    " or is a privilege missing? If the site never writes to it, add it to"
+                    f" {EssentialsConf.read_only_databases.name}."
                 ) from error
             self.assertTrue(
-                is_there, f"The database {self.alias!r} lost a row just written to {table}."
+                is_stored, f"The database {self.alias!r} did not return a new row of {table}."
             )
             return
-        self.skipTest(f"The database {self.alias!r} has no table of Django to write to.")
+        self.skipTest(
+            f"The database {self.alias!r} has no table for sessions or migrations to write to."
+        )
 
     def _write(self, row: models.Model) -> bool:
-        """Whether the row is there then.
+        """Insert the row, and return whether it can be read.
 
-        SQLite has one writer at a time, for which a site waits longer than a smoke test.
+        SQLite allows one writer at a time, so the insert is retried for up to `BUSY` seconds.
         """
         manager = type(row)._base_manager.using(self.alias)
         deadline = monotonic() + BUSY
         while True:
             try:
                 with transaction.atomic(using=self.alias):
-                    manager.bulk_create([row])  # sends no signals
+                    manager.bulk_create([row])  # without signals
                     return manager.filter(pk=row.pk).exists()
             except OperationalError as error:
                 if "database is locked" not in str(error) or monotonic() > deadline:
                     raise
 
     def _skip_without_transactions(self, table: str) -> None:
-        """Such as MyISAM: the row would stay."""
+        """Skip the test if the engine of the table, such as MyISAM, cannot roll back the row."""
         connection = connections[self.alias]
         if connection.vendor != "mysql":
             return
@@ -121,29 +124,31 @@ class DatabaseTest(OfDatabase):
             failing(f"The database {self.alias!r} does not answer", "See test_answers."),
             connection.cursor() as cursor,
         ):
-            cursor.execute(_KNOWS_TRANSACTIONS, (table,))
+            cursor.execute(_SUPPORTS_TRANSACTIONS, (table,))
             engine, transactions = cursor.fetchone() or ("", "YES")
         if transactions != "YES":
-            self.skipTest(f"A row would stay: {table} ({engine}) knows no transactions.")
+            self.skipTest(
+                f"{table} ({engine}) does not support transactions: a row could not be rolled back."
+            )
 
-    def _lacks(self, table: str) -> bool:
+    def _is_missing(self, table: str) -> bool:
         with suppress(DatabaseError):
             return table not in connections[self.alias].introspection.table_names()
         return False
 
 
 def _rows() -> Iterator[models.Model]:
-    """Rows for tables of Django that take any, no other row refers to, and no number is drawn for.
+    """Yield rows for tables of Django that are not referenced, and whose keys need no sequence.
 
-    That of the sessions first: a site writes to it all the time, while the migrations may belong
-    to another user of the database.
+    Sessions come first, since the site writes to that table. The table of migrations may belong to
+    another database user.
     """
     if apps.is_installed("django.contrib.sessions"):
         session = apps.get_app_config("sessions").get_model("Session")
         long_ago = datetime(2000, 1, 1, tzinfo=UTC if settings.USE_TZ else None)
         key = f"smoketest{secrets.token_hex(15)}"
         yield session(session_key=key, session_data="", expire_date=long_ago)
-    # A number of its own: two tests that took the same would wait for each other.
+    # Random: transactions that insert the same key would block each other.
     number = -secrets.randbelow(2**31 - 1) - 1
     yield MigrationRecorder.Migration(
         id=number, app="smoketest", name=f"rolled back {secrets.token_hex(8)}", applied=now()
@@ -151,28 +156,33 @@ def _rows() -> Iterator[models.Model]:
 
 
 @tag("db", "deploy")
-class MigrationsTest(OfDatabase):
+class MigrationsTest(DatabaseTestCase):
     read_only = True
     timeout = 10
     slow_after = 2
     every = 60
 
     def test_are_all_applied(self) -> None:
-        """Every migration of this release has been applied to the database."""
+        """All migrations of this release are applied to the database."""
         connection = connections[self.alias]
         command = f"manage.py migrate --database {self.alias}"
         with failing(f"The migrations of {self.alias!r} cannot be read", f"Try: {command} --plan"):
             executor = MigrationExecutor(connection)
             if self.alias != DEFAULT_DB_ALIAS and not executor.recorder.has_table():
-                self.skipTest(f"Nothing was ever migrated on {self.alias!r}. Should it? {command}")
-        with failing(f"The migrations of {self.alias!r} are in disorder", f"Try: {command} --plan"):
+                self.skipTest(
+                    f"No migration was ever applied to {self.alias!r}."
+                    f" If it needs any, run: {command}"
+                )
+        with failing(
+            f"The migrations of {self.alias!r} are inconsistent", f"Try: {command} --plan"
+        ):
             executor.loader.check_consistent_history(connection)
             conflicts = executor.loader.detect_conflicts()
             plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         self.assertFalse(
             conflicts,
-            f"Apps have more than one latest migration: {', '.join(sorted(conflicts))}. Release"
-            " what manage.py makemigrations --merge makes.",
+            f"Apps have more than one leaf migration: {', '.join(sorted(conflicts))}. Release the"
+            " migration that manage.py makemigrations --merge creates.",
         )
         unapplied = [
             f"{migration.app_label}.{migration.name}"
@@ -182,13 +192,13 @@ class MigrationsTest(OfDatabase):
         shown = ", ".join(unapplied[:5]) + (", ..." if len(unapplied) > 5 else "")
         self.assertFalse(
             unapplied,
-            f"The database {self.alias!r} lacks migrations ({len(unapplied)}): {shown}."
+            f"The database {self.alias!r} has unapplied migrations ({len(unapplied)}): {shown}."
             f" Run: {command}",
         )
 
 
 def _migrates(alias: str, app_label: str) -> bool:
-    """Whether the routers let any of the app's models be in the database."""
+    """Return whether the database routers allow a model of the app in the database."""
     app_models = list(apps.get_app_config(app_label).get_models())
     if not app_models:
         return bool(router.allow_migrate(alias, app_label))
@@ -196,17 +206,17 @@ def _migrates(alias: str, app_label: str) -> bool:
 
 
 @tag("db", "clock")
-class ClockTest(OfDatabase):
+class ClockTest(DatabaseTestCase):
     severity = "warning"
     read_only = True
     timeout = 5
     slow_after = 0.5
 
     def test_agrees_with_the_database(self) -> None:
-        """The clocks of this host and of the database tell the same time."""
+        """The clocks of this host and of the database agree."""
         connection = connections[self.alias]
         with (
-            failing(f"The database {self.alias!r} does not tell the time", "See DatabaseTest."),
+            failing(f"The time of the database {self.alias!r} cannot be read", "See DatabaseTest."),
             connection.cursor() as cursor,
         ):
             cursor.execute("SELECT 1")  # connecting is not part of the measurement
@@ -220,6 +230,6 @@ class ClockTest(OfDatabase):
             conf.clock_tolerance,
             f"The clock of the database {self.alias!r} is {abs(ahead):.1f} s"
             f" {'ahead of' if ahead > 0 else 'behind'} that of this host;"
-            f" {EssentialsConf.clock_tolerance.name} is {conf.clock_tolerance:g} s. Look at the"
-            " time service of both: timedatectl, chronyc tracking.",
+            f" {EssentialsConf.clock_tolerance.name} is {conf.clock_tolerance:g} s. Check the time"
+            " synchronization of both: timedatectl, chronyc tracking.",
         )

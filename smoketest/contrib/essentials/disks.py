@@ -1,4 +1,4 @@
-"""File systems that the site fills."""
+"""Test class for a file system that the site writes to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from smoketest.case import SmokeTest, tag
 from smoketest.conf import InvalidSettingError
 from smoketest.contrib.essentials import targets
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
-from smoketest.contrib.essentials.explain import failing, size
+from smoketest.contrib.essentials.explain import failing, format_size
 from smoketest.store.directory import StateError
 
-#: As many free inodes are enough, however large the file system is.
+#: Number of free inodes that is always sufficient, regardless of the share.
 ENOUGH_INODES = 1_000_000
-#: Links may lead in a circle.
-_MOST_STEPS = 200
+#: Symbolic links may be circular.
+_MAX_STEPS = 200
 
 
 @tag("host")
@@ -27,42 +27,42 @@ class DiskTest(SmokeTest):
     slow_after = 0.5
 
     def test_has_room(self) -> None:
-        """The file system has free space and inodes left."""
-        with failing(f"The place {self.place!r} is unknown", "Run: manage.py check"):
+        """The file system has enough free space and inodes."""
+        with failing(f"The path of {self.place!r} cannot be determined", "Run: manage.py check"):
             try:
                 path = Path(targets.places()[self.place]()).absolute()
             except (InvalidSettingError, StateError) as error:
-                self.skipTest(f"There is no folder: {error}")
-        if twin := _earlier_on_the_same(self.place, path):
-            self.skipTest(f"On the same file system as {twin!r}, which is tested.")
-        with failing(f"The file system of {path} does not answer", "Look at: df, dmesg"):
+                self.skipTest(f"There is no directory: {error}")
+        if twin := _find_earlier_on_same_device(self.place, path):
+            self.skipTest(f"It is on the same file system as {twin!r}, which is tested.")
+        with failing(f"The file system of {path} does not respond", "Check: df, dmesg"):
             system = os.statvfs(_existing(path))
         available = system.f_bavail * system.f_frsize
         used = (system.f_blocks - system.f_bfree) * system.f_frsize
-        if used + available:  # as df counts: what is reserved for root is no room
+        if used + available:  # like df, without blocks reserved for root
             self._compare(path, "", available, used + available, conf.enough_free_disk)
-        if system.f_files:  # some file systems have as many as they need
+        if system.f_files:  # 0 on file systems without a fixed number
             self._compare(path, " inodes", system.f_favail, system.f_files, ENOUGH_INODES)
 
     def _compare(self, path: Path, unit: str, free: int, total: int, enough: float) -> None:
-        room = f"{free}{unit}" if unit else size(free)
+        room = f"{free}{unit}" if unit else format_size(free)
         self.assertTrue(
             free >= enough or free >= total * conf.min_free_disk,
             f"Only {free / total:.1%} ({room}) of the file system of {path} is left;"
-            f" {EssentialsConf.min_free_disk.name} is {conf.min_free_disk:g}. Delete what is not"
-            f" needed, or give it more: df -h{'i' if unit else ''} {path}",
+            f" {EssentialsConf.min_free_disk.name} is {conf.min_free_disk:g}. Delete files or"
+            f" enlarge it: df -h{'i' if unit else ''} {path}",
         )
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there already."""
+    """Return the path, or its nearest parent that exists."""
     return next((place for place in (path, *path.parents) if place.exists()), path)
 
 
-def _earlier_on_the_same(place: str, path: Path) -> str:
-    """The first of the places on this file system, if it is another.
+def _find_earlier_on_same_device(place: str, path: Path) -> str:
+    """Return an earlier location on the same file system, which is tested instead; or "".
 
-    By the table of mounts, so that a place that hangs is not touched for the sake of another.
+    Devices are compared by the mount table, so a file system that hangs is not accessed.
     """
     mounts = _mounts()
     device = _device(path, mounts)
@@ -77,13 +77,13 @@ def _earlier_on_the_same(place: str, path: Path) -> str:
 
 
 def _mounts() -> dict[str, str]:
-    """Devices by mount point; empty where the system has no such table (man 5 proc)."""
+    """Return the devices by mount point (proc(5)); empty on systems without a mount table."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return {}
     fields = (line.split(" ") for line in lines)
-    # What was mounted last covers the others.
+    # The last mount on a mount point hides the earlier ones.
     return {_unescape(field[4]): field[2] for field in fields}
 
 
@@ -99,9 +99,9 @@ def _device(path: Path, mounts: dict[str, str]) -> str:
 
 
 def _without_links(path: Path, mounts: dict[str, str]) -> Path:
-    """Links are followed on the root's file system alone, since a look at another may hang."""
+    """Resolve symbolic links, but only on the root file system: another one may hang."""
     place, ahead = Path(path.anchor), list(reversed(path.parts[1:]))
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         if not ahead:
             break
         part = ahead.pop()

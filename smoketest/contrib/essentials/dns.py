@@ -1,4 +1,4 @@
-"""Names of hosts that the site talks to."""
+"""Test class for a host name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class HostNameTest(SmokeTest):
     slow_after = 1
 
     def test_resolves(self) -> None:
-        """The name of a host that the site talks to has an address."""
+        """The host name of a server that the site uses resolves."""
         origins = ", ".join(targets.hosts().get(self.host, ()))
         advice = (
-            f"It comes from {origins}. Look at /etc/resolv.conf, and try: getent hosts {self.host}"
+            f"It is set in {origins}. Check /etc/resolv.conf, and try: getent hosts {self.host}"
         )
         with failing(f"{self.host} does not resolve", advice):
             addresses = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)

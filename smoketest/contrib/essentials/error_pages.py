@@ -1,4 +1,4 @@
-"""Error pages: what visitors see when something goes wrong has to work itself."""
+"""Base class of the tests of the error pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Handler = Callable[..., HttpResponseBase]
 
 
 class ErrorPages(SmokeTest):
-    """Pages are rendered as Django renders them when it has come to the error; no URL is called."""
+    """Tests that call the error handlers directly, as Django does after an error."""
 
     timeout: ClassVar[float | None] = 5
     every = 60
 
     def render(self, status: int, default: Handler, *exceptions: Exception) -> None:
-        """Render the page of a status as its default handler does."""
+        """Render the error page of a status. Skip the test if the site has its own handler."""
         with failing(f"The site's handler{status} cannot be found", "Run: manage.py check"):
             handler = get_resolver().resolve_error_handler(status)
         self._render(handler, default, f"handler{status}", f"{status}.html", status, exceptions)
@@ -48,8 +48,8 @@ class ErrorPages(SmokeTest):
         arguments: tuple[Any, ...],
     ) -> None:
         if handler is not default:
-            self.skipTest(f"The site has a {name} of its own: write a smoke test for it.")
-        advice = f"Visitors get a bare page instead. Mend the template {template}, or remove it."
+            self.skipTest(f"The site has its own {name}: write a smoke test for it.")
+        advice = f"Visitors see a bare error page. Fix the template {template}, or remove it."
         with failing(f"{template} does not render", advice):
             response = self._ask(handler, template, arguments)
         self.assertEqual(response.status_code, status)
@@ -63,13 +63,13 @@ class ErrorPages(SmokeTest):
             if error.obj is not request:
                 raise
             self.skipTest(
-                f"{template} needs request.{error.name}, which the site's middleware sets: write a"
-                " smoke test with self.client."
+                f"{template} uses request.{error.name}, which middleware sets: write a smoke test"
+                " with self.client."
             )
 
 
 def visitor_request() -> HttpRequest:
-    """The request of somebody who is not logged in, with what Django's middleware adds to it."""
+    """Return a request of an anonymous user, with the attributes that Django's middleware adds."""
     request: Any = HttpRequest()
     request.method = "GET"
     request.path = request.path_info = "/"

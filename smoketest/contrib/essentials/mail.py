@@ -1,4 +1,4 @@
-"""Mail: the server lets the site in. Nothing is sent."""
+"""Test class for a mail server. No mail is sent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from smoketest.case import SmokeTest, tag
 from smoketest.contrib.essentials import targets
 from smoketest.contrib.essentials.explain import failing
 
-#: Seconds for each answer of the server, where the site allows more or any.
-PATIENCE = 5
+#: Maximum timeout for each reply of the server, in seconds.
+TIMEOUT = 5
 
 
 @tag("mail")
@@ -27,27 +27,27 @@ class MailTest(SmokeTest):
     every = 300
 
     def test_server_lets_the_site_in(self) -> None:
-        """The mail server answers, encrypts and takes the password, as the site has set it."""
+        """The mail server accepts a connection, TLS and the login, as configured."""
         where = f"MAILERS[{self.alias!r}]" if targets.has_mailers() else "EMAIL_HOST"
-        advice = f"Is it running, can this host reach it, and are {where} and its password right?"
-        with failing("The mail server does not let the site in", advice):
+        advice = f"Is it running and reachable, and are {where} and its password correct?"
+        with failing("Connecting or logging in to the mail server failed", advice):
             backend = _backend(self.alias)
             if not isinstance(backend, EmailBackend):
                 self.skipTest(f"{type(backend).__module__} has no server to connect to.")
             if not targets.has_mailers() and not targets.has_mail_host():
                 self.skipTest("No mail server is set: EMAIL_HOST is Django's default.")
             backend.fail_silently = False
-            backend.timeout = min(backend.timeout or PATIENCE, PATIENCE)
+            backend.timeout = min(backend.timeout or TIMEOUT, TIMEOUT)
             try:
                 backend.open()
             finally:
-                with suppress(OSError):  # it may have hung up already
+                with suppress(OSError):  # it may be closed already
                     backend.close()
 
 
 def _backend(alias: str) -> Any:
     if targets.has_mailers():
         return mail.mailers[alias]
-    # Named, so that Django 6.1 does not warn of these settings once more.
+    # The alias avoids another deprecation warning of Django 6.1.
     options = {"alias": None} if django.VERSION >= (6, 1) else {}
     return import_string(targets.email_setting("EMAIL_BACKEND"))(**options)

@@ -1,4 +1,4 @@
-"""The memory that the site may still use: of the host, and of the container it runs in."""
+"""Base class of the test of available memory, of the host and of the container."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smoketest.case import SmokeTest
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
-from smoketest.contrib.essentials.explain import size
+from smoketest.contrib.essentials.explain import format_size
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -16,7 +16,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In bytes."""
+    """Memory of the host or of a control group, in bytes."""
 
     name: str
     total: int
@@ -33,41 +33,41 @@ class MemoryLeft(SmokeTest):
     def check_memory(self) -> None:
         found = list(memories())
         if not found:
-            self.skipTest("This system does not tell how much memory is available.")
+            self.skipTest("This system does not report how much memory is available.")
         least = min(found, key=lambda memory: memory.available)
         self.assertTrue(
             least.available >= conf.enough_free_memory or least.share >= conf.min_free_memory,
-            f"Only {least.share:.1%} ({size(least.available)}) of the memory of {least.name} is"
-            f" available; {EssentialsConf.min_free_memory.name} is {conf.min_free_memory:g}. What"
-            " takes it: ps aux --sort=-rss | head. Fewer workers take less.",
+            f"Only {least.share:.1%} ({format_size(least.available)}) of the memory of {least.name}"
+            f" is available; {EssentialsConf.min_free_memory.name} is {conf.min_free_memory:g}. See"
+            " what uses it: ps aux --sort=-rss | head. Run fewer workers to use less.",
         )
 
 
 def memories() -> Iterator[Memory]:
-    """That of the host, and each limit of the control groups that this process is in."""
-    if (host := _of_host()) is not None:
+    """Yield the memory of the host, and of each control group of this process that has a limit."""
+    if (host := _read_host()) is not None:
         yield host
     for hierarchy, files in _hierarchies():
         for folder in hierarchy:
-            if (group := _of_group(folder, *files)) is not None:
+            if (group := _read_group(folder, *files)) is not None:
                 yield group
 
 
-def _of_host() -> Memory | None:
+def _read_host() -> Memory | None:
     values = _numbers(PROC / "meminfo")
     if "MemAvailable:" not in values or not values.get("MemTotal:"):
         return None
     return Memory("the host", values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024)
 
 
-#: Limit, usage, and what of that the kernel gives back when it is needed.
+#: Names of the files with limit and usage, and of the statistic for reclaimable memory.
 _Files = tuple[str, str, str]
 _V2: _Files = ("memory.max", "memory.current", "inactive_file")
 _V1: _Files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def _hierarchies() -> Iterator[tuple[list[Path], _Files]]:
-    """The folders of this process's groups, each limited by those above it (man 7 cgroups)."""
+    """Yield the directories of this process's control groups and their parents (cgroups(7))."""
     try:
         lines = (PROC / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -82,24 +82,24 @@ def _hierarchies() -> Iterator[tuple[list[Path], _Files]]:
 
 
 def _folders(root: Path, path: str) -> list[Path]:
-    """In a container the path may be that of the host, and the group itself be the root."""
+    """Return a group and its parents. In a container, the path may not exist, only the root."""
     group = root / path.lstrip("/")
     return [group, *(folder for folder in group.parents if folder.is_relative_to(root))]
 
 
-def _of_group(folder: Path, limit: str, usage: str, reclaimable: str) -> Memory | None:
+def _read_group(folder: Path, limit: str, usage: str, reclaimable: str) -> Memory | None:
     try:
         total = int((folder / limit).read_text())
         used = int((folder / usage).read_text())
-    except (OSError, ValueError):  # there is none, or it is "max"
+    except (OSError, ValueError):  # no such file, or no limit: "max"
         return None
-    given_back = _numbers(folder / "memory.stat").get(reclaimable, 0)
-    available = max(0, total - max(0, used - given_back))
+    reclaimable_bytes = _numbers(folder / "memory.stat").get(reclaimable, 0)
+    available = max(0, total - max(0, used - reclaimable_bytes))
     return Memory(f"the control group {folder}", total, available) if total else None
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """Lines of a name and a number."""
+    """Return the numbers by name, from lines such as ``MemTotal: 1024 kB``."""
     try:
         lines = [line.split() for line in file.read_text().splitlines()]
     except OSError:

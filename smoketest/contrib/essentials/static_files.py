@@ -1,4 +1,4 @@
-"""Static files: what the manifest names is there."""
+"""Base class of the test of static files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from django.core.files.storage import storages
 from smoketest.case import SmokeTest
 from smoketest.contrib.essentials.explain import failing
 
-#: Seconds to look for files; a storage behind a network has no time for thousands of them.
+#: Maximum time for checking files, in seconds; remote storages are too slow to check thousands.
 BUDGET = 2.0
-#: How many missing files a message names.
+#: Maximum number of missing files in the message.
 SHOWN = 3
-_COLLECT = "Run: manage.py collectstatic, with the settings of production."
+_COLLECT = "Run: manage.py collectstatic, with the production settings."
 
 
 class StaticFiles(SmokeTest):
@@ -26,7 +26,7 @@ class StaticFiles(SmokeTest):
         if not apps.is_installed("django.contrib.staticfiles"):
             self.skipTest("django.contrib.staticfiles is not installed.")
         if settings.DEBUG:
-            self.skipTest("DEBUG is on: static files go by their own names.")
+            self.skipTest("DEBUG is on: the manifest is not used.")
         if STATICFILES_STORAGE_ALIAS not in settings.STORAGES:
             self.skipTest(f"STORAGES has no {STATICFILES_STORAGE_ALIAS!r}.")
         with failing("The manifest of the static files cannot be read", _COLLECT):
@@ -36,36 +36,36 @@ class StaticFiles(SmokeTest):
             manifest = storage.read_manifest()
         self.assertIsNotNone(
             manifest,
-            f"There is no manifest {storage.manifest_name}: pages with static files are errors."
+            f"There is no manifest {storage.manifest_name}: pages with static files will fail."
             f" {_COLLECT}",
         )
         with failing("The manifest of the static files cannot be read", _COLLECT):
             on_disk, _ = storage.load_manifest()
         self.assertFalse(
             on_disk and not storage.hashed_files,
-            "This process began before the static files were collected: restart the site.",
+            "This process was started before the static files were collected: restart the site.",
         )
-        # What this process links to, since it reads the manifest only when it starts.
-        with failing("Static files cannot be looked for", _COLLECT):
-            missing, looked = _missing(storage, sorted(set(storage.hashed_files.values())))
+        # A process reads the manifest only at startup, so check the files that its pages link to.
+        with failing("The static files cannot be checked", _COLLECT):
+            missing, checked = _missing(storage, sorted(set(storage.hashed_files.values())))
         shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
         self.assertFalse(
             missing,
-            f"{len(missing)} of {looked} static files that were looked for are missing: {shown}."
-            f" {_COLLECT} Restart the site after it.",
+            f"{len(missing)} of {checked} checked static files are missing: {shown}. {_COLLECT}"
+            " Then restart the site.",
         )
 
 
 def _missing(storage: Any, names: list[str]) -> tuple[list[str], int]:
-    """Those that are not there, and how many were looked for; others each time, if not all."""
+    """Return the missing files and the number of checked ones, in random order within `BUDGET`."""
     random.shuffle(names)
     deadline = monotonic() + BUDGET
     missing: list[str] = []
-    looked = 0
+    checked = 0
     for name in names:
-        if looked and monotonic() > deadline:
+        if checked and monotonic() > deadline:
             break
-        looked += 1
+        checked += 1
         if not storage.exists(name):
             missing.append(name)
-    return missing, looked
+    return missing, checked

@@ -1,4 +1,4 @@
-"""Storages: they keep a file, and delete it."""
+"""Test class for a storage."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from smoketest.contrib.essentials.explain import failing
 
 @tag("storage")
 class StorageTest(SmokeTest):
-    # Every database: a storage may be a table.
+    # All databases are allowed: a storage may use any of them.
     alias: ClassVar[str]
     timeout = 10
     slow_after = 2
-    every = 300  # such a file costs money, and in a bucket with versions each leaves two
+    every = 300  # writes may cost money, and a bucket with versioning keeps the versions
 
     def test_writes_reads_and_deletes(self) -> None:
-        """The storage keeps a small file of a random name, gives it back, and deletes it."""
+        """The storage stores, returns and deletes a small file."""
         where = f"STORAGES[{self.alias!r}]"
         advice = (
-            f"Is {where} right, and may the site write there? {EssentialsConf.storage_folder.name}"
-            f" is {conf.storage_folder!r}."
+            f"Is {where} correct, and does the site have permission to write there?"
+            f" {EssentialsConf.storage_folder.name} is {conf.storage_folder!r}."
         )
         with failing(f"The storage {self.alias!r} does not work", advice):
             storage = storages[self.alias]
             if isinstance(storage, FileSystemStorage) and not storage.base_location:
-                self.skipTest(f"{where} has no folder: MEDIA_ROOT is not set.")
+                self.skipTest(f"{where} has no directory: MEDIA_ROOT is not set.")
             name = posixpath.join(conf.storage_folder, f"smoketest-{secrets.token_hex(16)}.txt")
             content = secrets.token_hex(16).encode()
-            with _nothing_left(storage, name) as names:
+            with _cleaning_up(storage, name) as names:
                 saved = _save(storage, name, content)
                 names.append(saved)
                 self.assertEqual(
                     _read(storage, saved),
                     content,
-                    f"The storage {self.alias!r} gave back another file than was written.",
+                    f"The storage {self.alias!r} did not return the content that was written.",
                 )
                 storage.delete(saved)
                 self.assertFalse(
                     storage.exists(saved),
-                    f"The storage {self.alias!r} did not delete {saved}. Delete it by hand.",
+                    f"The storage {self.alias!r} did not delete {saved}. Delete it manually.",
                 )
 
 
 def _save(storage: Storage, name: str, content: bytes) -> str:
     for _ in range(9):
-        with suppress(FileNotFoundError):  # the test of another host took the folder away
+        with suppress(FileNotFoundError):  # another host removed the directory
             return storage.save(name, ContentFile(content))
     return storage.save(name, ContentFile(content))
 
@@ -66,10 +66,10 @@ def _read(storage: Storage, name: str) -> bytes:
 
 
 @contextmanager
-def _nothing_left(storage: Storage, name: str) -> Iterator[list[str]]:
-    """Delete the file if the test fails half way, and the folders that were made for it.
+def _cleaning_up(storage: Storage, name: str) -> Iterator[list[str]]:
+    """Delete the file if the test fails, and the directories that were created for it.
 
-    Gives the names that the file may have; a storage may choose another than it was given.
+    Yields the list of possible names of the file: a storage may choose another name.
     """
     names = [name]
     missing = _missing_folders(storage, name)
@@ -77,17 +77,17 @@ def _nothing_left(storage: Storage, name: str) -> Iterator[list[str]]:
         yield names
     except BaseException:
         for one in names:
-            with suppress(Exception):  # what went wrong first is what to tell
+            with suppress(Exception):  # report the first error
                 storage.delete(one)
         raise
     finally:
         for folder in missing:
-            with suppress(OSError):  # somebody uses it by now, or it was never made
+            with suppress(OSError):  # not empty, or not created
                 folder.rmdir()
 
 
 def _missing_folders(storage: Storage, name: str) -> list[Path]:
-    """The folders that saving will make, innermost first."""
+    """Return the directories that saving the file will create, innermost first."""
     if not isinstance(storage, FileSystemStorage):
         return []
     missing: list[Path] = []

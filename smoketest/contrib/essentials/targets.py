@@ -1,4 +1,4 @@
-"""What the site has that can be tested, as its settings tell; nothing is connected to."""
+"""Find the targets in the settings of the site. No connection is made here."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from smoketest.contrib.essentials.conf import EssentialsConf, conf
 from smoketest.services import state_folder
 
 _DUMMY_DATABASE = "django.db.backends.dummy"
-#: Of the site; some settings have no type, or not with every Django.
+#: Untyped, since django-stubs does not know all settings of all versions.
 _site: Any = settings
-#: Hosts that no name server is asked for.
+#: Host names that are not resolved by DNS.
 _LOCAL = frozenset({"localhost", "localhost.localdomain"})
 
 
 def is_wanted(part: str, name: str = "") -> bool:
-    """Whether a part, or the thing of that name in it, is not left out."""
+    """Return whether a part, or its target with this name, is not excluded."""
     return part not in conf.skip and f"{part}.{name}" not in conf.skip
 
 
 def names() -> Mapping[str, list[str]]:
-    """What a part has several of, by the names that can be left out."""
+    """Return the names of the targets that can be excluded, by part."""
     return {
         "databases": databases(),
         "migrations": databases(),
@@ -51,13 +51,13 @@ def databases() -> list[str]:
 
 
 def is_read_only(alias: str) -> bool:
-    """Whether the site says that it never writes to a database: a replica, or one by name."""
+    """Return whether the site never writes to a database: a replica, or one in the setting."""
     is_mirror = bool(connections.settings[alias]["TEST"].get("MIRROR"))
     return is_mirror or alias in conf.read_only_databases
 
 
 def vendor(alias: str) -> str:
-    """The kind of a database; empty if its driver is missing."""
+    """Return the vendor of a database; empty if its driver is missing."""
     try:
         return str(connections[alias].vendor)
     except (ImproperlyConfigured, ImportError):
@@ -69,12 +69,12 @@ def caches() -> list[str]:
 
 
 def storages() -> list[str]:
-    """Those that the site writes to while it runs."""
+    """Return the storages except that of static files."""
     return [alias for alias in settings.STORAGES if alias != STATICFILES_STORAGE_ALIAS]
 
 
 def has_mailers() -> bool:
-    """Whether the site has the setting MAILERS, and a Django that knows it."""
+    """Return whether the setting MAILERS is set and supported by this version of Django."""
     return hasattr(mail, "mailers") and hasattr(settings, "MAILERS")
 
 
@@ -83,17 +83,17 @@ def mailers() -> list[str]:
 
 
 def email_setting(name: str) -> str:
-    """A setting that Django 6.1 warns of; whoever runs the site knows that from its start."""
+    """Return an ``EMAIL_*`` setting without the deprecation warning of Django 6.1."""
     return str(getattr(_site._wrapped, name))
 
 
 def has_mail_host() -> bool:
-    """Whether the site chose its mail server; that of Django's defaults need not be there."""
+    """Return whether the site sets a mail server; that of Django's default may not exist."""
     return bool(_site.is_overridden("EMAIL_HOST"))
 
 
 def places() -> Mapping[str, Callable[[], str]]:
-    """Folders and files that the site fills, and where each is; nothing is looked at before."""
+    """Return functions that return the paths to which the site writes, by name."""
     found: dict[str, Callable[[], str]] = {}
     configured = {
         "media": settings.MEDIA_ROOT,
@@ -116,7 +116,7 @@ def _sqlite_file(alias: str) -> str:
 
 
 def hosts() -> Mapping[str, list[str]]:
-    """Names of hosts, and the settings that they come from."""
+    """Return the host names, with the settings that contain them."""
     found: dict[str, list[str]] = {}
     for host, origin in _configured_hosts():
         if host.lower() not in _LOCAL and not _is_address(host):
@@ -147,7 +147,7 @@ def _hosts_of_mail() -> Iterator[tuple[str, str]]:
 
 
 def _hosts_of_cache(cache: Mapping[str, Any]) -> Iterator[str]:
-    """Those of addresses such as ``redis://host:6379/1``, and of memcached's ``host:11211``."""
+    """Yield the hosts of URLs such as ``redis://host:6379/1`` and ``host:11211`` (memcached)."""
     location = cache.get("LOCATION") or ()
     if not isinstance(location, (list, tuple)):
         location = str(location).replace(",", ";").split(";")
@@ -162,7 +162,7 @@ def _hosts_of_cache(cache: Mapping[str, Any]) -> Iterator[str]:
         try:
             host = urlsplit(address).hostname
         except ValueError:
-            continue  # of the cache's own notation
+            continue  # in a notation of the backend
         if host and not address.startswith(("unix", "file")):
             yield host
 

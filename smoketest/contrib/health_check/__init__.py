@@ -1,1 +1,1 @@
-"""The checks of an installed django-health-check as smoke tests."""
+"""Smoke tests that run the checks of django-health-check."""

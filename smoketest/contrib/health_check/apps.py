@@ -1,4 +1,4 @@
-"""The app ``smoketest.contrib.health_check``."""
+"""App configuration of ``smoketest.contrib.health_check``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Runs a check of django-health-check on the thread of its smoke test, and tells what it found.
+"""Test class for a check of django-health-check, which runs in the thread of the smoke test.
 
-Its own ``get_result`` is not used: that runs on another thread, outside of the test's transaction,
-and hides what was unexpected.
+``get_result`` of the check is not used: it runs in another thread, outside the transaction of the
+test, and hides unexpected exceptions.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from smoketest.case import SmokeTest, options
 from smoketest.contrib.health_check.targets import Check
 from smoketest.signals import run_finished
 
-#: The base of all that a check raises on purpose; its name is not the same in all releases.
-_Problem: type[Exception] = exceptions.ServiceWarning.__base__
+#: Base class of the exceptions of django-health-check; its name depends on the release.
+_HealthCheckError: type[Exception] = exceptions.ServiceWarning.__base__
 
 
 class HealthCheck(SmokeTest):
-    """One check; its subclasses have tests that are made of what the site has."""
+    """Base class of the tests of a check; `make_tests` creates the attributes of a subclass."""
 
-    #: Whether the check was asked in this run.
-    _was_asked: ClassVar[bool] = False
-    #: The warnings that it gave; None if it did not get that far.
+    #: Whether the check was started in this run.
+    _was_run: ClassVar[bool] = False
+    #: Warnings of the check; None if it did not finish.
     _warnings: ClassVar[str | None] = None
 
     @classmethod
     def _begin(cls) -> None:
-        """Note that the check is asked now."""
-        cls._was_asked, cls._warnings = True, None
+        """Reset the state before the check runs."""
+        cls._was_run, cls._warnings = True, None
 
 
 @receiver(run_finished)
-def _forget(**_: object) -> None:
-    """No later run tells what this one has found, also where a test of it still hangs."""
+def _reset(**_: object) -> None:
+    """Discard the state at the end of a run, even if a test is still running."""
     for case in HealthCheck.__subclasses__():
-        case._was_asked = False
+        case._was_run = False
 
 
 def make_tests(check: Check, *, warnings_as_errors: bool) -> dict[str, Any]:
-    """The tests and options of the class for one check."""
+    """Return the class attributes for a check: its tests and their options."""
     is_critical = getattr(check.target, "critical_service", True) is not False
     splits_warnings = is_critical and not warnings_as_errors
     attributes: dict[str, Any] = {
@@ -55,29 +55,29 @@ def make_tests(check: Check, *, warnings_as_errors: bool) -> dict[str, Any]:
         "timeout": check.timeout,
     }
     is_async = inspect.iscoroutinefunction(getattr(check.target, "run", None))
-    find: Any = partial(_problems_async if is_async else _problems, check)
-    test_check = (_async_test if is_async else _sync_test)(find, splits_warnings)
+    run: Any = partial(_problems_async if is_async else _problems, check)
+    test_check = (_async_test if is_async else _sync_test)(run, splits_warnings)
     test_check.__doc__ = f"The check of django-health-check passes. {check.description}"
     attributes["test_check"] = test_check
     if splits_warnings:
-        attributes["test_warning"] = _warning_test(async_to_sync(find) if is_async else find)
+        attributes["test_warning"] = _warning_test(async_to_sync(run) if is_async else run)
     return attributes
 
 
-def _sync_test(find: Callable[[], Any], splits_warnings: bool) -> Callable[[HealthCheck], None]:
+def _sync_test(run: Callable[[], Any], splits_warnings: bool) -> Callable[[HealthCheck], None]:
     def test_check(self: HealthCheck) -> None:
         self._begin()
-        _judge(self, find(), splits_warnings)
+        _report_problems(self, run(), splits_warnings)
 
     return test_check
 
 
 def _async_test(
-    find: Callable[[], Any], splits_warnings: bool
+    run: Callable[[], Any], splits_warnings: bool
 ) -> Callable[[HealthCheck], Awaitable[None]]:
     async def test_check(self: HealthCheck) -> None:
         self._begin()
-        _judge(self, await find(), splits_warnings)
+        _report_problems(self, await run(), splits_warnings)
 
     return test_check
 
@@ -85,52 +85,52 @@ def _async_test(
 async def _problems_async(check: Check) -> list[Exception]:
     try:
         await check.make().run()
-    except _Problem as problem:
+    except _HealthCheckError as problem:
         return [problem]
     return []
 
 
 def _problems(check: Check) -> list[Exception]:
-    """What the check says itself; an exception that it did not expect is let through."""
+    """Run the check and return its errors and warnings; unexpected exceptions propagate."""
     instance = check.make()
     if hasattr(instance, "run_check"):  # release 3
         instance.run_check()
         return list(instance.errors)
     try:
         instance.run()
-    except _Problem as problem:
+    except _HealthCheckError as problem:
         return [problem]
     return []
 
 
-def _keep_warnings(case: type[HealthCheck], problems: list[Exception]) -> None:
+def _store_warnings(case: type[HealthCheck], problems: list[Exception]) -> None:
     warnings = [p for p in problems if isinstance(p, exceptions.ServiceWarning)]
     case._warnings = "\n".join(map(str, warnings))
 
 
-def _judge(test: HealthCheck, problems: list[Exception], splits_warnings: bool) -> None:
+def _report_problems(test: HealthCheck, problems: list[Exception], splits_warnings: bool) -> None:
     warnings = [p for p in problems if isinstance(p, exceptions.ServiceWarning)]
     if splits_warnings:
         problems = [p for p in problems if p not in warnings]
-        _keep_warnings(type(test), warnings)
+        _store_warnings(type(test), warnings)
     if problems:
         test.fail("\n".join(map(str, problems)))
 
 
-def _warning_test(find: Callable[[], list[Exception]]) -> Callable[[HealthCheck], None]:
+def _warning_test(run: Callable[[], list[Exception]]) -> Callable[[HealthCheck], None]:
     @options(severity="warning")
     def test_warning(self: HealthCheck) -> None:
-        """The check of django-health-check gives no warning: its service is in good order.
+        """The check of django-health-check reports no warning.
 
-        It tells what `test_check` found in the same run, and runs the check only where that one
-        was left out.
+        The test uses the result of `test_check` in the same run. It runs the check itself if
+        `test_check` is not selected.
         """
-        if not self._was_asked:
+        if not self._was_run:
             self._begin()
-            with suppress(Exception):  # of which test_check will tell
-                _keep_warnings(type(self), find())
+            with suppress(Exception):  # reported by test_check
+                _store_warnings(type(self), run())
         if self._warnings is None:
-            self.skipTest("test_check has not run to its end")
+            self.skipTest("test_check did not finish")
         if self._warnings:
             self.fail(self._warnings)
 

@@ -1,4 +1,4 @@
-"""System checks: django-health-check is there, and has checks that can be imported."""
+"""System checks of the django-health-check installation and of the configured checks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from smoketest.contrib.health_check.targets import find_checks
 
 
 def check_health_check(**_: Any) -> list[CheckMessage]:
-    """The library is there (E183), and what the setting names (E184); there are checks (W181)."""
+    """Check for the library (E183), importable checks (E184), and at least one check (W181)."""
     if find_spec("health_check") is None:
         return [
             Error(
-                "smoketest.contrib.health_check needs django-health-check, which is not installed.",
-                hint='Install it, or take the app out of INSTALLED_APPS: "smoketest.contrib'
-                '.essentials" checks databases, caches, storages and mail without it.',
+                "smoketest.contrib.health_check requires django-health-check; it is not installed.",
+                hint='Install it, or remove the app from INSTALLED_APPS: "smoketest.contrib'
+                '.essentials" tests databases, caches, storages and mail without it.',
                 id="smoketest.E183",
             )
         ]
     try:
         entries = conf.checks
     except InvalidSettingError:
-        return []  # smoketest.checks complains of it
+        return []  # reported by smoketest.checks
     if entries is None:
-        return _without_any()
+        return _check_discovery()
     messages: list[CheckMessage] = []
     for number, entry in enumerate(entries, 1):
         target = entry[0] if isinstance(entry, (list, tuple)) else entry
@@ -40,25 +40,25 @@ def check_health_check(**_: Any) -> list[CheckMessage]:
                 Error(
                     f"{HealthCheckConf.checks.name}: check {number}, {target!r}, cannot be"
                     f" imported: {error}",
-                    hint="Write it as in HealthCheckView.checks, such as 'health_check.Cache'.",
+                    hint="Use the format of HealthCheckView.checks, such as 'health_check.Cache'.",
                     id="smoketest.E184",
                 )
             )
     return messages
 
 
-def _without_any() -> list[CheckMessage]:
+def _check_discovery() -> list[CheckMessage]:
     try:
-        found = find_checks()
-    except Exception:  # noqa: BLE001 - Django complains of the URLconf, and so does discovery
+        has_checks = bool(find_checks())
+    except Exception:  # noqa: BLE001 - reported by Django and by discovery
         return []
-    if found:
+    if has_checks:
         return []
     return [
         Warning(
-            "smoketest.contrib.health_check found no check of django-health-check: none is"
-            " registered, and no HealthCheckView is in the URLconf.",
-            hint=f"Name the checks in {HealthCheckConf.checks.name}, or remove the app.",
+            "smoketest.contrib.health_check found no checks of django-health-check: none are"
+            " registered, and the URLconf contains no HealthCheckView.",
+            hint=f"Add the checks to {HealthCheckConf.checks.name}, or remove the app.",
             id="smoketest.W181",
         )
     ]

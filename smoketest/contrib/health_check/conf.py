@@ -9,29 +9,29 @@ from smoketest.conf import Setting, Settings, boolean
 
 
 def is_entry(value: object) -> bool:
-    """Whether it stands for a check as in `HealthCheckView.checks` of django-health-check."""
+    """Return whether a value is an entry of `HealthCheckView.checks` of django-health-check."""
     if isinstance(value, (tuple, list)):
         return len(value) == 2 and is_entry(value[0]) and isinstance(value[1], dict)
     return isinstance(value, (str, type))
 
 
 class HealthCheckConf(Settings, prefix="SMOKETEST_HEALTH_CHECK_"):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the app."""
 
-    #: The checks to run, written as in `HealthCheckView.checks`; None: all that the site has, in
-    #: the registry of django-health-check 3 and in the views of its URLconf.
+    #: Checks to run, in the format of `HealthCheckView.checks`. None: all checks in the registry of
+    #: django-health-check 3 and in the views of the URLconf.
     checks: Setting[Sequence[Any] | None] = Setting(
         "smoketest.E181",
         None,
-        "a list or tuple of dotted paths, classes, or pairs of one of them and a dict of its"
-        " options; or None for all checks that the site has",
+        "a list or tuple of dotted paths, classes, or pairs of one of these and a dict of options;"
+        " or None for all checks of the site",
         lambda value: (
             value is None or (isinstance(value, (list, tuple)) and all(map(is_entry, value)))
         ),
-        is_secret=True,  # options may hold passwords
+        is_secret=True,  # options may contain passwords
     )
-    #: Whether a `ServiceWarning` fails the check's critical test, as it makes django-health-check
-    #: answer 500; else it fails a test of severity "warning".
+    #: Whether a `ServiceWarning` fails the critical test of a check, as it causes status 500
+    #: in django-health-check. Otherwise, it fails a test of severity "warning".
     warnings_as_errors = boolean("smoketest.E182", False)
 
 

@@ -1,4 +1,4 @@
-"""One class of smoke tests for each check of django-health-check that the site has."""
+"""Smoke tests of django-health-check: one class for each check of the site."""
 
 from __future__ import annotations
 

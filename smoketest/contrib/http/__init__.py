@@ -1,1 +1,1 @@
-"""Ready-made smoke tests of URLs, of this site and of others."""
+"""Smoke tests of URLs, on this site and on other servers."""

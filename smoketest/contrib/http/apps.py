@@ -1,4 +1,4 @@
-"""The Django app."""
+"""App configuration of ``smoketest.contrib.http``."""
 
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.http.checks import check_entries

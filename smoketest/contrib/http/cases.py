@@ -1,6 +1,6 @@
-"""What is tested of each entry of ``SMOKETEST_HTTP_CHECKS``.
+"""Test classes for the entries of ``SMOKETEST_HTTP_CHECKS``.
 
-The classes that are run stand in the smoke module, one for each entry.
+The smoke module defines a subclass for each entry.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from asgiref.sync import async_to_sync
 from smoketest.case import SmokeTest, options
 from smoketest.conf import conf as package_conf
 from smoketest.contrib.http.conf import HttpConf, conf
-from smoketest.contrib.http.expectations import Received, UnexpectedAnswerError, address, complaints
-from smoketest.contrib.http.fetching import MAX_BODY, NoAnswerError, certificate_of, fetch
-from smoketest.contrib.http.targets import PATIENCE, REDIRECTS, Check, shown
+from smoketest.contrib.http.expectations import (
+    Received,
+    UnexpectedResponseError,
+    find_problems,
+    redirect_url,
+)
+from smoketest.contrib.http.fetching import MAX_BODY, NoResponseError, fetch, get_certificate
+from smoketest.contrib.http.targets import REDIRECTS, TIME_SHARE, Check, redact_url
 from smoketest.coordination.redaction import Redactor
 from smoketest.results import utc
 
@@ -30,68 +35,68 @@ MAX_REDIRECTS = 10
 _DAY = 86_400
 
 
-class _Ask(Protocol):
-    """Sends one request, and gives what came of it."""
+class _Send(Protocol):
+    """Function that sends one request and returns the response."""
 
     def __call__(
-        self, url: str, method: str, *, body: bytes, is_at_home: bool, patience: float
+        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
     ) -> Received: ...
 
 
 class UrlTest(SmokeTest):
-    """Asks for one URL."""
+    """Base class of the tests of one URL."""
 
     check: ClassVar[Check]
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Name the URL in what goes wrong, and hide the secrets of the request."""
+    def _describe_errors(self) -> Iterator[None]:
+        """Add the URL to the error message, and redact the secrets of the request."""
         hide = Redactor(self.check.secrets)
         try:
             yield
-        except (NoAnswerError, UnexpectedAnswerError) as error:
-            message = hide(f"{self.check.method} {shown(self.check.url)}: {error}")
-            raise self.failureException(message) from None  # the original says it all
+        except (NoResponseError, UnexpectedResponseError) as error:
+            message = hide(f"{self.check.method} {redact_url(self.check.url)}: {error}")
+            raise self.failureException(message) from None  # the cause may contain secrets
 
-    def _test(self, ask: _Ask) -> None:
-        with self._telling():
-            received = _follow(self.check, ask, self._patience)
-            if problems := list(complaints(self.check, received)):
-                raise UnexpectedAnswerError("; ".join(problems))
+    def _test(self, send: _Send) -> None:
+        with self._describe_errors():
+            received = _follow(self.check, send, self._time_limit)
+            if problems := list(find_problems(self.check, received)):
+                raise UnexpectedResponseError("; ".join(problems))
 
     @property
-    def _patience(self) -> float:
-        """Seconds that all requests of a test may take together."""
-        return PATIENCE * (self.timeout or package_conf.timeout)
+    def _time_limit(self) -> float:
+        """Seconds for all requests of a test, including redirects."""
+        return TIME_SHARE * (self.timeout or package_conf.timeout)
 
 
 class PageTest(UrlTest):
-    """Asks this site, in process, in a transaction that is rolled back."""
+    """Tests of a path of this site, requested in process; its transaction is rolled back."""
 
     def test_answers(self) -> None:
-        """The page of this site answers as SMOKETEST_HTTP_CHECKS says.
+        """The page of this site responds as specified in SMOKETEST_HTTP_CHECKS.
 
-        It is asked in process, through the middleware, so that this says nothing of the web
-        server, the network and TLS in front of it.
+        The request is handled in process, including the middleware. The web server, the network
+        and TLS are not tested.
         """
         self.client.raise_request_exception = (
             HTTPStatus.INTERNAL_SERVER_ERROR not in self.check.status
         )
-        self._test(self._ask)
+        self._test(self._send)
 
-    def _ask(
-        self, url: str, method: str, *, body: bytes, is_at_home: bool, patience: float
+    def _send(
+        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
     ) -> Received:
-        if not is_at_home:
-            raise UnexpectedAnswerError(
-                f"it leads to {shown(url)}, which is another host, and is not followed there."
-                " Expect it as 'redirect' without 'follow', and give that address an entry."
+        if not is_original_host:
+            raise UnexpectedResponseError(
+                f"it redirects to {redact_url(url)} on another host, which is not followed. Set"
+                " 'redirect' without 'follow', and add an entry for that URL."
             )
-        began = monotonic()
+        started = monotonic()
         headers = dict(self.check.headers)
         kind = _pop(headers, "Content-Type") or "application/octet-stream"
         response: Any = self.client.generic(method, url, body, kind, headers=headers)
-        content, is_truncated = _content(response, began + patience)
+        content, is_truncated = _content(response, started + time_limit)
         return Received(
             url=response.wsgi_request.build_absolute_uri(),
             status=response.status_code,
@@ -99,84 +104,84 @@ class PageTest(UrlTest):
             body=content,
             is_truncated=is_truncated,
             charset=response.charset or "utf-8",
-            seconds=monotonic() - began,
+            seconds=monotonic() - started,
             steps={},
         )
 
 
 class AddressTest(UrlTest):
-    """Asks a server over the network."""
+    """Tests of a URL that is requested over the network."""
 
     databases = ()
 
     def test_answers(self) -> None:
-        """The address answers as SMOKETEST_HTTP_CHECKS says.
+        """The URL responds as specified in SMOKETEST_HTTP_CHECKS.
 
-        It is asked over the network, as by a browser, over a new connection each time.
+        The request is sent over the network, on a new connection each time.
         """
-        self._test(self._ask)
+        self._test(self._send)
 
-    def _ask(
-        self, url: str, method: str, *, body: bytes, is_at_home: bool, patience: float
+    def _send(
+        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
     ) -> Received:
-        answer = fetch(
+        response = fetch(
             url,
             method=method,
-            headers=self.check.headers if is_at_home else {},
+            headers=self.check.headers if is_original_host else {},
             body=body,
-            patience=patience,
+            time_limit=time_limit,
             ca_file=self.check.ca_file,
         )
         return Received(
             url=url,
-            status=answer.status,
-            headers=answer.headers,
-            body=answer.body,
-            is_truncated=answer.is_truncated,
-            charset=answer.headers.get_content_charset() or "utf-8",
-            seconds=answer.seconds,
-            steps=answer.steps,
+            status=response.status,
+            headers=response.headers,
+            body=response.body,
+            is_truncated=response.is_truncated,
+            charset=response.headers.get_content_charset() or "utf-8",
+            seconds=response.seconds,
+            steps=response.steps,
         )
 
 
 class SecureAddressTest(AddressTest):
-    """Asks a server by HTTPS."""
+    """Tests of an HTTPS URL."""
 
     @options(severity="warning", every=3600)
     def test_certificate(self) -> None:
-        """The certificate of the server is accepted, and is valid for some days yet.
+        """The certificate of the server is trusted and does not expire soon.
 
-        It fails while there is time to renew the certificate, before any visitor is refused.
+        The test fails while there is still time to renew the certificate.
         """
         days = self.check.certificate_days
         if days is None:
             days = conf.certificate_days
-        with self._telling():
-            certificate = certificate_of(
-                self.check.url, patience=self._patience, ca_file=self.check.ca_file
+        with self._describe_errors():
+            certificate = get_certificate(
+                self.check.url, time_limit=self._time_limit, ca_file=self.check.ca_file
             )
             ends = ssl.cert_time_to_seconds(certificate["notAfter"])
             left = (ends - time()) / _DAY
             if left < days:
-                raise UnexpectedAnswerError(
-                    f"the certificate is valid until {utc(ends)}, {left:.1f} days yet, less than"
-                    f" {days:g}: renew it, and reload the server that shows it (or change"
-                    f" 'certificate_days' of the entry or {HttpConf.certificate_days.name})"
+                raise UnexpectedResponseError(
+                    f"the certificate expires on {utc(ends)}, in {left:.1f} days, which is less"
+                    f" than {days:g}: renew it and reload the server, or change"
+                    f" 'certificate_days' of the entry or {HttpConf.certificate_days.name}"
                 )
 
 
-def case_of(check: Check) -> type[UrlTest]:
-    """The class whose tests the check needs."""
-    if check.is_of_this_site:
+def get_test_class(check: Check) -> type[UrlTest]:
+    """Return the base class for the tests of an entry."""
+    if check.is_local:
         return PageTest
     return SecureAddressTest if check.url.startswith("https:") else AddressTest
 
 
-def attributes_of(check: Check) -> dict[str, Any]:
-    """What the entry says of its tests."""
+def get_test_attributes(check: Check) -> dict[str, Any]:
+    """Return the class attributes for the tests of an entry."""
     timeout = check.timeout
-    if timeout is None and check.max_time and check.max_time >= package_conf.timeout * PATIENCE:
-        timeout = check.max_time / PATIENCE + 1  # a slow answer is measured, not cut off
+    if timeout is None and check.max_time and check.max_time >= package_conf.timeout * TIME_SHARE:
+        timeout = check.max_time / TIME_SHARE + 1  # long enough to measure a slow response
     return {
         "check": check,
         "severity": check.severity,
@@ -189,34 +194,39 @@ def attributes_of(check: Check) -> dict[str, Any]:
     }
 
 
-def _follow(check: Check, ask: _Ask, patience: float) -> Received:
-    """The answer, or that at the end of the redirects.
+def _follow(check: Check, send: _Send, time_limit: float) -> Received:
+    """Send the request, follow its redirects if the entry says so, and return the last response.
 
-    Headers and body are sent to the host of the check alone, whatever it says.
+    The headers and body of the entry are sent only to its own origin.
     """
-    began, url, method, body = monotonic(), check.url, check.method, check.body
-    home = _origin(url)
+    started, url, method, body = monotonic(), check.url, check.method, check.body
+    origin = _origin(url)
     visited: list[str] = []
     while True:
-        left = max(began + patience - monotonic(), 0.001)
-        received = ask(url, method, body=body, is_at_home=_origin(url) == home, patience=left)
-        home = home if home[1] else _origin(received.url)
-        visited.append(shown(received.url))
+        left = max(started + time_limit - monotonic(), 0.001)
+        is_original_host = _origin(url) == origin
+        received = send(url, method, body=body, is_original_host=is_original_host, time_limit=left)
+        origin = origin if origin[1] else _origin(received.url)
+        visited.append(redact_url(received.url))
         location = received.headers.get("Location", "")
         if not check.follow or received.status not in REDIRECTS or not location:
             steps = {} if len(visited) > 1 else received.steps
-            return replace(received, seconds=monotonic() - began, steps=steps)
-        url = urldefrag(address(received.url, location)).url
+            return replace(received, seconds=monotonic() - started, steps=steps)
+        url = urldefrag(redirect_url(received.url, location)).url
         if len(visited) > MAX_REDIRECTS:
-            raise UnexpectedAnswerError(
+            raise UnexpectedResponseError(
                 f"more than {MAX_REDIRECTS} redirects: {' -> '.join(visited)}"
             )
         if urlsplit(url).scheme not in {"http", "https"}:
-            raise UnexpectedAnswerError(f"it leads to {shown(url)}, which is no page")
+            raise UnexpectedResponseError(
+                f"it redirects to {redact_url(url)}, which is not an HTTP URL"
+            )
         if received.status == HTTPStatus.SEE_OTHER or (received.status < 303 and method == "POST"):
             method, body = "HEAD" if method == "HEAD" else "GET", b""
-        if body and _origin(url) != home:
-            raise UnexpectedAnswerError(f"it leads to {shown(url)}, where its body is not sent")
+        if body and _origin(url) != origin:
+            raise UnexpectedResponseError(
+                f"it redirects to {redact_url(url)}, to which the body is not sent"
+            )
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -232,7 +242,7 @@ def _pop(headers: dict[str, str], wanted: str) -> str:
 
 
 def _headers(response: Any) -> Message:
-    """As a server would send them: Django keeps the cookies elsewhere."""
+    """Return the headers of a Django response, including its cookies as Set-Cookie headers."""
     headers = Message()
     for name, value in response.headers.items():
         headers[name] = value
@@ -242,24 +252,24 @@ def _headers(response: Any) -> Message:
 
 
 def _content(response: Any, deadline: float) -> tuple[bytes, bool]:
-    """What of the content can be read until the deadline, and whether more was left."""
+    """Read the content until the deadline or `MAX_BODY`; return it and whether it is truncated."""
     if not response.streaming:
         return response.content[:MAX_BODY], len(response.content) > MAX_BODY
     content = bytearray()
 
-    def is_enough(chunk: bytes) -> bool:
+    def is_last(chunk: bytes) -> bool:
         content.extend(chunk)
         return len(content) > MAX_BODY or monotonic() > deadline
 
     async def read() -> bool:
         async for chunk in response.streaming_content:
-            if is_enough(chunk):
+            if is_last(chunk):
                 return True
         return False
 
     is_truncated = (
         async_to_sync(read)()
         if response.is_async
-        else any(is_enough(chunk) for chunk in response.streaming_content)
+        else any(is_last(chunk) for chunk in response.streaming_content)
     )
     return bytes(content[:MAX_BODY]), is_truncated

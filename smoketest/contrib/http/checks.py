@@ -1,4 +1,4 @@
-"""System check: each entry of ``SMOKETEST_HTTP_CHECKS`` can be understood."""
+"""System check of ``SMOKETEST_HTTP_CHECKS``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from smoketest.contrib.http.targets import InvalidEntryError, parse
 
 
 def check_entries(**_: Any) -> list[CheckMessage]:
-    """Each has known keys with values that they may have (E123)."""
+    """Check that the keys and values of each entry are valid (E123)."""
     try:
         entries = conf.checks
     except InvalidSettingError:
-        return []  # E121 tells of it
+        return []  # reported as E121
     messages: list[CheckMessage] = []
     for number, entry in enumerate(entries):
         try:

@@ -10,20 +10,21 @@ from smoketest.validators import is_number
 
 
 class HttpConf(Settings, prefix="SMOKETEST_HTTP_"):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the app."""
 
-    #: What to ask, and what to expect.
+    #: Requests to send, and the expected responses.
     checks: Setting[Sequence[str | dict[str, Any]]] = Setting(
         "smoketest.E121",
         (),
-        "a list or tuple of paths, addresses or dicts with a 'url'",
+        "a list or tuple of paths, URLs or dicts with a 'url'",
         lambda value: (
             isinstance(value, (list, tuple))
             and all(isinstance(entry, (str, dict)) for entry in value)
         ),
-        is_secret=True,  # headers and bodies may hold some
+        is_secret=True,  # headers and bodies may contain secrets
     )
-    #: Days that a certificate has to be valid yet, where an entry does not say.
+    #: Minimum number of days that a certificate must remain valid. An entry overrides it with its
+    #: `certificate_days`.
     certificate_days: Setting[float] = Setting(
         "smoketest.E122",
         14,

@@ -1,4 +1,4 @@
-"""Whether an answer is what its check expects, in words for whoever is woken by it."""
+"""Compare a response with the expectations of its entry and describe the differences."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from urllib.parse import urldefrag, urljoin
 from django.utils.encoding import iri_to_uri
 
 from smoketest.contrib.http.fetching import MAX_BODY
-from smoketest.contrib.http.targets import REDIRECTS, Check, Text, shown
+from smoketest.contrib.http.targets import REDIRECTS, Check, Text, redact_url
 
 _SHOWN = 200
 
 
-class UnexpectedAnswerError(AssertionError):
-    """An answer is not what its check expects; the message tells how it differs."""
+class UnexpectedResponseError(AssertionError):
+    """A response does not meet the expectations; the message describes the differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """An answer, however it came."""
+    """A response, from the site itself or over the network."""
 
-    #: The address that was asked for in the end.
+    #: URL of the last request, after redirects.
     url: str
     status: int
     headers: Message
     body: bytes
     is_truncated: bool
     charset: str
-    #: Of the whole check, with the redirects that were followed.
+    #: Total duration, including redirects.
     seconds: float
     steps: Mapping[str, float]
 
@@ -41,12 +41,12 @@ class Received:
     def text(self) -> str:
         try:
             return self.body.decode(self.charset, "replace")
-        except LookupError:  # no such charset
+        except LookupError:  # unknown charset
             return self.body.decode("utf-8", "replace")
 
 
-def complaints(check: Check, received: Received) -> Iterator[str]:
-    """What is wrong; nothing if all is well."""
+def find_problems(check: Check, received: Received) -> Iterator[str]:
+    """Yield a description of each expectation that the response does not meet."""
     yield from _status(check, received)
     yield from _redirect(check, received)
     yield from _headers(check, received)
@@ -54,7 +54,7 @@ def complaints(check: Check, received: Received) -> Iterator[str]:
     yield from _json(check, received)
     if check.max_time is not None and received.seconds > check.max_time:
         steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in received.steps.items())
-        took = f"it took {received.seconds:.2f} s, more than {check.max_time:g} s"
+        took = f"it took {received.seconds:.2f} s, which is more than {check.max_time:g} s"
         yield f"{took} ({steps})" if steps else took
 
 
@@ -62,88 +62,90 @@ def _status(check: Check, received: Received) -> Iterator[str]:
     if received.status in check.status:
         return
     location = received.headers.get("Location", "")
-    leads = f" and leads to {shown(location)}" if received.status in REDIRECTS and location else ""
-    begins = _beginning(received) if received.status >= 400 else ""
-    yield f"the status is {received.status}{leads}, not {_ranges(check.status)}{begins}"
+    is_redirect = received.status in REDIRECTS and location
+    target = f" and redirects to {redact_url(location)}" if is_redirect else ""
+    excerpt = _excerpt(received) if received.status >= 400 else ""
+    yield f"the status is {received.status}{target}, not {_ranges(check.status)}{excerpt}"
 
 
-def address(base: str, location: str) -> str:
-    """Where a redirect leads, written as a browser would ask for it."""
+def redirect_url(base: str, location: str) -> str:
+    """Return the target of a redirect as an absolute, encoded URL."""
     with suppress(UnicodeError):
-        location = location.encode("latin-1").decode()  # servers send UTF-8 as it is
+        location = location.encode("latin-1").decode()  # servers may send raw UTF-8
     return str(iri_to_uri(urljoin(base, location.strip())))
 
 
 def _redirect(check: Check, received: Received) -> Iterator[str]:
     if not check.redirect:
         return
-    base = received.url if check.is_of_this_site else check.url
+    base = received.url if check.is_local else check.url
     expected = str(iri_to_uri(urljoin(base, check.redirect)))
     if check.follow:
         if received.url != urldefrag(expected).url:
-            yield f"its redirects end at {shown(received.url)}, not at {shown(expected)}"
+            last = redact_url(received.url)
+            yield f"the last redirect leads to {last}, not to {redact_url(expected)}"
     elif received.status in REDIRECTS:
-        leads = address(base, received.headers.get("Location", ""))
-        if leads != expected:
-            yield f"it leads to {shown(leads)}, not to {shown(expected)}"
+        target = redirect_url(base, received.headers.get("Location", ""))
+        if target != expected:
+            yield f"it redirects to {redact_url(target)}, not to {redact_url(expected)}"
 
 
 def _headers(check: Check, received: Received) -> Iterator[str]:
     for name, wanted in check.response_headers.items():
-        values = received.headers.get_all(name, [])  # Set-Cookie stands once for each
+        values = received.headers.get_all(name, [])  # one Set-Cookie header per cookie
         if wanted is None:
             if values:
-                yield f"there is a header {name}"
+                yield f"the response has a header {name}"
         elif not values:
-            yield f"there is no header {name}"
+            yield f"the response has no header {name}"
         elif not any(_is_in(wanted, value) for value in values):
             found = _short(values[0] if len(values) == 1 else values)
-            yield f"the header {name} is {found}, without {_quoted(wanted)}"
+            yield f"the header {name} is {found}; it does not contain {_quoted(wanted)}"
 
 
 def _texts(check: Check, received: Received) -> Iterator[str]:
     text = received.text if check.text or check.no_text else ""
     for wanted in check.text:
         if not _is_in(wanted, text):
-            where = f"its first {MAX_BODY:,} bytes" if received.is_truncated else "it"
-            yield f"{_quoted(wanted)} is not in {where}{_beginning(received)}"
+            part = f"the first {MAX_BODY:,} bytes of " if received.is_truncated else ""
+            yield f"{_quoted(wanted)} is not in {part}the body{_excerpt(received)}"
     for unwanted in check.no_text:
         if _is_in(unwanted, text):
-            yield f"{_quoted(unwanted)} is in it"
+            yield f"{_quoted(unwanted)} is in the body"
 
 
 def _json(check: Check, received: Received) -> Iterator[str]:
     if check.json is None:
         return
     if received.is_truncated:
-        yield f"it is longer than {MAX_BODY:,} bytes, so that it is not read as JSON"
+        yield f"the body is longer than {MAX_BODY:,} bytes and is not parsed as JSON"
         return
     try:
         document = json.loads(received.body)
     except ValueError:
-        yield f"it is no JSON{_beginning(received)}"
+        yield f"the body is not valid JSON{_excerpt(received)}"
         return
     for path, wanted in check.json.items():
         try:
             value = _at(document, path)
         except LookupError:
-            yield f"its JSON has no {path!r}"
+            yield f"the JSON has no {path!r}"
             continue
-        is_right = (
+        matches = (
             wanted.search(str(value)) is not None
             if hasattr(wanted, "search")
             else wanted is ... or (value == wanted and isinstance(value, bool) == _is_bool(wanted))
         )
-        if not is_right:
-            yield f"{path!r} of its JSON is {_short(value)}, not {_quoted(wanted)}"
+        if not matches:
+            yield f"{path!r} of the JSON is {_short(value)}, not {_quoted(wanted)}"
 
 
 def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)  # for Python 1 is True, for JSON it is not
+    return isinstance(value, bool)  # 1 equals True in Python, not in JSON
 
 
 def _at(document: Any, path: str) -> Any:
-    """What is at ``a.0.b``. Raises `LookupError`."""
+    """Return the value at a path such as ``a.0.b``. Raises `LookupError`."""
     value = document
     for part in path.split("."):
         if isinstance(value, list):
@@ -153,7 +155,7 @@ def _at(document: Any, path: str) -> Any:
         elif isinstance(value, dict):
             value = value[part]
         else:
-            raise LookupError(path)  # noqa: TRY004 - the document is as it is
+            raise LookupError(path)  # noqa: TRY004 - the path does not exist in the document
     return value
 
 
@@ -170,13 +172,13 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _beginning(received: Received) -> str:
+def _excerpt(received: Received) -> str:
     text = " ".join(received.text[: 4 * _SHOWN].split())
-    return f"; it begins with {_short(text[:_SHOWN])}" if text else "; it is empty"
+    return f"; the body starts with {_short(text[:_SHOWN])}" if text else "; the body is empty"
 
 
 def _ranges(statuses: frozenset[int]) -> str:
-    """``200-299`` rather than a hundred numbers."""
+    """Return the statuses as ranges, such as ``200-299``."""
     ordered = sorted(statuses)
     spans: list[list[int]] = []
     for status in ordered:

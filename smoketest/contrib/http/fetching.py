@@ -1,7 +1,7 @@
-"""One request over the network, to its end or to a clear word why there is no answer.
+"""Send an HTTP request over the network and explain why a request fails.
 
-By the standard library alone, over a connection of its own each time: a connection that is kept
-would hide a name, a certificate or a balancer that no longer works.
+Every request uses a new connection: a persistent one would hide problems with DNS, the
+certificate or the load balancer.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-#: Bytes of a body that are read, after it was unpacked.
+#: Maximum size of a body in bytes, after decompression.
 MAX_BODY = 10_000_000
 _CHUNK = 65_536
 
-#: What OpenSSL says of a certificate that it does not accept (openssl-verification-options(1)).
+#: Explanations of the verification error codes of OpenSSL (openssl-verification-options(1)).
 _VERIFICATION = {
-    9: "is not valid yet: look at the clock of this host",
-    10: "has expired: renew it, and reload the server that shows it",
-    18: "is self-signed: get one of an authority, or give its file as 'ca_file'",
-    19: "comes from an authority that this host does not know: give its file as 'ca_file'",
+    9: "is not valid yet: check the clock of this host",
+    10: "has expired: renew it and reload the server",
+    18: "is self-signed: get one from a certificate authority, or set 'ca_file' to its file",
+    19: "was issued by an authority that this host does not trust: set 'ca_file' to its file",
     20: (
-        "comes from an authority that this host does not know, or the server does not send the"
-        " certificates in between: send the whole chain, or give a 'ca_file'"
+        "was issued by an authority that this host does not trust, or the server does not send"
+        " the intermediate certificates: send the full chain, or set 'ca_file'"
     ),
-    62: "is for another name: get one for this name, or ask for the right one",
-    64: "is for another address: get one for this address, or ask for its name",
+    62: "is for another name: get one for this name, or correct the URL",
+    64: "is for another IP address: get one for this address, or use the host name",
 }
 
 
-class NoAnswerError(AssertionError):
-    """There is no answer; the message tells why and what to do."""
+class NoResponseError(AssertionError):
+    """No response was received; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came back, and how long it took."""
+class Response:
+    """Response to a request, with its duration."""
 
     status: int
     headers: Message
     body: bytes
-    #: Whether the body goes on beyond `MAX_BODY`.
+    #: Whether the body is longer than `MAX_BODY`.
     is_truncated: bool
     seconds: float
-    #: Seconds of each step.
+    #: Seconds by step.
     steps: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Clock:
-    """How long each step takes, and what is left."""
+    """Measures the duration of each step and the time until the deadline."""
 
-    def __init__(self, patience: float) -> None:
-        self._began = self._last = monotonic()
-        self._deadline = self._began + patience
+    def __init__(self, time_limit: float) -> None:
+        self._started = self._last = monotonic()
+        self._deadline = self._started + time_limit
         self.steps: dict[str, float] = {}
         self.step = "resolving the name"
 
@@ -79,7 +79,7 @@ class _Clock:
 
     @property
     def seconds(self) -> float:
-        return monotonic() - self._began
+        return monotonic() - self._started
 
     @property
     def left(self) -> float:
@@ -96,17 +96,18 @@ def fetch(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
-    patience: float,
+    time_limit: float,
     ca_file: str = "",
-) -> Answer:
-    """Ask, and read the answer; takes no more than `patience` seconds, but for resolving the name.
+) -> Response:
+    """Send a request and return the response. Redirects are not followed.
 
-    Redirects are not followed. Raises `NoAnswerError`.
+    `time_limit` is in seconds and does not include name resolution, which cannot be interrupted.
+    Raises `NoResponseError`.
     """
-    clock = _Clock(patience)
+    clock = _Clock(time_limit)
     parts = urlsplit(url)
-    with _explaining(url, clock), _connected(parts, clock, ca_file) as connection:
-        clock.next("waiting for the answer")
+    with _explain_errors(url, clock), _connected(parts, clock, ca_file) as connection:
+        clock.next("waiting for the response")
         target = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
         own: dict[str, str] = {"Connection": "close", "Accept-Encoding": "gzip, deflate"}
         if proxy := connection.proxy:
@@ -116,12 +117,12 @@ def fetch(
         sent = {k: v for k, v in {**_DEFAULT_HEADERS, **own}.items() if k.lower() not in given}
         http.request(method, target, body or None, {**sent, **(headers or {})})
         with closing(http.getresponse()) as response:
-            if clock.is_over:  # what it was cut off in may look like a head
+            if clock.is_over:  # the headers may be incomplete
                 raise TimeoutError
-            clock.next("reading the answer")
+            clock.next("reading the response")
             content, is_truncated = _read(response, clock)
         clock.next("")
-        return Answer(
+        return Response(
             status=response.status,
             headers=response.headers,
             body=content,
@@ -131,13 +132,13 @@ def fetch(
         )
 
 
-def certificate_of(url: str, *, patience: float, ca_file: str = "") -> dict[str, Any]:
-    """The certificate that the server shows, as `ssl.SSLSocket.getpeercert` gives it.
+def get_certificate(url: str, *, time_limit: float, ca_file: str = "") -> dict[str, Any]:
+    """Return the certificate of the server in the format of `ssl.SSLSocket.getpeercert`.
 
-    Raises `NoAnswerError`, also for one that is not accepted.
+    Raises `NoResponseError`, also if the certificate is not trusted.
     """
-    clock = _Clock(patience)
-    with _explaining(url, clock), _connected(urlsplit(url), clock, ca_file) as connection:
+    clock = _Clock(time_limit)
+    with _explain_errors(url, clock), _connected(urlsplit(url), clock, ca_file) as connection:
         secured: Any = connection.http.sock
         return dict(secured.getpeercert())
 
@@ -148,29 +149,29 @@ _DEFAULT_HEADERS = {"User-Agent": "django-smoketest", "Accept": "*/*"}
 @dataclass(frozen=True)
 class _Connection:
     http: HTTPConnection
-    #: The proxy that is asked for the whole address.
+    #: The proxy, if the request line needs the absolute URL.
     proxy: SplitResult | None
 
 
 @contextmanager
 def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Connection]:
-    """A connection on which a request may be sent; cut when the time is over, whatever it does."""
+    """Open a connection for one request; it is shut down at the deadline."""
     host, is_secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if is_secure else 80)
     proxy = _proxy(parts)
     if proxy is None:
         raw = _open(host, port, clock)
     else:
-        with _explaining(proxy.geturl(), clock, " (the proxy)"):
+        with _explain_errors(proxy.geturl(), clock, " (the proxy)"):
             raw = _open(str(proxy.hostname), proxy.port or 80, clock)
     is_over = threading.Event()
 
-    def cut() -> None:
+    def shut_down() -> None:
         is_over.set()
         with suppress(OSError):
-            socket.socket.shutdown(raw, socket.SHUT_RDWR)  # also below TLS
+            socket.socket.shutdown(raw, socket.SHUT_RDWR)  # bypasses the TLS shutdown
 
-    timer = threading.Timer(clock.left, cut)
+    timer = threading.Timer(clock.left, shut_down)
     timer.daemon = True
     timer.start()
     try:
@@ -178,13 +179,13 @@ def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Con
             _tunnel(raw, host, port, proxy)
         http = HTTPConnection(host, port)
         if is_secure:
-            http.default_port = 443  # an HTTPSConnection would read the authorities once more
-            clock.next("agreeing on TLS")
+            http.default_port = 443  # HTTPSConnection would load the CA certificates again
+            clock.next("performing the TLS handshake")
             context = ssl.create_default_context(cafile=ca_file or None)
             raw = secured = context.wrap_socket(
                 raw,
                 server_hostname=host,
-                do_handshake_on_connect=False,  # Python 3.11 has no deadline for it: it can be cut
+                do_handshake_on_connect=False,  # shut_down() must see the new `raw`
             )
             secured.do_handshake()
         http.sock = raw
@@ -200,7 +201,7 @@ def _connected(parts: SplitResult, clock: _Clock, ca_file: str) -> Iterator[_Con
 
 
 def _open(host: str, port: int, clock: _Clock) -> socket.socket:
-    """To the first of the name's addresses that can be reached; each has its share of the time."""
+    """Connect to the first reachable address of the host; they share the time that is left."""
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     clock.next("connecting")
     problem: OSError | None = None
@@ -219,11 +220,11 @@ def _open(host: str, port: int, clock: _Clock) -> socket.socket:
         else:
             opened.settimeout(clock.left)
             return opened
-    raise problem or OSError("the name has no address")
+    raise problem or OSError("the host name has no address")
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:
-    """As `urllib.request` finds it: by ``HTTPS_PROXY`` and its like, and ``NO_PROXY``."""
+    """Return the proxy for a URL: `urllib.request` reads ``HTTPS_PROXY``, ``NO_PROXY`` etc."""
     url = getproxies().get(parts.scheme)
     if not url or proxy_bypass(parts.netloc):
         return None
@@ -246,19 +247,21 @@ def _tunnel(raw: socket.socket, host: str, port: int, proxy: SplitResult) -> Non
     with closing(response):
         response.begin()
         if response.status != 200:
-            msg = f"the proxy {proxy.hostname} does not connect to {where}: {response.status}"
-            raise NoAnswerError(msg)
+            msg = (
+                f"the proxy {proxy.hostname} does not connect to {where}: status {response.status}"
+            )
+            raise NoResponseError(msg)
 
 
 def _read(response: HTTPResponse, clock: _Clock) -> tuple[bytes, bool]:
-    """The body, unpacked, and whether more of it was left."""
+    """Return the decompressed body, and whether it is truncated."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    unpack: Any = None
+    decoder: Any = None
     if encoding in {"gzip", "x-gzip", "deflate"}:
-        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out which of the two
+        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip and zlib
     content = bytearray()
-    while (chunk := response.read(_CHUNK)) and not clock.is_over:  # it may never end
-        content += unpack.decompress(chunk, MAX_BODY + 1 - len(content)) if unpack else chunk
+    while (chunk := response.read(_CHUNK)) and not clock.is_over:  # the body may be endless
+        content += decoder.decompress(chunk, MAX_BODY + 1 - len(content)) if decoder else chunk
         if len(content) > MAX_BODY:
             return bytes(content[:MAX_BODY]), True
     if clock.is_over:
@@ -269,13 +272,13 @@ def _read(response: HTTPResponse, clock: _Clock) -> tuple[bytes, bool]:
 
 
 @contextmanager
-def _explaining(url: str, clock: _Clock, what: str = "") -> Iterator[None]:
-    """Say what went wrong in the words of the person who can put it right."""
+def _explain_errors(url: str, clock: _Clock, what: str = "") -> Iterator[None]:
+    """Convert errors of the network to `NoResponseError`; `what` is appended to the message."""
     try:
         yield
     except (OSError, HTTPException, zlib.error) as error:
-        explanation = next(say for kinds, say in _EXPLANATIONS if isinstance(error, kinds))
-        raise NoAnswerError(explanation(error, url, clock) + what) from None
+        explain = next(explain for kinds, explain in _EXPLANATIONS if isinstance(error, kinds))
+        raise NoResponseError(explain(error, url, clock) + what) from None
 
 
 def _host(url: str) -> str:
@@ -283,23 +286,23 @@ def _host(url: str) -> str:
 
 
 def _explain_certificate(error: Any, url: str, _: _Clock) -> str:
-    reason = _VERIFICATION.get(error.verify_code, f"is not accepted: {error.verify_message}")
+    reason = _VERIFICATION.get(error.verify_code, f"is not trusted: {error.verify_message}")
     return f"the certificate of {_host(url)} {reason}"
 
 
 def _explain_timeout(_: Any, url: str, clock: _Clock) -> str:
     return (
-        f"{_host(url)} has not answered within {clock.seconds:.1f} s; the time was over while"
+        f"{_host(url)} did not respond within {clock.seconds:.1f} s; it timed out while"
         f" {clock.step}"
     )
 
 
-#: By the kind of error, the first that fits.
+#: Error types and their explanations; the first match is used.
 _EXPLANATIONS: tuple[tuple[Any, Callable[[Any, str, _Clock], str]], ...] = (
     (
         socket.gaierror,
         lambda error, url, _: (
-            f"the name of {_host(url)} cannot be resolved ({error.strerror}): look at the DNS"
+            f"the name of {_host(url)} cannot be resolved ({error.strerror}): check the DNS"
         ),
     ),
     (ssl.SSLCertVerificationError, _explain_certificate),
@@ -311,18 +314,20 @@ _EXPLANATIONS: tuple[tuple[Any, Callable[[Any, str, _Clock], str]], ...] = (
     (
         ConnectionRefusedError,
         lambda _, url, __: (
-            f"{_host(url)} refuses connections: start what should listen there, or open the"
-            " firewall"
+            f"{_host(url)} refuses connections: start the server, or allow the port in the firewall"
         ),
     ),
     (
         (ConnectionError, HTTPException),
         lambda error, url, _: (
-            f"{_host(url)} ended the connection too early, or does not speak HTTP"
+            f"{_host(url)} closed the connection too early, or does not speak HTTP"
             f" ({type(error).__name__})"
         ),
     ),
-    (zlib.error, lambda _, url, __: f"what {_host(url)} has packed cannot be unpacked"),
+    (
+        zlib.error,
+        lambda _, url, __: f"the compressed body from {_host(url)} cannot be decompressed",
+    ),
     (
         OSError,
         lambda error, url, _: (

@@ -1,4 +1,4 @@
-"""What an entry of ``SMOKETEST_HTTP_CHECKS`` may say, and what it means."""
+"""Parse and validate the entries of ``SMOKETEST_HTTP_CHECKS``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from django.utils.encoding import iri_to_uri
 from smoketest.results import Severity
 from smoketest.validators import is_number
 
-#: Text that has to be found, as it is or by a pattern.
+#: A string or pattern to search for.
 Text = str | re.Pattern[str]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: Share of the test's time that is spent on waiting; the rest is for saying so.
-PATIENCE = 0.9
+#: Share of the test's timeout that requests may take; the rest is for reporting the failure.
+TIME_SHARE = 0.9
 SUCCESSES = frozenset(range(200, 300))
 
-#: Headers whose values tell nothing worth hiding.
+#: Request headers whose values are not redacted.
 _HARMLESS = frozenset({
     "accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host",
     "user-agent",
@@ -34,7 +34,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class InvalidEntryError(ValueError):
-    """An entry says what it may not; the message tells what may be said instead."""
+    """An entry is invalid; the message says what is allowed."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class InvalidEntryError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A request, and what has to come of it."""
+    """A request and its expected response: the parsed form of an entry."""
 
     url: str
     name: str = ""
@@ -55,13 +55,13 @@ class Check:
     no_text: tuple[Text, ...] = ()
     json: Mapping[str, Any] | None = None
     response_headers: Mapping[str, Text | None] = field(default_factory=dict)
-    #: Where a redirect has to lead; with `follow` where all of them have to end.
+    #: Expected target of the redirect; with `follow`, of the last redirect.
     redirect: str = ""
     follow: bool = False
-    #: Seconds that the answer may take.
+    #: Maximum duration in seconds, including redirects.
     max_time: float | None = None
     certificate_days: float | None = None
-    #: Path of a file with the certificates to trust, in place of the system's.
+    #: Path of a file with CA certificates to trust instead of the system's.
     ca_file: str = ""
     severity: str = Severity.CRITICAL
     timeout: float | None = None
@@ -72,12 +72,12 @@ class Check:
     tags: tuple[str, ...] = ()
 
     @property
-    def is_of_this_site(self) -> bool:
+    def is_local(self) -> bool:
         return self.url.startswith("/")
 
     @property
     def secrets(self) -> set[str]:
-        """What of the request must not be shown."""
+        """Parts of the request to redact."""
         found = {
             part
             for name, value in self.headers.items()
@@ -87,14 +87,14 @@ class Check:
         query, body = urlsplit(self.url).query, self.body.decode("utf-8", "replace")
         for form in (query, body):
             found |= {form, *(pair.partition("=")[2] for pair in form.split("&"))}
-            found |= {value for _, value in parse_qsl(form)}  # as the other site reads them
+            found |= {value for _, value in parse_qsl(form)}  # as the server decodes them
         with suppress(ValueError):
             found |= set(_texts_in(json.loads(body)))
         return found - {""}
 
 
 def _texts_in(document: Any) -> Iterator[str]:
-    """The texts in a JSON document, but for the keys."""
+    """Yield the strings in a JSON document, except keys."""
     if isinstance(document, str):
         yield document
     elif isinstance(document, (dict, list)):
@@ -103,23 +103,23 @@ def _texts_in(document: Any) -> Iterator[str]:
 
 
 def parse(entry: str | Mapping[str, Any]) -> Check:
-    """The check that an entry stands for. Raises `InvalidEntryError`."""
+    """Return the check that an entry describes. Raises `InvalidEntryError`."""
     given = {"url": entry} if isinstance(entry, str) else dict(entry)
     if "url" not in given:
-        raise InvalidEntryError("there is no 'url'.")
+        raise InvalidEntryError("'url' is missing.")
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(_KEYS)}."
-            raise InvalidEntryError(f"{key!r} is no key.", hint)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Valid keys are {', '.join(_KEYS)}."
+            raise InvalidEntryError(f"{key!r} is not a valid key.", hint)
         allowed, read = _KEYS[key]
         try:
             values[key] = read(value)
         except (TypeError, ValueError) as error:
-            shown = "wrong" if key in _SECRET else repr(value)
-            raise InvalidEntryError(f"{key!r} is {shown}; it must be {allowed}.") from error
-    _complain_of_contradictions(values)
+            shown_value = "invalid" if key in _SECRET else repr(value)
+            raise InvalidEntryError(f"{key!r} is {shown_value}; it must be {allowed}.") from error
+    _check_conflicts(values)
     if isinstance(given.get("body"), (dict, list)):
         values["headers"] = {"Content-Type": "application/json", **values.get("headers", {})}
     if "redirect" in values and not values.get("follow"):
@@ -128,29 +128,29 @@ def parse(entry: str | Mapping[str, Any]) -> Check:
     return Check(**values)
 
 
-def shown(url: str) -> str:
-    """An address without what may be a secret in it."""
+def redact_url(url: str) -> str:
+    """Return a URL without credentials, and with its query replaced by "..."."""
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
     plain = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
     return f"{plain}?..." if parts.query else plain
 
 
-def _complain_of_contradictions(values: Mapping[str, Any]) -> None:
+def _check_conflicts(values: Mapping[str, Any]) -> None:
     max_time, timeout = values.get("max_time"), values.get("timeout")
-    if max_time and timeout and max_time >= timeout * PATIENCE:
+    if max_time and timeout and max_time >= timeout * TIME_SHARE:
         msg = (
-            f"'max_time' is {max_time!r}; it must be less than {PATIENCE:.0%} of 'timeout', which"
+            f"'max_time' is {max_time!r}; it must be less than {TIME_SHARE:.0%} of 'timeout', which"
             f" is {timeout!r}."
         )
         raise InvalidEntryError(msg)
     if not values["url"].startswith("https:"):
         for key in ("certificate_days", "ca_file"):
             if key in values:
-                msg = f"{key!r} is for addresses that begin with https://."
+                msg = f"{key!r} is only valid for URLs that start with https://."
                 raise InvalidEntryError(msg)
     if "json" in values and values.get("method") == "HEAD":
-        raise InvalidEntryError("'json' has no meaning with HEAD, whose answers have no body.")
+        raise InvalidEntryError("'json' is not valid with HEAD, whose responses have no body.")
 
 
 def _name(url: str) -> str:
@@ -158,7 +158,7 @@ def _name(url: str) -> str:
     return f"{parts.hostname or ''}{parts.path}".strip("/") or "home"
 
 
-# What values may be: each reads one, and raises TypeError or ValueError for a wrong one
+# Parsers of values, which raise TypeError or ValueError
 
 
 def _url(value: Any) -> str:
@@ -166,7 +166,7 @@ def _url(value: Any) -> str:
     _require(value.isprintable() and " " not in value and not parts.fragment)
     if parts.scheme or parts.netloc:
         _require(parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc)
-        _ = parts.port  # raises for a wrong one
+        _ = parts.port  # raises for an invalid port
         return str(iri_to_uri(_with_ascii_host(parts)))
     _require(value.startswith("/") and not value.startswith("//"))
     return str(iri_to_uri(value))
@@ -191,7 +191,7 @@ def _string(value: Any) -> str:
     return value
 
 
-def _name_of_test(value: Any) -> str:
+def _test_name(value: Any) -> str:
     _require(re.search(r"[^\W_]", _string(value)))
     return str(value)
 
@@ -266,12 +266,12 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-def _more_than_zero(value: Any) -> float:
+def _positive_number(value: Any) -> float:
     _require(is_number(value) and value > 0)
     return float(value)
 
 
-def _zero_or_more(value: Any) -> float:
+def _non_negative_number(value: Any) -> float:
     _require(is_number(value) and value >= 0)
     return float(value)
 
@@ -292,40 +292,40 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(sorted(value))
 
 
-_TEXTS = "a text or a compiled pattern, or a list of them"
-_POSITIVE = "a number of seconds, more than 0"
+_TEXTS = "a string or a compiled pattern, or a list of them"
+_POSITIVE = "a number of seconds greater than 0"
 _ADDRESS = (
-    "a path of this site, such as '/login/', or an address that begins with http:// or https://,"
-    " without a user name (send a header Authorization), spaces or a fragment"
+    "a path of this site, such as '/login/', or a URL that starts with http:// or https://,"
+    " without a user name (use an Authorization header), spaces or a fragment"
 )
 
-#: What each key allows, and what reads it.
+#: Description of the allowed values, and parser, by key.
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "url": (_ADDRESS, _url),
-    "name": ("a text with letters or digits in it", _name_of_test),
+    "name": ("a string that contains a letter or digit", _test_name),
     "method": (f"one of {', '.join(_METHODS)}", _method),
-    "headers": ("a dict of names and texts, without line breaks", _headers),
-    "body": ("a text, bytes, or a dict or list that is sent as JSON", _body),
+    "headers": ("a dict of names and strings, without line breaks", _headers),
+    "body": ("a string, bytes, or a dict or list that is sent as JSON", _body),
     "status": ("a status from 100 to 599, a class such as '2xx', or a list of them", _status),
     "text": (_TEXTS, _texts),
     "no_text": (_TEXTS, _texts),
     "json": ("a dict of paths, such as 'queue.depth', and values", _json),
     "response_headers": (
-        "a dict of names and texts or compiled patterns, or None for a header that is not there",
+        "a dict of names and strings or compiled patterns, or None for a forbidden header",
         _response_headers,
     ),
-    "redirect": ("a path that begins with a slash, or an address", _redirect),
+    "redirect": ("a path that starts with a slash, or a URL", _redirect),
     "follow": ("True or False", _boolean),
-    "max_time": (_POSITIVE, _more_than_zero),
-    "certificate_days": ("a number of days, 0 or more", _zero_or_more),
+    "max_time": (_POSITIVE, _positive_number),
+    "certificate_days": ("a number of days, 0 or more", _non_negative_number),
     "ca_file": ("the path of a file that exists", _file),
     "severity": (" or ".join(repr(str(severity)) for severity in Severity), _severity),
-    "timeout": (_POSITIVE, _more_than_zero),
-    "slow_after": (_POSITIVE, _more_than_zero),
-    "every": ("a number of seconds, 0 or more", _zero_or_more),
-    "maintainer": ("a text", _string),
-    "runbook_url": ("a text", _string),
-    "tags": ("a list of texts", _tags),
+    "timeout": (_POSITIVE, _positive_number),
+    "slow_after": (_POSITIVE, _positive_number),
+    "every": ("a number of seconds, 0 or more", _non_negative_number),
+    "maintainer": ("a string", _string),
+    "runbook_url": ("a string", _string),
+    "tags": ("a list of strings", _tags),
 }
-#: Keys whose values are not shown; an address may have a password in it.
+#: Keys whose values are not shown, since they may contain secrets.
 _SECRET = {"url", "headers", "body"}

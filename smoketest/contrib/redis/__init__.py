@@ -1,1 +1,1 @@
-"""Smoke tests of the Redis servers that the site uses."""
+"""Smoke tests of the Redis and Valkey servers that the site uses."""

@@ -1,4 +1,4 @@
-"""The app ``smoketest.contrib.redis``."""
+"""App configuration of ``smoketest.contrib.redis``."""
 
 from __future__ import annotations
 

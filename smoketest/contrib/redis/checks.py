@@ -1,4 +1,4 @@
-"""System checks: the client library is there, and there is a server to test."""
+"""System checks of the client library and of the servers to test."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from smoketest.contrib.redis.targets import find_servers
 
 
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """redis-py or valkey is installed (E165); the settings name a server (W161)."""
+    """Check that redis-py or valkey is installed (E165) and a server is configured (W161)."""
     if find_spec("redis") is None and find_spec("valkey") is None:
         return [
             Error(
-                "smoketest.contrib.redis needs the package redis (or valkey), which is missing.",
+                "smoketest.contrib.redis requires redis or valkey; neither package is installed.",
                 hint="Install it: pip install redis.",
                 id="smoketest.E165",
             )
         ]
     try:
-        found = find_servers() or conf.skip
+        has_servers = find_servers() or conf.skip
     except InvalidSettingError:
-        return []  # smoketest.checks complains of it
-    if found:
+        return []  # reported by smoketest.checks
+    if has_servers:
         return []
     return [
         Warning(
             "smoketest.contrib.redis found no Redis server in CACHES, CHANNEL_LAYERS,"
-            " CELERY_BROKER_URL and CELERY_RESULT_BACKEND: nothing is tested.",
-            hint=f"Name the servers in {RedisConf.urls.name}, or remove the app.",
+            " CELERY_BROKER_URL or CELERY_RESULT_BACKEND; nothing is tested.",
+            hint=f"Add the servers to {RedisConf.urls.name}, or remove the app.",
             id="smoketest.W161",
         )
     ]

@@ -1,4 +1,4 @@
-"""A client of one's own with the parameters of the site's, which never waits for long."""
+"""Connect to Redis with the parameters of the site, but with short timeouts and no retries."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from smoketest.contrib.redis.targets import Configured
+from smoketest.contrib.redis.targets import RedisServer
 
-#: Seconds to connect, and to wait for an answer. A test asks a few times.
-PATIENCE = 2.0
+#: Timeout in seconds for connecting, and for each reply.
+TIMEOUT = 2.0
 
 
 class UnsupportedError(Exception):
-    """How the site finds this server is not known here; the message says what to do."""
+    """The way the site discovers this server is not supported; the message says what to do."""
 
 
-def connect(server: Configured) -> Any:
-    """A client with a single connection, which is opened by its first command."""
+def connect(server: RedisServer) -> Any:
+    """Return a client with a single connection, which its first command opens."""
     library, connection_class, parameters = _parameters(server)
     retry = library.retry.Retry(library.backoff.NoBackoff(), 0)
     parameters |= {
-        "socket_timeout": PATIENCE,
-        "socket_connect_timeout": PATIENCE,
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
         "retry": retry,
         "retry_on_timeout": False,
         "retry_on_error": [],
@@ -36,25 +36,24 @@ def connect(server: Configured) -> Any:
     return library.Redis(connection_pool=pool)
 
 
-def _parameters(server: Configured) -> tuple[Any, Any, dict[str, Any]]:
-    """The library, the class of its connections, and the keywords for one."""
+def _parameters(server: RedisServer) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the client library, its connection class and the keyword arguments of a connection."""
     if callable(server.origin):
         pool = getattr(server.origin(), "connection_pool", None)
         if pool is None or hasattr(pool, "get_master_address"):
             raise UnsupportedError(
-                f"{server.setting} finds its servers by a sentinel, cluster or shards: put them"
-                " into SMOKETEST_REDIS_URLS"
+                f"{server.setting} uses Sentinel, Cluster or sharding: add its servers to"
+                " SMOKETEST_REDIS_URLS"
             )
         name = type(pool).__module__.partition(".")[0]
-        library = import_module(name if name in {"redis", "valkey"} else _installed())
+        library = import_module(name if name in {"redis", "valkey"} else _get_installed_library())
         return library, pool.connection_class, dict(pool.connection_kwargs)
-    library = import_module(_installed())
+    library = import_module(_get_installed_library())
     if isinstance(server.origin, Mapping):
         parameters = dict(server.origin)
         if "master_name" in parameters or "sentinels" in parameters:
             raise UnsupportedError(
-                f"{server.setting} finds its servers by a sentinel: put them into"
-                " SMOKETEST_REDIS_URLS"
+                f"{server.setting} uses Sentinel: add its servers to SMOKETEST_REDIS_URLS"
             )
         address = parameters.pop("address", None)
         if address is None:
@@ -66,10 +65,10 @@ def _parameters(server: Configured) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _address(library: Any, address: str) -> str:
-    """In the scheme that the library knows."""
+    """Return the URL with the scheme and TLS parameters that the library accepts."""
     scheme, separator, rest = address.partition("://")
     other, own = ("valkey", "redis") if library.__name__ == "redis" else ("redis", "valkey")
-    # Celery writes CERT_NONE where the libraries want none.
+    # Celery accepts CERT_NONE, the libraries only none.
     return (
         scheme.replace(other, own)
         + separator
@@ -80,12 +79,12 @@ def _address(library: Any, address: str) -> str:
     )
 
 
-def _installed() -> str:
+def _get_installed_library() -> str:
     return next((name for name in ("redis", "valkey") if find_spec(name)), "redis")
 
 
-def place(client: Any) -> str:
-    """Where the server is, without user and password."""
+def get_address(client: Any) -> str:
+    """Return the address of the server without credentials."""
     parameters = client.connection_pool.connection_kwargs
     if path := parameters.get("path"):
         return str(path)

@@ -11,36 +11,36 @@ SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
 
 class RedisConf(Settings, prefix="SMOKETEST_REDIS_"):
-    """What the site has set, or the default; a wrong value raises `InvalidSettingError`."""
+    """Settings of the app."""
 
-    #: Servers besides those of CACHES, CHANNEL_LAYERS and Celery: their addresses by names.
+    #: URLs of servers, by name, in addition to those of CACHES, CHANNEL_LAYERS and Celery.
     urls: Setting[Mapping[str, str]] = Setting(
         "smoketest.E161",
         {},
-        "a dict of addresses by names, such as {'sessions': 'redis://:password@host:6379/0'};"
-        f" they begin with {', '.join(SCHEMES)}",
+        "a dict of URLs by name, such as {'sessions': 'redis://:password@host:6379/0'}; a URL"
+        f" starts with {', '.join(SCHEMES)}",
         lambda value: isinstance(value, dict) and all(map(_is_named_address, value.items())),
         is_secret=True,
     )
-    #: Names of servers to leave out, as the system check and the tests call them.
+    #: Names of servers that are not tested.
     skip: Setting[Collection[str]] = Setting(
         "smoketest.E162",
         (),
         "a list, tuple or set of names, such as 'cache default' or 'celery broker'",
         is_strings,
     )
-    #: What the keys begin with that the tests write and delete; the user of an ACL needs them.
+    #: Prefix of the keys that the tests write and delete. An ACL must grant access to it.
     key_prefix: Setting[str] = Setting(
         "smoketest.E163",
         "smoketest:",
-        "a string that is not empty",
+        "a non-empty string",
         lambda value: isinstance(value, str) and value != "",
     )
-    #: The part of the memory that may be in use before it is a warning.
+    #: Share of the memory limit above which the memory test fails with severity "warning".
     memory_used_max: Setting[float] = Setting(
         "smoketest.E164",
         0.9,
-        "a number above 0, up to 1",
+        "a number greater than 0 and at most 1",
         lambda value: is_number(value) and 0 < value <= 1,
     )
 

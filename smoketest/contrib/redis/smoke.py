@@ -1,4 +1,4 @@
-"""One class of smoke tests for each Redis server that the settings of the site name."""
+"""Smoke tests of Redis: one class for each server in the settings of the site."""
 
 from __future__ import annotations
 

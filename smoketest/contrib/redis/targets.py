@@ -1,6 +1,6 @@
-"""Which Redis servers the settings of the site name, and with which parameters it connects.
+"""Find the Redis servers in the settings of the site, and their connection parameters.
 
-Nothing connects here.
+No connection is made here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from django.utils.module_loading import import_string
 
 from smoketest.contrib.redis.conf import RedisConf, conf
 
-#: Packages whose cache backends have a client like that of django-redis.
+#: Packages whose cache backends have the client interface of django-redis.
 _CACHE_PACKAGES = {"django_redis", "django_valkey"}
 _CHANNEL_LAYERS = "channels_redis."
-#: Where projects keep the addresses of Celery, by the namespace that its documentation proposes.
+#: Settings with URLs, in the namespace that Celery's documentation recommends.
 _CELERY = {"CELERY_BROKER_URL": "celery broker", "CELERY_RESULT_BACKEND": "celery results"}
-#: Where those keep the parameters of TLS that do not stand in the address.
+#: Settings with the TLS parameters of these URLs.
 _CELERY_TLS = {
     "CELERY_BROKER_URL": "CELERY_BROKER_USE_SSL",
     "CELERY_RESULT_BACKEND": "CELERY_REDIS_BACKEND_USE_SSL",
@@ -31,41 +31,41 @@ _REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configured:
-    """One server that the settings name."""
+class RedisServer:
+    """A server in the settings of the site."""
 
     name: str
-    #: Where in the settings it stands.
+    #: Setting that contains the server.
     setting: str
-    #: An address, parameters of a connection, or a function that gives the site's own client.
+    #: URL, connection parameters, or a function that returns the site's client.
     origin: str | Mapping[str, Any] | Callable[[], Any]
-    #: Whether it is there to be read alone.
+    #: Whether the site only reads from the server.
     is_replica: bool = False
 
 
-def find_servers() -> list[Configured]:
-    """All but those that the site leaves out."""
-    found = (*_of_setting(), *_of_caches(), *_of_channels(), *_of_celery())
+def find_servers() -> list[RedisServer]:
+    """Return the servers that ``SMOKETEST_REDIS_SKIP`` does not exclude."""
+    found = (*_from_setting(), *_from_caches(), *_from_channels(), *_from_celery())
     return [server for server in found if server.name not in conf.skip]
 
 
-def _of_setting() -> Iterator[Configured]:
+def _from_setting() -> Iterator[RedisServer]:
     for name, address in conf.urls.items():
-        yield Configured(name=name, setting=RedisConf.urls.name, origin=address)
+        yield RedisServer(name=name, setting=RedisConf.urls.name, origin=address)
 
 
-def _of_caches() -> Iterator[Configured]:
-    """Each address of each cache; the first is written, the others are read."""
+def _from_caches() -> Iterator[RedisServer]:
+    """Yield each address of each cache; Django writes to the first and reads from the others."""
     for alias, entry in settings.CACHES.items():
         if not _is_redis_cache(entry["BACKEND"]):
             continue
         location: Any = entry.get("LOCATION", "")
         addresses = re.split("[;,]", location) if isinstance(location, str) else list(location)
         for number in range(len(addresses)):
-            yield Configured(
+            yield RedisServer(
                 name=f"cache {alias}" + (f" replica {number}" if number else ""),
                 setting=f"CACHES[{alias!r}]",
-                origin=_client_of_cache(alias, number),
+                origin=_get_cache_client(alias, number),
                 is_replica=number > 0,
             )
 
@@ -74,15 +74,15 @@ def _is_redis_cache(backend: str) -> bool:
     try:
         found = import_string(backend)
     except ImportError:
-        return False  # Django complains of it
+        return False  # reported by Django
     bases = getattr(found, "__mro__", ())
     return RedisCache in bases or any(
         base.__module__.partition(".")[0] in _CACHE_PACKAGES for base in bases
     )
 
 
-def _client_of_cache(alias: str, number: int) -> Callable[[], Any]:
-    """Gives the client that the cache uses for the address of this number."""
+def _get_cache_client(alias: str, number: int) -> Callable[[], Any]:
+    """Return a function that returns the client of the cache for an address."""
 
     def client() -> Any:
         cache: Any = caches[alias]
@@ -95,41 +95,41 @@ def _client_of_cache(alias: str, number: int) -> Callable[[], Any]:
     return client
 
 
-def _of_channels() -> Iterator[Configured]:
+def _from_channels() -> Iterator[RedisServer]:
     for alias, entry in getattr(settings, "CHANNEL_LAYERS", {}).items():
         if not entry.get("BACKEND", "").startswith(_CHANNEL_LAYERS):
             continue
         hosts = entry.get("CONFIG", {}).get("hosts") or ["redis://localhost:6379"]
         for number, host in enumerate(hosts, 1):
-            yield Configured(
+            yield RedisServer(
                 name=f"channels {alias}" + (f" {number}" if number > 1 else ""),
                 setting=f"CHANNEL_LAYERS[{alias!r}]",
-                origin=_origin_of_host(host),
+                origin=_get_host_origin(host),
             )
 
 
-def _origin_of_host(host: Any) -> str | Mapping[str, Any]:
-    """What channels_redis takes: an address, a pair, or keywords with or without an address."""
+def _get_host_origin(host: Any) -> str | Mapping[str, Any]:
+    """Convert a host of channels_redis: a URL, a (host, port) pair or keyword arguments."""
     if isinstance(host, (tuple, list)):
         return {"host": host[0], "port": host[1]}
     return dict(host) if isinstance(host, Mapping) else str(host)
 
 
-def _of_celery() -> Iterator[Configured]:
+def _from_celery() -> Iterator[RedisServer]:
     for setting, name in _CELERY.items():
         address = getattr(settings, setting, None)
         if isinstance(address, str) and address.startswith(_REDIS):
             tls = getattr(settings, _CELERY_TLS[setting], None)
             for number, one in enumerate(address.split(";"), 1):
-                yield Configured(
+                yield RedisServer(
                     name=name + (f" {number}" if number > 1 else ""),
                     setting=setting,
-                    origin=_origin_of_celery(one.replace("redis+socket://", "unix://"), tls),
+                    origin=_get_celery_origin(one.replace("redis+socket://", "unix://"), tls),
                 )
 
 
-def _origin_of_celery(address: str, tls: Any) -> str | Mapping[str, Any]:
-    """`tls` is True, or the parameters of TLS; Celery encrypts then, whatever the scheme."""
+def _get_celery_origin(address: str, tls: Any) -> str | Mapping[str, Any]:
+    """Add TLS to a URL. `tls` is True or TLS parameters; with either, Celery uses rediss://."""
     if not tls or address.startswith("unix"):
         return address
     parameters = tls if isinstance(tls, Mapping) else {}

@@ -1,4 +1,4 @@
-"""``manage.py prepare_shop``: what a fresh checkout needs before it can be served."""
+"""``manage.py prepare_shop``: create the databases and load the books."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.utils.text import slugify
 
 from archive.models import YearlySales
 from catalog.models import Author, Book
-from shop.switches import all_mended
+from shop.switches import switches_ignored
 
 BOOKS = (
     ("Jane Austen", "Emma", 1815, "8.90", 14),
@@ -29,9 +29,9 @@ SALES = ((2023, 4120, "44290.50"), (2024, 4480, "49115.20"), (2025, 4715, "52480
 
 
 class Command(BaseCommand):
-    help = "Creates or updates the databases and loads the books; safe to repeat."
+    help = "Creates or updates the databases and loads the books. It is safe to repeat."
 
-    @all_mended()
+    @switches_ignored()
     def handle(self, *_args: Any, **options: Any) -> None:
         for database in ("default", "archive"):
             call_command("migrate", database=database, verbosity=options["verbosity"])

@@ -1,1 +1,1 @@
-"""The tests; a class for each of the things that the site has several of."""
+"""Smoke tests of the essentials: one class for each target."""

@@ -1,4 +1,4 @@
-"""One class for each cache."""
+"""Smoke tests of caches: one class for each cache."""
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.caches import CacheTest

@@ -1,4 +1,4 @@
-"""One class for each database and question."""
+"""Smoke tests of databases: classes for each database, its migrations and its clock."""
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.databases import CLOCKS, ClockTest, DatabaseTest, MigrationsTest

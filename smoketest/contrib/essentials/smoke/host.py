@@ -1,4 +1,4 @@
-"""The host that the site runs on: disks, memory, names."""
+"""Smoke tests of the host: file systems, memory and host names."""
 
 from smoketest.case import tag
 from smoketest.contrib import variants
@@ -19,7 +19,7 @@ if is_wanted("memory"):
         timeout = 5
 
         def test_is_left(self) -> None:
-            """Memory is available, on the host and in the container that the site runs in."""
+            """Enough memory is available, on the host and in the container of the site."""
             self.check_memory()
 
 

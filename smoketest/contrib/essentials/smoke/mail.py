@@ -1,4 +1,4 @@
-"""One class for each mail server."""
+"""Smoke tests of mail: one class for each mail server."""
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.mail import MailTest

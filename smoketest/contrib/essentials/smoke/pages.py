@@ -1,4 +1,4 @@
-"""What pages need: those for errors, and static files."""
+"""Smoke tests of error pages and static files."""
 
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import Http404
@@ -14,23 +14,23 @@ if is_wanted("error_pages"):
     @tag("pages", "deploy")
     class ErrorPagesTest(ErrorPages):
         def test_bad_request(self) -> None:
-            """The page that visitors get for a bad request (400) renders."""
+            """The error page for a bad request (400) renders."""
             self.render(400, defaults.bad_request, BadRequest())
 
         def test_permission_denied(self) -> None:
-            """The page that visitors get where they may not go (403) renders."""
+            """The error page for a forbidden page (403) renders."""
             self.render(403, defaults.permission_denied, PermissionDenied())
 
         def test_csrf_failure(self) -> None:
-            """The page that visitors get for a form without its token (403) renders."""
+            """The error page for a CSRF failure (403) renders."""
             self.render_csrf_failure()
 
         def test_page_not_found(self) -> None:
-            """The page that visitors get for a page that is not there (404) renders."""
+            """The error page for a missing page (404) renders."""
             self.render(404, defaults.page_not_found, Http404())
 
         def test_server_error(self) -> None:
-            """The page that visitors get for an error of the site (500) renders."""
+            """The error page for a server error (500) renders."""
             self.render(500, defaults.server_error)
 
 
@@ -43,5 +43,5 @@ if is_wanted("static_files"):
         every = 60
 
         def test_are_all_there(self) -> None:
-            """The manifest of the static files can be read, and the files it names are there."""
+            """The manifest of the static files can be read, and its files exist."""
             self.check_manifest()

@@ -1,4 +1,4 @@
-"""One class for each storage."""
+"""Smoke tests of storages: one class for each storage."""
 
 from smoketest.contrib import variants
 from smoketest.contrib.essentials.storages import StorageTest

@@ -1,4 +1,4 @@
-"""Django's system checks; those that ask databases are left out, as they may take long."""
+"""Smoke tests that run Django's system checks, except database checks, which may be slow."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from smoketest.case import SmokeTest, options, tag
 from smoketest.contrib.essentials.explain import failing
 from smoketest.contrib.essentials.targets import is_wanted
 
-#: How many messages are shown.
+#: Maximum number of messages that are shown.
 SHOWN = 5
 
 if is_wanted("system_checks"):
@@ -21,16 +21,16 @@ if is_wanted("system_checks"):
         every = 600
 
         def test_find_no_errors(self) -> None:
-            """Django's system checks find no error: manage.py check is content."""
-            with failing("The system checks do not run", "Run: manage.py check"):
+            """Django's system checks find no errors (manage.py check)."""
+            with failing("The system checks cannot be run", "Run: manage.py check"):
                 found = run_checks(databases=[])
             self._show([message for message in found if message.is_serious()], "manage.py check")
 
         @options(severity="warning")
         def test_are_ready_for_production(self) -> None:
-            """Django's checks for production find nothing to warn of: manage.py check --deploy."""
+            """Django's deployment checks find no errors or warnings (manage.py check --deploy)."""
             command = "manage.py check --deploy"
-            with failing("The system checks do not run", f"Run: {command}"):
+            with failing("The system checks cannot be run", f"Run: {command}"):
                 found = run_checks(include_deployment_checks=True, databases=[])
             self._show([message for message in found if message.is_serious(WARNING)], command)
 
@@ -43,6 +43,6 @@ if is_wanted("system_checks"):
             more = f"; and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
             self.assertFalse(
                 messages,
-                f"{'; '.join(messages[:SHOWN])}{more}. {command} tells what to do;"
-                " SILENCED_SYSTEM_CHECKS silences what is meant to be so.",
+                f"{'; '.join(messages[:SHOWN])}{more}. Run {command} for hints, or silence"
+                " intended ones with SILENCED_SYSTEM_CHECKS.",
             )

@@ -1,10 +1,10 @@
-"""Makes the dashboards of `grafana/dashboards`: ``python -m grafana.generator``."""
+"""Generate the dashboards in ``grafana/dashboards``: ``python -m grafana.generator``."""
 
 import warnings
 
 with warnings.catch_warnings():
-    # The SDK would rather have dashboards of version 2, and says so when these two are imported;
-    # every Grafana reads those of version 1.
+    # These modules warn that version 1 of the dashboard schema is deprecated. Every release of
+    # Grafana can read it.
     warnings.simplefilter("ignore", DeprecationWarning)
     import grafana_foundation_sdk.builders.dashboard
     import grafana_foundation_sdk.builders.stat  # noqa: F401

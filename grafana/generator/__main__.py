@@ -1,4 +1,4 @@
-"""Write the dashboards, as JSON that is the same each time."""
+"""Write the dashboards as JSON. The output is reproducible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana.generator import overview, single_test
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-#: What is made, by the name of its file.
+#: Functions that build a dashboard, by file name.
 DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {
     "smoketest-overview.json": overview.dashboard,
     "smoketest-test.json": single_test.dashboard,
@@ -21,12 +21,12 @@ DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {
 
 
 def render(dashboard: models.Dashboard) -> str:
-    """The dashboard as Grafana reads it."""
+    """Return the dashboard as JSON for Grafana."""
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write every dashboard into the folder."""
+    """Write all dashboards to the folder."""
     for name, make in DASHBOARDS.items():
         (folder / name).write_text(render(make().build()))
 

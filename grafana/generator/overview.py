@@ -1,4 +1,4 @@
-"""The dashboard to open when the pager rings: what is broken, and since when."""
+"""The overview dashboard, which shows the failing tests and since when they fail."""
 
 from __future__ import annotations
 
@@ -8,103 +8,104 @@ from grafana_foundation_sdk.builders.table import Panel as Table
 from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
 
 from grafana.generator import panels, queries
-from grafana.generator.panels import BAD, COLORED_TEXT, GOOD, QUIET, WORRYING, Column
+from grafana.generator.panels import BAD, COLORED_TEXT, GOOD, NEUTRAL, WARNING, Column
 from grafana.generator.queries import by_replica, of_sites, of_tests
 
 UID = "smoketest-overview"
 
 
 def dashboard() -> Dashboard:
-    """The overview."""
-    made = panels.new_dashboard(
+    """Return the overview dashboard."""
+    board = panels.new_dashboard(
         UID,
         "Smoke tests: overview",
-        "What the smoke tests of your Django sites say: what is broken, and since when.",
+        "Results of the smoke tests of your Django sites: which tests fail, and since when.",
     ).variables(list(panels.variables()))
     panels.add(
-        made,
+        board,
         [
             ("", [*tiles(), tests(), alerts()]),
             ("Over time", [history(), durations(), slowest()]),
-            ("Beside the visitors' requests (django-prometheus)", traffic()),
-            ("Sites and their replicas", [replicas()]),
+            ("Site traffic (django-prometheus)", traffic()),
+            ("Sites and replicas", [replicas()]),
         ],
     )
-    return made
+    return board
 
 
 def tiles() -> panels.Panels:
-    """The whole state in eight words and numbers."""
-    verdict = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD)})
+    """Return the stat panels with the current state."""
+    status = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD)})
     return [
         panels.stat(
-            "Verdict",
-            "PASS if no critical test failed in the latest full run of any replica. Of the whole "
-            "site, whatever tests are chosen above.",
+            "Status",
+            "PASS if no critical test failed in the latest full run of any replica. Covers all "
+            "tests of the site, regardless of the selected app, maintainer and severity.",
             f"min({of_sites('smoketest_last_run_success')})",
-            mappings=verdict,
+            mappings=status,
             no_value="no run",
         ),
         panels.count(
             "Failing",
-            "Critical tests that failed, errored or timed out when they last ran, on any replica.",
+            "Critical tests that failed, errored or timed out in their latest run, on any replica.",
             queries.failing("critical"),
             BAD,
         ),
         panels.count(
             "Warnings",
-            "Tests of severity warning that did not pass when they last ran, on any replica. They "
-            "do not fail the run.",
+            "Tests with the severity warning that did not pass in their latest run, on any "
+            "replica. They do not fail the run.",
             queries.failing("warning"),
-            WORRYING,
+            WARNING,
         ),
         panels.count(
             "Stale",
-            "Tests without a result for longer than their maximum age, on any replica: the runs "
-            "have stopped, are paused, or are always cut short.",
+            "Tests without a result for longer than their maximum age, on any replica. Runs have "
+            "stopped, are paused, or end before they reach these tests.",
             queries.stale(),
-            WORRYING,
+            WARNING,
         ),
         panels.count(
             "Slow",
-            "Tests that took longer than their own threshold when they last ran.",
+            "Tests that reached their slow threshold in their latest run, on any replica.",
             queries.slow(),
-            WORRYING,
+            WARNING,
         ),
         panels.count(
             "Never run",
-            "Tests that have neither passed nor failed yet on any replica: always skipped.",
+            "Tests that have neither passed nor failed on any replica, usually because they are "
+            "always skipped.",
             queries.never_run(),
-            WORRYING,
+            WARNING,
         ),
         panels.age(
             "Last run",
-            "Time since the latest full run, on the replica where that is longest ago.",
+            "Time since the last full run, for the replica with the oldest one.",
             f"min({of_sites('smoketest_last_run_timestamp_seconds')})",
         ),
         panels.age(
             "Last success",
-            "Time since a full run last passed, on the replica where that is longest ago.",
+            "Time since the last full run that passed, for the replica with the oldest one.",
             f"min({of_sites('smoketest_last_success_timestamp_seconds')})",
         ),
     ]
 
 
 def test_columns() -> list[Column]:
-    """Which test a row is of, with a link that looks the job up in its own column."""
-    into_it = panels.to_test("${__value.raw}", "${__data.fields.Job}").build()
+    """Return the columns that identify a test. The link reads the job from its column."""
+    link = panels.test_link("${__value.raw}", "${__data.fields.Job}").build()
     return [
-        Column(title="Test", label="test", width=None, settings={"links": [into_it]}),
+        Column(title="Test", label="test", width=None, settings={"links": [link]}),
         Column(title="Job", label="job", width=110),
     ]
 
 
 def tests() -> Table:
-    """Every test, what needs somebody first."""
+    """Return the table of all tests, the worst outcome first."""
     return panels.table(
         "Tests",
-        "Every test, the worst outcome on any replica first. Click on a test to look into it, on "
-        "Page to see it on the site (needs SMOKETEST_PUBLIC_URL).",
+        "All tests, sorted by their worst outcome on any replica. Click a test to show its "
+        "dashboard, or Page to open it on the site (requires SMOKETEST_PUBLIC_URL).",
         [
             *test_columns(),
             Column(title="App", label="django_app", width=110),
@@ -129,8 +130,8 @@ def tests() -> Table:
                 settings={"decimals": 2},
             ),
             Column(
-                title="Of its threshold",
-                expression=queries.of_threshold(of_tests),
+                title="% of threshold",
+                expression=queries.threshold_share(of_tests),
                 unit="percentunit",
                 width=190,
                 settings={
@@ -144,7 +145,7 @@ def tests() -> Table:
                     "min": 0,
                     "max": 1,
                     "thresholds": panels.threshold_colors(
-                        GOOD, (0.8, "yellow"), (1, WORRYING)
+                        GOOD, (0.8, "yellow"), (1, WARNING)
                     ).build(),
                 },
             ),
@@ -159,18 +160,18 @@ def tests() -> Table:
         ],
         labels_of=[queries.declared(of_tests), queries.links(of_tests)],
         sort_by=["Outcome", "Failing for"],
-        no_value="no smoke test is known: is /smoketest/metrics scraped?",
+        no_value="no smoke tests found: is /smoketest/metrics scraped?",
         height=11,
     )
 
 
 def alerts() -> Table:
-    """What has gone, or is about to go, to the pager."""
+    """Return the table of firing alerts."""
     firing = queries.of_alerts("ALERTS", 'alertstate="firing"')
     return panels.table(
         "Firing alerts",
-        "Alerts of the smoke tests that fire now, and since when their cause is there. Needs the "
-        "alert rules of django-smoketest.",
+        "Alerts of the smoke tests that are firing, and since when their condition has been true. "
+        "Requires the alert rules of django-smoketest.",
         [
             Column(title="Alert", label="alertname", width=300),
             Column(title="Severity", label="severity", width=100),
@@ -186,29 +187,33 @@ def alerts() -> Table:
             Column(title="Maintainer", label="maintainer", width=120),
         ],
         sort_by=["Since"],
-        no_value="no alert fires",
+        no_value="no alerts are firing",
         height=6,
     )
 
 
 def history() -> StateTimeline:
-    """Every test over time."""
+    """Return the outcomes of all tests over time."""
     return panels.timeline(
         "Outcomes",
-        "Each test over time, with its worst outcome on any replica. Marks are deploys.",
+        "Worst outcome of each test on any replica over time. Annotations mark deployments.",
         queries.outcome(of_tests),
         "{{job}}: {{test}}",
         height=14,
         rows=15,
-    ).data_links([panels.to_test("${__field.labels.test}", "${__field.labels.job}")])
+    ).data_links([panels.test_link("${__field.labels.test}", "${__field.labels.job}")])
 
 
 def durations() -> TimeSeries:
-    """How long the slowest tests took."""
+    """Return the durations of the slowest tests over time."""
     return panels.timeseries(
         "Durations of the slowest tests",
-        "The ten tests that took longest at any moment of the time range, on the slowest replica.",
-        [panels.over_time(queries.among_slowest(queries.duration(of_tests)), "{{job}}: {{test}}")],
+        "The ten slowest tests of the time range, each on its slowest replica.",
+        [
+            panels.range_query(
+                queries.among_slowest(queries.duration(of_tests)), "{{job}}: {{test}}"
+            )
+        ],
         unit="s",
         calcs=("lastNotNull", "mean", "max"),
         width=24,
@@ -217,19 +222,19 @@ def durations() -> TimeSeries:
 
 
 def slowest() -> Table:
-    """The same tests against what is expected of them."""
-    took, median = queries.duration(of_tests), queries.weekly_median(of_tests)
+    """Return the table that compares the slowest tests with their thresholds and medians."""
+    duration, median = queries.duration(of_tests), queries.weekly_median(of_tests)
     threshold = queries.by_test(of_tests("smoketest_test_slow_threshold_seconds"))
     ratio = {"color": {"mode": "thresholds"}, **COLORED_TEXT}
     return panels.table(
-        "Slowest tests, against what is expected",
-        "The same ten tests: the latest duration as a share of the test's own threshold, and as a "
-        "multiple of its median over the last week.",
+        "Slowest tests compared with threshold and median",
+        "The ten slowest tests: their latest duration as a percentage of their slow threshold, and "
+        "as a multiple of their median over the last week.",
         [
             *test_columns(),
             Column(
                 title="Duration",
-                expression=queries.among_slowest(took),
+                expression=queries.among_slowest(duration),
                 unit="s",
                 width=110,
                 settings={"decimals": 2},
@@ -242,15 +247,15 @@ def slowest() -> Table:
                 settings={"decimals": 2},
             ),
             Column(
-                title="Of its threshold",
-                expression=queries.among_slowest(queries.of_threshold(of_tests)),
+                title="% of threshold",
+                expression=queries.among_slowest(queries.threshold_share(of_tests)),
                 unit="percentunit",
                 width=150,
                 settings={
                     **ratio,
                     "decimals": 0,
                     "thresholds": panels.threshold_colors(
-                        QUIET, (0.8, "yellow"), (1, WORRYING)
+                        NEUTRAL, (0.8, "yellow"), (1, WARNING)
                     ).build(),
                 },
             ),
@@ -262,16 +267,16 @@ def slowest() -> Table:
                 settings={"decimals": 2},
             ),
             Column(
-                title="Of its median",
-                # Durations below a millisecond are all the same.
-                expression=queries.among_slowest(f"{took} / clamp_min({median}, 0.001)"),
+                title="vs. median",
+                # Durations of less than a millisecond are treated as equal.
+                expression=queries.among_slowest(f"{duration} / clamp_min({median}, 0.001)"),
                 unit="suffix:x",
                 width=130,
                 settings={
                     **ratio,
                     "decimals": 1,
                     "thresholds": panels.threshold_colors(
-                        QUIET, (2, "yellow"), (5, WORRYING)
+                        NEUTRAL, (2, "yellow"), (5, WARNING)
                     ).build(),
                 },
             ),
@@ -282,9 +287,9 @@ def slowest() -> Table:
 
 
 def traffic() -> panels.Panels:
-    """Whether visitors notice."""
+    """Return panels that show failing tests next to the site's requests."""
     missing = "django-prometheus is not scraped"
-    needs = "Needs django-prometheus, scraped under a job that is chosen above."
+    needs = "Requires django-prometheus, scraped under a selected job."
     by_severity = "job, test, severity"
     failing = f"max by ({by_severity}) ({of_tests('smoketest_test_success')} == bool 0)"
     responses = "django_http_responses_total_by_status_total"
@@ -295,20 +300,20 @@ def traffic() -> panels.Panels:
     return [
         panels.timeseries(
             "Failing tests",
-            "Tests that did not pass when they last ran, by severity, on any replica.",
-            [panels.over_time(f"sum by (severity) ({failing})", "{{severity}}")],
+            "Tests that did not pass in their latest run on any replica, by severity.",
+            [panels.range_query(f"sum by (severity) ({failing})", "{{severity}}")],
             unit="none",
             width=6,
             height=9,
         )
         .decimals(0)
         .override_by_name("critical", [panels.color(BAD)])
-        .override_by_name("warning", [panels.color(WORRYING)]),
+        .override_by_name("warning", [panels.color(WARNING)]),
         panels.timeseries(
             "Requests",
-            f"Requests that the sites answered, of all replicas together. {needs}",
+            f"Request rate of all replicas together. {needs}",
             [
-                panels.over_time(
+                panels.range_query(
                     f"sum by (job) (rate({of_sites(responses)}[$__rate_interval]))", "{{job}}"
                 )
             ],
@@ -319,9 +324,9 @@ def traffic() -> panels.Panels:
         ),
         panels.timeseries(
             "5xx responses",
-            f"Requests that ended in a server error, of all replicas together. {needs}",
+            f"Rate of responses with a server error, of all replicas together. {needs}",
             [
-                panels.over_time(
+                panels.range_query(
                     f"sum by (job) ({errors})"
                     f" or 0 * sum by (job) (rate({of_sites(responses)}[$__rate_interval]))",
                     "{{job}}",
@@ -334,13 +339,14 @@ def traffic() -> panels.Panels:
         ),
         panels.timeseries(
             "Latency",
-            f"Time to answer a request, middleware included: median, 95 % and 99 %. {needs}",
+            "Duration of requests, including middleware: median, 95th and 99th percentile. "
+            f"{needs}",
             [
-                panels.over_time(f"histogram_quantile({quantile}, {latency})", name, ref)
+                panels.range_query(f"histogram_quantile({quantile}, {latency})", name, ref)
                 for ref, quantile, name in (
                     ("A", 0.5, "median"),
-                    ("B", 0.95, "95 %"),
-                    ("C", 0.99, "99 %"),
+                    ("B", 0.95, "95th percentile"),
+                    ("C", 0.99, "99th percentile"),
                 )
             ],
             unit="s",
@@ -352,21 +358,21 @@ def traffic() -> panels.Panels:
 
 
 def replicas() -> Table:
-    """Each replica: what it runs, and how its runs go."""
-    verdict = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD), 2: ("no run yet", WORRYING)})
+    """Return the table of replicas, with their releases and runs."""
+    status = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD), 2: ("no run yet", WARNING)})
     timestamp = by_replica("smoketest_last_run_timestamp_seconds", 0)
     some = {"color": {"mode": "thresholds"}, **COLORED_TEXT}
     return panels.table(
         "Replicas",
-        "Each replica of each site: its release, its latest full run, and whether its runs go on.",
+        "All replicas of the sites: their release, latest full run and state.",
         [
             Column(title="Job", label="job", width=120),
             Column(title="Instance", label="instance", width=None),
             Column(title="Release", label="release", width=150),
             Column(
-                title="Verdict",
+                title="Status",
                 expression=by_replica("smoketest_last_run_success", 2),
-                settings={**COLORED_TEXT, "mappings": verdict},
+                settings={**COLORED_TEXT, "mappings": status},
             ),
             Column(
                 title="Last run",
@@ -376,7 +382,7 @@ def replicas() -> Table:
                 settings={"mappings": panels.NEVER_TEXTS},
             ),
             Column(
-                title="It took",
+                title="Duration",
                 expression=by_replica("smoketest_last_run_duration_seconds", 0),
                 unit="s",
                 settings={"decimals": 1},
@@ -386,14 +392,14 @@ def replicas() -> Table:
                 title="Import errors",
                 expression=by_replica("smoketest_collection_errors", 0),
                 width=130,
-                settings={**some, "thresholds": panels.threshold_colors(QUIET, (1, BAD)).build()},
+                settings={**some, "thresholds": panels.threshold_colors(NEUTRAL, (1, BAD)).build()},
             ),
             Column(
                 title="Abandoned",
                 expression=by_replica("smoketest_abandoned_tests", 0),
                 settings={
                     **some,
-                    "thresholds": panels.threshold_colors(QUIET, (1, WORRYING)).build(),
+                    "thresholds": panels.threshold_colors(NEUTRAL, (1, WARNING)).build(),
                 },
             ),
             Column(
@@ -401,7 +407,7 @@ def replicas() -> Table:
                 expression=by_replica("smoketest_paused", 0),
                 settings={
                     **COLORED_TEXT,
-                    "mappings": panels.texts({0: ("go on", QUIET), 1: ("paused", WORRYING)}),
+                    "mappings": panels.texts({0: ("active", NEUTRAL), 1: ("paused", WARNING)}),
                 },
             ),
             Column(
@@ -409,7 +415,7 @@ def replicas() -> Table:
                 expression=by_replica("smoketest_results_store_up", 0),
                 settings={
                     **COLORED_TEXT,
-                    "mappings": panels.texts({1: ("readable", QUIET), 0: ("unreadable", BAD)}),
+                    "mappings": panels.texts({1: ("available", NEUTRAL), 0: ("unavailable", BAD)}),
                 },
             ),
             Column(title="Django", label="django_version", width=80),
@@ -417,6 +423,6 @@ def replicas() -> Table:
             Column(title="django-smoketest", label="version", width=150),
         ],
         labels_of=[queries.release()],
-        no_value="no site is scraped",
+        no_value="no sites are scraped",
         height=7,
     )

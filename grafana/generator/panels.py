@@ -1,4 +1,4 @@
-"""Panels and dashboards as this project has them: one function a kind of panel."""
+"""Builders for the panels and dashboards of this project, with its default options."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from grafana.generator import queries
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "django-smoketest"
 
-# Names of Grafana's palette: each theme has its own shade of them.
-GOOD, BAD, WORRYING, QUIET = "green", "red", "orange", "text"
+# Names of Grafana's palette, which each theme renders in its own shade.
+GOOD, BAD, WARNING, NEUTRAL = "green", "red", "orange", "text"
 
-#: The text of each outcome, so that no one depends on its colour.
+#: Text and color of each outcome. The text makes it readable without colors.
 OUTCOMES = {
     "passed": ("passed", GOOD),
     "skipped": ("skipped", "blue"),
@@ -41,7 +41,7 @@ OUTCOMES = {
 
 
 def texts(values: Mapping[float, tuple[str, str]]) -> list[models.ValueMapping]:
-    """Show a text in a colour instead of a number."""
+    """Return a mapping from numbers to colored texts."""
     return [
         models.ValueMap(
             options={
@@ -52,20 +52,20 @@ def texts(values: Mapping[float, tuple[str, str]]) -> list[models.ValueMapping]:
     ]
 
 
-def as_text(text: str) -> list[models.ValueMapping]:
-    """Show this text in place of any that is not empty."""
+def constant_text(text: str) -> list[models.ValueMapping]:
+    """Return a mapping that replaces all non-empty texts with this text."""
     result = models.ValueMappingResult(text=text, index=0)
     whole = models.DashboardRegexMapOptions(pattern="/.+/", result=result)
     return [models.RegexMap(options=whole)]
 
 
 OUTCOME_TEXTS = texts({code: OUTCOMES[name] for code, name in enumerate(queries.OUTCOMES)})
-FAILING_FOR_TEXTS = texts({0: ("-", QUIET), queries.NEVER_PASSED: ("never passed", BAD)})
-NEVER_TEXTS = texts({0: ("never", WORRYING)})
+FAILING_FOR_TEXTS = texts({0: ("-", NEUTRAL), queries.NEVER_PASSED: ("never passed", BAD)})
+NEVER_TEXTS = texts({0: ("never", WARNING)})
 
 
 def threshold_colors(base: str, *others: tuple[float, str]) -> builders.ThresholdsConfig:
-    """A colour, and from which value on it is another."""
+    """Return a base color, and the colors from given values upwards."""
     thresholds = [
         models.Threshold(value=None, color=base),
         *(models.Threshold(value=value, color=color) for value, color in others),
@@ -74,28 +74,28 @@ def threshold_colors(base: str, *others: tuple[float, str]) -> builders.Threshol
 
 
 def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLink:
-    """A link of a field."""
+    """Return a link of a field."""
     return builders.DashboardLink(title).url(url).target_blank(new_tab)
 
 
-def to_test(test: str, job: str) -> builders.DashboardLink:
-    """A link to the dashboard of one test, which keeps the rest of the choice, and the time."""
+def test_link(test: str, job: str) -> builders.DashboardLink:
+    """Return a link to the dashboard of a test that keeps the variables and the time range."""
     kept = ("datasource", "instance", "django_app", "maintainer", "severity")
     variables = "&".join(f"${{{name}:queryparam}}" for name in kept)
     url = f"/d/smoketest-test?var-test={test}&var-job={job}&{variables}&${{__url_time_range}}"
-    return link("Look into this test", url)
+    return link("Show the dashboard of this test", url)
 
 
 # Queries
 
 
-def over_time(expression: str, legend: str = "", ref: str = "A") -> Dataquery:
-    """A query for each moment of the time range."""
+def range_query(expression: str, legend: str = "", ref: str = "A") -> Dataquery:
+    """Return a query over the time range."""
     return _query(expression, ref).legend_format(legend).range()
 
 
-def at_the_end(expression: str, legend: str = "", ref: str = "A") -> Dataquery:
-    """A query for the end of the time range."""
+def instant_query(expression: str, legend: str = "", ref: str = "A") -> Dataquery:
+    """Return a query at the end of the time range."""
     return _query(expression, ref).legend_format(legend).instant()
 
 
@@ -119,16 +119,16 @@ def stat(
     width: int = 3,
     legend: str = "",
 ) -> Stat:
-    """A number, or the word for it."""
+    """Return a panel that shows a number or its mapped text."""
     return (
         Stat()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .with_target(at_the_end(expression, legend))
+        .with_target(instant_query(expression, legend))
         .unit(unit)
         .decimals(decimals)
-        .thresholds(thresholds or threshold_colors(QUIET))
+        .thresholds(thresholds or threshold_colors(NEUTRAL))
         .mappings(list(mappings))
         .no_value(no_value)
         .color_mode(common.BigValueColorMode.VALUE)
@@ -140,13 +140,13 @@ def stat(
 
 
 def count(title: str, description: str, tests: str, color: str) -> Stat:
-    """How many tests the expression finds; coloured unless none."""
+    """Return a panel with the number of tests that match; it is colored unless the number is 0."""
     colors = threshold_colors(GOOD, (1, color))
     return stat(title, description, queries.count(tests), thresholds=colors)
 
 
 def age(title: str, description: str, timestamp: str) -> Stat:
-    """The time since a time stamp."""
+    """Return a panel with the time since a timestamp."""
     expression = f"time() - {timestamp}"
     return stat(title, description, expression, unit="s", decimals=1, no_value="none")
 
@@ -154,16 +154,16 @@ def age(title: str, description: str, timestamp: str) -> Stat:
 def timeline(
     title: str, description: str, expression: str, legend: str, *, height: int, rows: int
 ) -> StateTimeline:
-    """Outcomes over time, one row a series."""
+    """Return a panel with outcomes over time, in one row per series."""
     return (
         StateTimeline()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .with_target(over_time(expression, legend))
+        .with_target(range_query(expression, legend))
         .unit("none")
         .mappings(OUTCOME_TEXTS)
-        .thresholds(threshold_colors(QUIET))
+        .thresholds(threshold_colors(NEUTRAL))
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .show_value(common.VisibilityMode.AUTO)
         .merge_values(True)
@@ -171,7 +171,7 @@ def timeline(
         .fill_opacity(80)
         .line_width(0)
         .per_page(rows)
-        # Twice a minute in six hours: tests do not run more often, and there may be many.
+        # Two per minute in six hours. Tests do not run more often, and there may be many of them.
         .max_data_points(720)
         .legend(_legend(common.LegendDisplayMode.LIST))
         .tooltip(options.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
@@ -192,7 +192,7 @@ def timeseries(
     calcs: Sequence[str] = ("lastNotNull", "max"),
     no_value: str = "no data",
 ) -> TimeSeries:
-    """Lines over time, above a table that names them."""
+    """Return a panel with lines over time, and a table as its legend."""
     legend = _legend(common.LegendDisplayMode.TABLE).calcs(list(calcs))
     if "max" in calcs:
         legend = legend.sort_by("Max").sort_desc(True)
@@ -209,7 +209,7 @@ def timeseries(
         .show_points(common.VisibilityMode.AUTO)
         .span_nulls(False)
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
-        .thresholds(threshold_colors(QUIET))
+        .thresholds(threshold_colors(NEUTRAL))
         .legend(legend)
         .tooltip(
             options.VizTooltipOptions()
@@ -233,12 +233,12 @@ def _legend(mode: common.LegendDisplayMode) -> options.VizLegendOptions:
 
 
 def color(name: str) -> models.DynamicConfigValue:
-    """An override: this colour, always."""
+    """Return an override with a fixed color."""
     return models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": name})
 
 
 def dashed() -> models.DynamicConfigValue:
-    """An override: a dashed line."""
+    """Return an override with a dashed line."""
     return models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
 
 
@@ -252,15 +252,15 @@ class Column:
     title: str
     label: str = ""
     expression: str = ""
-    #: In pixels; None for what the others leave.
+    #: Width in pixels. None: the remaining width.
     width: int | None = 100
     unit: str = ""
-    #: More of Grafana's options, by their ids.
+    #: Further options of Grafana, by id.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def overrides(self) -> list[models.DynamicConfigValue]:
-        """What makes the column differ from the others."""
-        # Else an empty cell would show what the table says when it is empty.
+        """Return the options of the column."""
+        # Without it, an empty cell would show the text for an empty table.
         values = {"noValue": "-", **self.settings}
         if self.unit:
             values["unit"] = self.unit
@@ -268,7 +268,7 @@ class Column:
         return [models.DynamicConfigValue(key, value) for key, value in sorted(values.items())]
 
 
-#: A cell whose text has the colour of its value.
+#: Option for a cell whose text has the color of its value.
 COLORED_TEXT: Mapping[str, Any] = {"custom.cellOptions": {"type": "color-text"}}
 
 
@@ -283,15 +283,15 @@ def table(
     width: int = 24,
     height: int,
 ) -> Table:
-    """Rows that are merged from several queries: those of the columns, and those of `labels_of`.
+    """Return a table whose rows merge the queries of the columns and those in `labels_of`.
 
-    Sorted by the greatest value of the columns `sort_by`.
+    The rows are sorted by the columns `sort_by`, in descending order.
     """
     expressions = [*labels_of, *(c.expression for c in columns if c.expression)]
     refs = dict(zip(expressions, ascii_uppercase[: len(expressions)], strict=True))
 
     def raw_name(column: Column) -> str:
-        """What the column is called before it is renamed."""
+        """Return the name of the column before it is renamed."""
         if column.label:
             return column.label
         return f"Value #{refs[column.expression]}" if len(refs) > 1 else "Value"
@@ -304,7 +304,7 @@ def table(
         .datasource(DATASOURCE)
         .targets(
             [
-                at_the_end(expression, ref=ref).format(PromQueryFormat.TABLE)
+                instant_query(expression, ref=ref).format(PromQueryFormat.TABLE)
                 for expression, ref in refs.items()
             ]
         )
@@ -325,7 +325,7 @@ def table(
             ]
         )
         .unit("none")
-        .thresholds(threshold_colors(QUIET))
+        .thresholds(threshold_colors(NEUTRAL))
         .cell_height(common.TableCellHeight.SM)
         .filterable(True)
         .sort_by(
@@ -341,7 +341,7 @@ def table(
 
 
 def link_columns() -> list[Column]:
-    """The ways from a row to the site's own page and to the runbook, where a test has them."""
+    """Return the columns with links to the test's page on the site and to its runbook."""
     return [
         Column(
             title=title,
@@ -349,7 +349,7 @@ def link_columns() -> list[Column]:
             width=100,
             settings={
                 "links": [link(text, "${__value.raw}", new_tab=True).build()],
-                "mappings": as_text("open"),
+                "mappings": constant_text("open"),
             },
         )
         for title, label, text in (
@@ -363,7 +363,7 @@ def link_columns() -> list[Column]:
 
 
 def variable(name: str, label: str, metric: str, *, all_value: str) -> builders.QueryVariable:
-    """A variable of which several values, or all, can be chosen."""
+    """Return a variable with multiple values, or all."""
     return (
         _label_values(name, label, metric)
         .multi(True)
@@ -373,8 +373,8 @@ def variable(name: str, label: str, metric: str, *, all_value: str) -> builders.
     )
 
 
-def one_of(name: str, label: str, metric: str) -> builders.QueryVariable:
-    """A variable of which one value is chosen."""
+def single_variable(name: str, label: str, metric: str) -> builders.QueryVariable:
+    """Return a variable with a single value."""
     return _label_values(name, label, metric).multi(False).include_all(False)
 
 
@@ -392,7 +392,7 @@ def _label_values(name: str, label: str, metric: str) -> builders.QueryVariable:
 
 
 def variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
-    """What both dashboards let one choose."""
+    """Return the variables that both dashboards share."""
     tests = queries.of_sites("smoketest_test_outcome")
     return [
         builders.DatasourceVariable("datasource").label("Data source").type("prometheus"),
@@ -403,7 +403,7 @@ def variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
             queries.selector('job=~"$job"')("smoketest_build_info"),
             all_value=".+",
         ),
-        # A test without a maintainer has no such label: ".+" would lose it.
+        # ".*" also matches tests without a maintainer, which do not have that label.
         variable("django_app", "App", tests, all_value=".*"),
         variable("maintainer", "Maintainer", tests, all_value=".*"),
         variable("severity", "Severity", tests, all_value=".*"),
@@ -411,7 +411,7 @@ def variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
 
 
 def deploys() -> builders.AnnotationQuery:
-    """A mark where another release begins to run."""
+    """Return an annotation for the time at which a release was first seen."""
     return (
         builders.AnnotationQuery()
         .name("Deploys")
@@ -430,7 +430,7 @@ def deploys() -> builders.AnnotationQuery:
 
 
 def new_dashboard(uid: str, title: str, description: str) -> builders.Dashboard:
-    """A dashboard without variables and panels."""
+    """Return a dashboard without variables and panels."""
     others = (
         builders.DashboardLink("Smoke tests")
         .type(models.DashboardLinkType.DASHBOARDS)
@@ -457,7 +457,7 @@ Panels = Sequence[Stat | StateTimeline | Table | TimeSeries]
 
 
 def add(dashboard: builders.Dashboard, sections: Iterable[tuple[str, Panels]]) -> None:
-    """Add panels in the order given, each section under its title; the first may have none."""
+    """Add panels by section. A section without a title has no row; only the first may omit it."""
     numbers = iter(range(1, 1000))
     for title, panels in sections:
         if title:

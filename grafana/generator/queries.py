@@ -1,29 +1,29 @@
-"""The expressions in PromQL that the dashboards share.
+"""PromQL expressions that the dashboards share.
 
-Each takes the selector of its dashboard, and sums up over replicas before it joins anything: two
-releases of a site may stand side by side, and then a test has two sets of labels. So no join ever
-finds "duplicate series", and a test is one row.
+Functions of a single test take the selector of the dashboard. Expressions aggregate over replicas
+before they join: while two releases run, a test has two sets of labels, and joining them directly
+would cause "duplicate series" errors and duplicate rows.
 
-The columns of a table are *total*: each has exactly one series for every row. Grafana merges
-columns by the labels that all of them have, and one without any series would leave it none.
+Each column of a table has exactly one series per row. Grafana merges columns by the labels that
+all of them have in common, so a column without any series would leave no labels to merge by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-#: From the name of a metric, and more matchers, to a selector of its series.
+#: Function that returns a selector for a metric name and further matchers.
 Selector = Callable[..., str]
 
-#: What `failing_for` says of a test that has never passed: longer than any time.
+#: Value of `failing_for` for a test that has never passed; greater than any duration.
 NEVER_PASSED = 1e12
 
-#: The code of each outcome: the greater, the sooner somebody must look at it.
+#: Outcomes by code, from the best to the worst.
 OUTCOMES = ("passed", "skipped", "not_run", "failed", "errored", "timed_out")
 
 
 def selector(*matchers: str) -> Selector:
-    """Selects by these matchers: ``selector('job="a"')("up")`` is ``up{job="a"}``."""
+    """Return a function that adds the matchers: ``up`` becomes ``up{job="a"}``."""
 
     def select(metric: str, *more: str) -> str:
         return f"{metric}{{{', '.join((*matchers, *more))}}}"
@@ -38,12 +38,13 @@ DECLARED = (
     'maintainer=~"$maintainer"',
 )
 
-#: The series of the sites, of the tests that the variables choose, and of one test.
+#: Selectors for the sites, the selected tests and a single test.
 of_sites = selector(*SITE)
 of_tests = selector(*SITE, *DECLARED)
 of_one_test = selector(*SITE, 'test="$test"')
 
-#: An alert of a whole site has no test, and one of many replicas no instance: those show as well.
+#: Selector for alerts. It also matches alerts without these labels, such as an alert of several
+#: replicas, which has no instance.
 of_alerts = selector(
     'alertname=~"Smoke[Tt]est.*"',
     'job=~"$job|"',
@@ -53,151 +54,151 @@ of_alerts = selector(
 )
 
 
-# Of each test
+# Values of tests
 
 
 def by_test(expression: str) -> str:
-    """One series a test, the greatest of its replicas."""
+    """Return one series per test, with the maximum of its replicas."""
     return f"max by (job, test) ({expression})"
 
 
-def known(of: Selector) -> str:
-    """0 for every test that is known."""
+def zero(of: Selector) -> str:
+    """Return 0 for each test that has results."""
     return f"0 * {by_test(of('smoketest_test_outcome'))}"
 
 
 def outcome(of: Selector, by: str = "job, test") -> str:
-    """The worst outcome on any replica, as its place in `OUTCOMES`."""
+    """Return the worst outcome of all replicas, as its index in `OUTCOMES`."""
     series = [of("smoketest_test_outcome", f'outcome="{name}"') for name in OUTCOMES]
     codes = " or ".join(f"{code} * {one}" for code, one in enumerate(series))
     return f"max by ({by}) ({codes})"
 
 
 def declared(of: Selector) -> str:
-    """What is declared of each test where it ran last, as labels; the value is when that was."""
+    """Return the labels of each test on the replica where it ran last; the value is that time."""
     labels = "job, test, django_app, severity, maintainer"
     last_run = of("smoketest_test_last_run_timestamp_seconds")
     return f"topk by (job, test) (1, max by ({labels}) ({last_run}))"
 
 
 def links(of: Selector) -> str:
-    """The addresses of each test's page and runbook, as labels."""
+    """Return the URLs of the page and the runbook of each test, as labels."""
     addresses = f"max by (job, test, url, runbook_url) ({of_sites('smoketest_test_info')})"
-    return f"topk by (job, test) (1, {addresses}) and on (job, test) {known(of)}"
+    return f"topk by (job, test) (1, {addresses}) and on (job, test) {zero(of)}"
 
 
 def failing_for(of: Selector) -> str:
-    """Seconds since the last success of a test that fails, `NEVER_PASSED`, or 0 if it does not."""
+    """Return the seconds since a failing test last passed, or `NEVER_PASSED`; 0 for others."""
     success = of("smoketest_test_success")
     last_success = of("smoketest_test_last_success_timestamp_seconds")
     return (
         f"{by_test(f'time() - {last_success} and {success} == 0')}"
         f" or {by_test(f'{success} == bool 0')} * {NEVER_PASSED:.0f} > 0"
-        f" or {known(of)}"
+        f" or {zero(of)}"
     )
 
 
 def last_success(of: Selector) -> str:
-    """When each test passed last, on the replica where that is longest ago, in ms; 0 for never."""
+    """Return the time of the last success in ms, or 0 for none; the earliest of all replicas."""
     timestamp = of("smoketest_test_last_success_timestamp_seconds")
-    return f"1000 * min by (job, test) ({timestamp}) or {known(of)}"
+    return f"1000 * min by (job, test) ({timestamp}) or {zero(of)}"
 
 
 def last_run(of: Selector) -> str:
-    """When each test ran last, on the replica where that is longest ago, in ms."""
+    """Return the time of the latest run in ms; the earliest of all replicas."""
     return f"1000 * min by (job, test) ({of('smoketest_test_last_run_timestamp_seconds')})"
 
 
 def duration(of: Selector) -> str:
-    """Seconds that each test took."""
+    """Return the duration of each test in seconds."""
     return by_test(of("smoketest_test_last_run_duration_seconds"))
 
 
-def of_threshold(of: Selector) -> str:
-    """Each test's duration as a share of its own threshold; 0 if it declares none."""
-    took = of("smoketest_test_last_run_duration_seconds")
+def threshold_share(of: Selector) -> str:
+    """Return the duration of each test divided by its slow threshold; 0 without a threshold."""
+    durations = of("smoketest_test_last_run_duration_seconds")
     threshold = of("smoketest_test_slow_threshold_seconds")
-    return f"{by_test(f'{took} / {threshold}')} or {known(of)}"
+    return f"{by_test(f'{durations} / {threshold}')} or {zero(of)}"
 
 
 def weekly_median(of: Selector) -> str:
-    """Seconds that each test took in the middle of the last week."""
-    took = of("smoketest_test_last_run_duration_seconds")
-    return by_test(f"quantile_over_time(0.5, {took}[7d])")
+    """Return the median duration of each test over the last week, in seconds."""
+    durations = of("smoketest_test_last_run_duration_seconds")
+    return by_test(f"quantile_over_time(0.5, {durations}[7d])")
 
 
 # Counts of tests
 
 
 def count(tests: str) -> str:
-    """How many tests the expression finds; no series where no test is known at all.
+    """Return the number of tests that match, or no series without any tests.
 
-    Not ``or vector(0)``: a site that nobody scrapes is not one on which nothing fails.
+    ``or vector(0)`` would show 0 failures for a site that is not scraped.
     """
     return f"count({tests}) or 0 * count({of_tests('smoketest_test_outcome')})"
 
 
 def failing(severity: str) -> str:
-    """The tests of a severity that do not pass on some replica."""
+    """Return the tests of a severity that fail on any replica."""
     success = of_tests("smoketest_test_success", f'severity="{severity}"')
     return f"min by (job, test) ({success}) == 0"
 
 
 def never_run() -> str:
-    """The tests that neither passed nor failed on any replica, as they were always skipped."""
+    """Return the tests that have neither passed nor failed on any replica: always skipped."""
     failures = of_tests("smoketest_test_consecutive_failures")
     passed = of_tests("smoketest_test_last_success_timestamp_seconds")
     return f"{by_test(failures)} == 0 unless on (job, test) {passed}"
 
 
 def stale() -> str:
-    """The tests of which some replica has had no result for longer than their maximum age."""
+    """Return the tests without a result for longer than their maximum age, on any replica."""
     last_run = of_tests("smoketest_test_last_run_timestamp_seconds")
     maximum = of_tests("smoketest_test_max_age_seconds")
     return by_test(f"time() - {last_run} > {maximum}")
 
 
 def slow() -> str:
-    """The tests that took longer than their own threshold on some replica."""
-    took = of_tests("smoketest_test_last_run_duration_seconds")
-    return by_test(f"{took} >= {of_tests('smoketest_test_slow_threshold_seconds')}")
+    """Return the tests that reached their slow threshold on any replica."""
+    durations = of_tests("smoketest_test_last_run_duration_seconds")
+    return by_test(f"{durations} >= {of_tests('smoketest_test_slow_threshold_seconds')}")
 
 
 def slowest(count: int = 10) -> str:
-    """The tests that took longest at any moment of the time range, and declare a threshold."""
-    took = of_tests("smoketest_test_last_run_duration_seconds")
+    """Return the slowest tests of the time range, among those that have a threshold."""
+    durations = of_tests("smoketest_test_last_run_duration_seconds")
     threshold = of_tests("smoketest_test_slow_threshold_seconds")
-    longest = by_test(f"max_over_time({took}[$__range] @ end()) and {threshold} @ end()")
+    longest = by_test(f"max_over_time({durations}[$__range] @ end()) and {threshold} @ end()")
     return f"topk({count}, {longest})"
 
 
 def among_slowest(expression: str) -> str:
-    """The expression, by test, for the slowest tests alone."""
+    """Return the expression, which has one series per test, for the slowest tests only."""
     return f"({expression}) and on (job, test) {slowest()}"
 
 
-# Of each replica
+# Values of replicas
 
 
 def by_replica(metric: str, absent: int) -> str:
-    """One value a replica, with what stands for it while there is none."""
-    there = of_sites("smoketest_build_info")
+    """Return one value per replica: the metric, or `absent` if the replica does not export it."""
+    replicas = of_sites("smoketest_build_info")
     return (
         f"max by (job, instance) ({of_sites(metric)})"
-        f" or {absent} * max by (job, instance) ({there})"
+        f" or {absent} * max by (job, instance) ({replicas})"
     )
 
 
 def release() -> str:
-    """What runs on each replica, as labels."""
+    """Return the release and versions of each replica, as labels."""
     labels = "job, instance, release, version, django_version, python_version"
     return f"max by ({labels}) ({of_sites('smoketest_build_info')})"
 
 
 def deploys() -> str:
-    """What runs on some replica of a job, and on none of them just before.
+    """Return releases and versions that no replica of the job was running one interval earlier.
 
-    A job that was not there at all before has been found, not deployed.
+    Excludes jobs that had no replicas then: they are new in Prometheus, not deployed.
     """
     labels = "job, release, version, django_version, python_version"
     build = of_sites("smoketest_build_info")

@@ -1,4 +1,4 @@
-"""One test in depth."""
+"""The dashboard of a single test."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana.generator import panels, queries
-from grafana.generator.panels import BAD, GOOD, WORRYING, Column
+from grafana.generator.panels import BAD, GOOD, WARNING, Column
 from grafana.generator.queries import of_one_test, of_tests
 
 UID = "smoketest-test"
 
 
 def dashboard() -> Dashboard:
-    """The dashboard of one test."""
-    known = of_tests("smoketest_test_outcome")
-    made = panels.new_dashboard(
+    """Return the dashboard of a single test."""
+    outcomes = of_tests("smoketest_test_outcome")
+    board = panels.new_dashboard(
         UID,
-        "Smoke tests: one test",
-        "One smoke test in depth: its outcomes, how long it takes, and what it declares.",
-    ).variables([*panels.variables(), panels.one_of("test", "Test", known)])
+        "Smoke tests: single test",
+        "Outcomes, durations and attributes of a single smoke test.",
+    ).variables([*panels.variables(), panels.single_variable("test", "Test", outcomes)])
     panels.add(
-        made,
+        board,
         [
             ("", [*tiles(), declaration()]),
             ("Over time", [history(), durations(), runs(), streak()]),
         ],
     )
-    return made
+    return board
 
 
 def tiles() -> panels.Panels:
-    """How the test is."""
-    in_a_row = of_one_test("smoketest_test_consecutive_failures")
+    """Return the stat panels with the current state of the test."""
+    failures = of_one_test("smoketest_test_consecutive_failures")
     return [
         panels.stat(
             "Outcome",
-            "What came of the test when it last ran: the worst of all replicas.",
+            "Outcome of the latest run of the test, the worst of all replicas.",
             queries.outcome(of_one_test),
             mappings=panels.OUTCOME_TEXTS,
             width=4,
@@ -49,7 +49,7 @@ def tiles() -> panels.Panels:
         ),
         panels.stat(
             "Failing for",
-            "Time since the last success, on the failing replica where that is longest ago.",
+            "Time since the last success, for the failing replica with the oldest one.",
             queries.failing_for(of_one_test),
             unit="s",
             decimals=1,
@@ -59,25 +59,26 @@ def tiles() -> panels.Panels:
             legend="{{job}}",
         ),
         panels.stat(
-            "Failures in a row",
-            "Runs in a row that the test did not pass, skips left out: the most of all replicas.",
-            queries.by_test(in_a_row),
+            "Consecutive failures",
+            "Number of consecutive runs in which the test failed, the highest of all replicas. "
+            "Skipped runs are ignored.",
+            queries.by_test(failures),
             thresholds=panels.threshold_colors(GOOD, (1, BAD)),
             width=4,
             legend="{{job}}",
         ),
         panels.stat(
-            "Of its threshold",
-            "The latest duration as a share of the test's own threshold, on the slowest replica.",
-            queries.of_threshold(of_one_test),
+            "% of threshold",
+            "Latest duration as a percentage of the slow threshold, on the slowest replica.",
+            queries.threshold_share(of_one_test),
             unit="percentunit",
-            thresholds=panels.threshold_colors(GOOD, (0.8, "yellow"), (1, WORRYING)),
+            thresholds=panels.threshold_colors(GOOD, (0.8, "yellow"), (1, WARNING)),
             width=4,
             legend="{{job}}",
         ),
         panels.stat(
             "Last run",
-            "When the test last ran, on the replica where that is longest ago.",
+            "Time of the latest run of the test, for the replica with the oldest one.",
             queries.last_run(of_one_test),
             unit="dateTimeFromNow",
             width=4,
@@ -85,7 +86,7 @@ def tiles() -> panels.Panels:
         ),
         panels.stat(
             "Last success",
-            "When the test last passed, on the replica where that is longest ago.",
+            "Time of the last success of the test, for the replica with the oldest one.",
             queries.last_success(of_one_test),
             unit="dateTimeFromNow",
             mappings=panels.NEVER_TEXTS,
@@ -96,29 +97,30 @@ def tiles() -> panels.Panels:
 
 
 def declaration() -> Table:
-    """What the author of the test declared."""
+    """Return the table of the test's attributes."""
 
     def seconds(title: str, metric: str) -> Column:
         return Column(
             title=title,
-            expression=f"{queries.by_test(of_one_test(metric))} or {queries.known(of_one_test)}",
+            expression=f"{queries.by_test(of_one_test(metric))} or {queries.zero(of_one_test)}",
             unit="s",
             width=120,
-            settings={"mappings": panels.texts({0: ("none", panels.QUIET)})},
+            settings={"mappings": panels.texts({0: ("none", panels.NEUTRAL)})},
         )
 
     return panels.table(
-        "What it declares",
-        "The test as its author declared it, where it ran last. Time-out and threshold are none "
-        "for a module that cannot be imported, and the maximum age where no interval is set.",
+        "Attributes",
+        "Attributes of the test, on the replica where it ran last. A module that cannot be "
+        "imported has no timeout and no slow threshold. No test has a maximum age if "
+        "SMOKETEST_INTERVAL is None.",
         [
             Column(title="Test", label="test", width=None),
             Column(title="Job", label="job", width=120),
             Column(title="App", label="django_app", width=120),
             Column(title="Severity", label="severity", width=100),
             Column(title="Maintainer", label="maintainer", width=140),
-            seconds("Slow from", "smoketest_test_slow_threshold_seconds"),
-            seconds("Time-out", "smoketest_test_timeout_seconds"),
+            seconds("Slow after", "smoketest_test_slow_threshold_seconds"),
+            seconds("Timeout", "smoketest_test_timeout_seconds"),
             seconds("Maximum age", "smoketest_test_max_age_seconds"),
             *panels.link_columns(),
         ],
@@ -128,10 +130,10 @@ def declaration() -> Table:
 
 
 def history() -> StateTimeline:
-    """Its outcomes, replica by replica."""
+    """Return the outcomes of the test over time, by replica."""
     return panels.timeline(
         "Outcomes",
-        "What came of the test over time, on each replica. Marks are deploys.",
+        "Outcome of the test over time, on each replica. Annotations mark deployments.",
         queries.outcome(of_one_test, by="job, instance"),
         "{{instance}}",
         height=7,
@@ -140,25 +142,27 @@ def history() -> StateTimeline:
 
 
 def durations() -> TimeSeries:
-    """How long it took, against what it may take and what it took before."""
-    took = of_one_test("smoketest_test_last_run_duration_seconds")
+    """Return the duration over time, with the threshold, the timeout and the median."""
+    own_durations = of_one_test("smoketest_test_last_run_duration_seconds")
     lines = {
-        "slow from": (
+        "slow threshold": (
             f"max({of_one_test('smoketest_test_slow_threshold_seconds')})",
-            WORRYING,
+            WARNING,
         ),
-        "time-out": (f"max({of_one_test('smoketest_test_timeout_seconds')})", BAD),
+        "timeout": (f"max({of_one_test('smoketest_test_timeout_seconds')})", BAD),
         "weekly median": (f"max({queries.weekly_median(of_one_test)})", "blue"),
     }
     panel = panels.timeseries(
         "Duration",
-        "How long the test took on each replica, against its threshold, its time-out and its own "
-        "median over the week before. The scale is logarithmic.",
+        "Duration of the test on each replica, with its slow threshold, its timeout and its median "
+        "over the last week. The scale is logarithmic.",
         [
-            # Nothing on a logarithmic scale is 0; a skipped test takes no time.
-            panels.over_time(f"max by (job, instance) ({took}) > 0", "{{instance}}", "A"),
+            # A logarithmic scale has no 0, which is the duration of a skipped test.
+            panels.range_query(
+                f"max by (job, instance) ({own_durations}) > 0", "{{instance}}", "A"
+            ),
             *(
-                panels.over_time(expression, name, ref)
+                panels.range_query(expression, name, ref)
                 for ref, (name, (expression, _)) in zip("BCD", lines.items(), strict=True)
             ),
         ],
@@ -178,13 +182,13 @@ def durations() -> TimeSeries:
 
 
 def runs() -> TimeSeries:
-    """How often it runs, by what came of it."""
+    """Return the rate of runs, by outcome."""
     rate = f"rate({of_one_test('smoketest_test_runs_total')}[$__rate_interval])"
     panel = (
         panels.timeseries(
             "Runs by outcome",
-            "Runs a minute of all replicas together, by what came of them.",
-            [panels.over_time(f"60 * sum by (outcome) ({rate})", "{{outcome}}")],
+            "Runs per minute of all replicas together, by outcome.",
+            [panels.range_query(f"60 * sum by (outcome) ({rate})", "{{outcome}}")],
             unit="cpm",
             calcs=("mean", "max"),
             width=12,
@@ -201,13 +205,14 @@ def runs() -> TimeSeries:
 
 
 def streak() -> TimeSeries:
-    """How many failures in a row."""
-    in_a_row = of_one_test("smoketest_test_consecutive_failures")
+    """Return the number of consecutive failures over time."""
+    failures = of_one_test("smoketest_test_consecutive_failures")
     return (
         panels.timeseries(
-            "Failure streaks",
-            "Runs in a row that the test did not pass, on each replica; skips left out.",
-            [panels.over_time(f"max by (job, instance) ({in_a_row})", "{{instance}}")],
+            "Consecutive failures over time",
+            "Number of consecutive runs in which the test failed, on each replica. Skipped runs "
+            "are ignored.",
+            [panels.range_query(f"max by (job, instance) ({failures})", "{{instance}}")],
             unit="none",
             width=12,
             height=10,

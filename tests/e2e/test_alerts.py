@@ -181,7 +181,7 @@ def test_failure__calls_once_and_resolves(stack: Stack) -> None:
     }
     annotations = alert["annotations"]
     assert annotations.keys() == {"summary", "description", "runbook_url"}
-    assert annotations["summary"] == f"Smoke test {test} of shop fails."
+    assert annotations["summary"] == f"Smoke test {test} of shop is failing."
     # the test declares one
     assert annotations["runbook_url"] == "https://wiki.example.com/runbooks/cache"
     page = f"http://{stack.site.address}/smoketest/test/{test}/"
@@ -220,7 +220,7 @@ def test_slow__warns(stack: Stack) -> None:
     for alert in news[-1].alerts:
         assert alert["labels"]["alertname"] == "SmokeTestSlow"
         assert alert["labels"]["severity"] == "warning"
-        assert "and counts as slow after 1s" in alert["annotations"]["description"]
+        assert "its slow threshold is 1s" in alert["annotations"]["description"]
         assert alert["annotations"]["runbook_url"] == "https://wiki.example.com/runbooks/catalog"
     stack.site.mend()
     news += stack.news(lambda notification: notification.status == "resolved")
@@ -260,7 +260,7 @@ def test_site_stops__calls_once(stack: Stack) -> None:
         "job": "shop",
         "severity": "critical",
     }
-    assert f"Gone: {stack.site.address}." in alert["annotations"]["description"]
+    assert f"Failing on: {stack.site.address}." in alert["annotations"]["description"]
     assert alert["annotations"]["runbook_url"] == f"{RUNBOOKS}#smoketesttargetgone"
     (firing,) = stack.prometheus.query('ALERTS{alertstate="firing"}')
     assert firing.labels["alertname"] == "SmokeTestTargetGone"

@@ -217,7 +217,7 @@ ONE, BOTH, TEN, EACH = Expected(1), Expected(2), Expected(10), Expected(TESTS)
 #: By panel, variable or annotation, and where its queries differ, by their letter.
 OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
     # The overview: while all passes, and after.
-    "Verdict": (Expected(value=1), Expected(value=0)),
+    "Status": (Expected(value=1), Expected(value=0)),
     "Failing": (Expected(value=0), Expected(value=len(ERRORED | TIMED_OUT))),
     "Warnings": (Expected(value=0), Expected(value=len(WARNINGS))),
     "Stale": (Expected(value=0), Expected(value=TESTS - SELDOM)),
@@ -229,7 +229,7 @@ OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
         Expected(1 + len(ERRORED | TIMED_OUT | WARNINGS)),
     ),
     "Durations of the slowest tests": (TEN, TEN),
-    "Slowest tests, against what is expected": (TEN, TEN),
+    "Slowest tests compared with threshold and median": (TEN, TEN),
     "Failing tests": (BOTH, BOTH),
     "Requests": (ONE, ONE),
     "5xx responses": (Expected(value=0), ONE),
@@ -245,15 +245,15 @@ OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
     # One test in depth, which errs in the end.
     "Outcome": (Expected(value=0), Expected(value=4)),
     "Failing for": (Expected(value=0), ONE),
-    "Failures in a row": (Expected(value=0), ONE),
-    "Of its threshold": (ONE, ONE),
+    "Consecutive failures": (Expected(value=0), ONE),
+    "% of threshold": (ONE, ONE),
     "Last run": (ONE, ONE),
     "Last success": (ONE, ONE),
-    "What it declares": (ONE, ONE),
+    "Attributes": (ONE, ONE),
     "Duration A": (ONE, BOTH),
     "Duration": (ONE, ONE),
     "Runs by outcome": (Expected(6), Expected(6)),
-    "Failure streaks": (ONE, BOTH),
+    "Consecutive failures over time": (ONE, BOTH),
     "$test": (EACH, EACH),
     # Of both: of every test, or of one on each replica.
     "smoketest-overview: Outcomes A": (EACH, EACH),
@@ -324,7 +324,7 @@ def test_tests__one_row_says_it_all(history: History) -> None:
     broken = {test for test, row in table.items() if row["Failing for"] > 0}
     assert broken == ending(ERRORED | TIMED_OUT | WARNINGS)
     assert all(table[test]["Failing for"] < history.failing - history.began for test in broken)
-    assert {test for test, row in table.items() if row["Of its threshold"] >= 1} == ending(SLOW)
+    assert {test for test, row in table.items() if row["% of threshold"] >= 1} == ending(SLOW)
     assert {test for test, row in table.items() if row["Last success"] == 0} == ending(SKIPPED)
 
     row = table[IN_DEPTH]
@@ -342,7 +342,7 @@ def test_replicas__one_row_each(history: History) -> None:
     """Releases and states of the two."""
     table = {row["Instance"]: row for row in rows(history, "Replicas", history.failing)}
     seen = {
-        instance: (row["Release"], row["Verdict"], row["Runs"], row["Store"], row["Tests"])
+        instance: (row["Release"], row["Status"], row["Runs"], row["Store"], row["Tests"])
         for instance, row in table.items()
     }
     tests = len(history.tests)

@@ -191,7 +191,11 @@ def test_uids__are_stable() -> None:
     ("title", "test", "job"),
     [
         ("Tests", "${__value.raw}", "${__data.fields.Job}"),
-        ("Slowest tests, against what is expected", "${__value.raw}", "${__data.fields.Job}"),
+        (
+            "Slowest tests compared with threshold and median",
+            "${__value.raw}",
+            "${__data.fields.Job}",
+        ),
         ("Outcomes", "${__field.labels.test}", "${__field.labels.job}"),
     ],
 )
@@ -220,9 +224,7 @@ def links_of(panel: Mapping[str, Any]) -> Iterator[Any]:
         yield from (p["value"] for p in override["properties"] if p["id"] == "links")
 
 
-@pytest.mark.parametrize(
-    "panel", [OVERVIEW.panel("Tests"), TEST.panel("What it declares")], ids=panel_id
-)
+@pytest.mark.parametrize("panel", [OVERVIEW.panel("Tests"), TEST.panel("Attributes")], ids=panel_id)
 def test_test__leads_to_its_page_and_runbook(panel: Mapping[str, Any]) -> None:
     """The cell holds the address; it shows a short word instead."""
     names = columns(panel)

@@ -178,7 +178,7 @@ def test_tiles__are_0_where_all_is_well(prometheus: Prometheus) -> None:
 def test_tiles__are_empty_where_nothing_is_known(prometheus: Prometheus) -> None:
     """A site that nobody scrapes is not one on which nothing fails."""
     prometheus.add('up{job="shop", instance="a"}', 0)
-    for title in ("Verdict", "Failing", "Warnings", "Stale", "Slow", "Never run", "Last run"):
+    for title in ("Status", "Failing", "Warnings", "Stale", "Slow", "Never run", "Last run"):
         prometheus.expect(query(OVERVIEW, title), {})
     prometheus.check()
 
@@ -224,7 +224,7 @@ def test_tests__what_the_columns_say(prometheus: Prometheus) -> None:
         "Outcome": {**PASSED, "half": 3, "module": 4, "new": 5},
         "Failing for": nothing | {"half": 300, "module": 600, "new": NEVER_PASSED},
         "Duration": dict.fromkeys(ALL, 0.1) | {"slow": 3, "skipped": 0, "skipped now": 0},
-        "Of its threshold": dict.fromkeys(ALL, 0.1)
+        "% of threshold": dict.fromkeys(ALL, 0.1)
         | {"slow": 3, "skipped": 0, "skipped now": 0, "module": 0},
         "Last success": dict.fromkeys(ALL, 1000.0 * (NOW - 30))
         | {
@@ -260,13 +260,13 @@ def test_slowest__has_a_row_for_each(prometheus: Prometheus) -> None:
         prometheus.add_test(f"t{number:02}", instance="b", severity="warning", duration=1)
     prometheus.add_test("module", "errored", duration=99, threshold=None)
     slowest = {f"t{number:02}": number + 1.0 for number in range(2, 12)}
-    title = "Slowest tests, against what is expected"
+    title = "Slowest tests compared with threshold and median"
     expected = {
         "Duration": slowest,
         "Threshold": dict.fromkeys(slowest, 1.0),
-        "Of its threshold": slowest,
+        "% of threshold": slowest,
         "Weekly median": slowest,
-        "Of its median": dict.fromkeys(slowest, 1.0),
+        "vs. median": dict.fromkeys(slowest, 1.0),
     }
     for name, values in expected.items():
         prometheus.expect(column(OVERVIEW, title, name), by_test(values))
@@ -294,7 +294,7 @@ def test_replicas__one_row_each(prometheus: Prometheus) -> None:
         rows = {f'{{job="shop", instance="{instance}"}}': 0.0 for instance in "ab"}
         prometheus.expect(f"0 * count by (job, instance) ({expression})", rows)
         prometheus.expect(f"count({expression})", {"{}": 2})
-    for name, (ran, did_not) in {"Verdict": (1, 2), "Last run": (1000, 0)}.items():
+    for name, (ran, did_not) in {"Status": (1, 2), "Last run": (1000, 0)}.items():
         prometheus.expect(
             column(OVERVIEW, "Replicas", name),
             {'{job="shop", instance="a"}': ran, '{job="shop", instance="b"}': did_not},
@@ -309,21 +309,19 @@ def test_one_test__is_one_row(prometheus: Prometheus) -> None:
     for title, value in {
         "Outcome": 3,
         "Failing for": 300,
-        "Failures in a row": 5,
-        "Of its threshold": 0.1,
+        "Consecutive failures": 5,
+        "% of threshold": 0.1,
         "Last run": 1000 * (NOW - 30),
         "Last success": 1000 * (NOW - 300),
     }.items():
         prometheus.expect(query(TEST, title, chosen), by_test({"half": value}))
-    for name, seconds in {"Slow from": 1, "Time-out": 10, "Maximum age": 180}.items():
+    for name, seconds in {"Slow after": 1, "Timeout": 10, "Maximum age": 180}.items():
+        prometheus.expect(column(TEST, "Attributes", name, chosen), by_test({"half": seconds}))
         prometheus.expect(
-            column(TEST, "What it declares", name, chosen), by_test({"half": seconds})
-        )
-        prometheus.expect(
-            column(TEST, "What it declares", name, {"test": "module"}),
+            column(TEST, "Attributes", name, {"test": "module"}),
             by_test({"module": 180 if name == "Maximum age" else 0}),
         )
-    for expression in queries(TEST, "What it declares", chosen):
+    for expression in queries(TEST, "Attributes", chosen):
         prometheus.expect(f"count({expression})", {"{}": 1})
     replicas = {'{job="shop", instance="a"}': 3.0, '{job="shop", instance="b"}': 0.0}
     prometheus.expect(query(TEST, "Outcomes", chosen), replicas)

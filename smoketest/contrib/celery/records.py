@@ -31,7 +31,7 @@ class Record:
     is_excused: bool = False
     #: Time at which the first task was sent that has not returned.
     waiting_since: float = 0.0
-    #: Time at which the last task was values to have returned.
+    #: Unix time at which the last task was known to have returned.
     returned_at: float = 0.0
     #: Time of the last run.
     looked_at: float = 0.0

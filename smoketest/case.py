@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import functools
-import math
 import sys
 import unittest
 from collections.abc import Callable, Collection
@@ -15,6 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from smoketest.results import Severity
+from smoketest.validators import (
+    BOOLEAN,
+    POSITIVE_SECONDS,
+    SECONDS,
+    STRING,
+    Validator,
+    choice,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from smoketest.client import SmokeClient
@@ -56,8 +63,8 @@ class SmokeTest(unittest.TestCase):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _VALIDATORS:
-            _validate(f"{cls.__qualname__}.{name}", name, getattr(cls, name))
+        for name, validator in _VALIDATORS.items():
+            validator.validate(f"{cls.__qualname__}.{name}", getattr(cls, name))
 
     @functools.cached_property
     def client(self) -> SmokeClient:
@@ -148,11 +155,9 @@ def options(**overrides: Any) -> Callable[[Method], Method]:
     """
     for name, value in overrides.items():
         if name not in METHOD_OPTIONS:
-            close = difflib.get_close_matches(name, METHOD_OPTIONS, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            msg = f"options() has no option {name!r}; it takes {', '.join(METHOD_OPTIONS)}.{hint}"
-            raise TypeError(msg)
-        _validate(f"options({name}=...)", name, value)
+            msg = f"options() has no option {name!r}; it takes {', '.join(METHOD_OPTIONS)}."
+            raise TypeError(f"{msg} {did_you_mean(name, METHOD_OPTIONS)}".rstrip())
+        _VALIDATORS[name].validate(f"options: {name}", value)
 
     def decorate(method: Method) -> Method:
         if isinstance(method, type):
@@ -165,63 +170,26 @@ def options(**overrides: Any) -> Callable[[Method], Method]:
     return decorate
 
 
-def _validate(where: str, name: str, value: object) -> None:
-    if (complaint := _VALIDATORS[name](value)) is not None:
-        error, allowed = complaint
-        msg = f"{where} = {value!r}: must be {allowed}."
-        raise error(msg)
-
-
-#: Exception class and description of valid values, or None if the value is valid.
-_Complaint = tuple[type[Exception], str] | None
-
-
-def _severity(value: object) -> _Complaint:
-    if value in list(Severity):
-        return None
-    return ValueError, " or ".join(repr(str(severity)) for severity in Severity)
-
-
-def _seconds(*, zero: bool = False, none: bool = False) -> Callable[[object], _Complaint]:
-    least = "0 or more" if zero else "more than 0"
-    allowed = f"a number of seconds, {least}" + (", or None" if none else "")
-
-    def validate(value: object) -> _Complaint:
-        if none and value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return TypeError, allowed
-        is_in_range = 0 <= value < math.inf if zero else 0 < value < math.inf
-        return None if is_in_range else (ValueError, allowed)
-
-    return validate
-
-
-def _databases(value: object) -> _Complaint:
-    if value == "__all__":
-        return None
-    if (
-        isinstance(value, Collection)
-        and not isinstance(value, (str, bytes))
-        and all(isinstance(alias, str) for alias in value)
-    ):
-        return None
-    return TypeError, "a collection of database aliases, such as {'default'}, or '__all__'"
-
-
-def _instance_of(kind: type, allowed: str) -> Callable[[object], _Complaint]:
-    return lambda value: None if isinstance(value, kind) else (TypeError, allowed)
-
-
-_VALIDATORS: dict[str, Callable[[object], _Complaint]] = {
-    "severity": _severity,
-    "timeout": _seconds(none=True),
-    "slow_after": _seconds(none=True),
-    "every": _seconds(zero=True),
-    "maintainer": _instance_of(str, "a string"),
-    "runbook_url": _instance_of(str, "a string"),
-    "databases": _databases,
-    "read_only": _instance_of(bool, "True or False"),
+_DATABASES = Validator(
+    "a collection of database aliases, such as {'default'}, or '__all__'",
+    lambda value: (
+        value == "__all__"
+        or (
+            isinstance(value, Collection)
+            and not isinstance(value, (str, bytes))
+            and all(isinstance(alias, str) for alias in value)
+        )
+    ),
+)
+_VALIDATORS = {
+    "severity": choice(Severity),
+    "timeout": POSITIVE_SECONDS.or_none(),
+    "slow_after": POSITIVE_SECONDS.or_none(),
+    "every": SECONDS,
+    "maintainer": STRING,
+    "runbook_url": STRING,
+    "databases": _DATABASES,
+    "read_only": BOOLEAN,
 }
 
 #: Arguments of `options`. `databases` and `read_only` apply to the class, because its tests share

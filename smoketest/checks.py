@@ -41,8 +41,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             except InvalidSettingError as error:
                 hint = f"The default is {setting.default!r}."
                 messages.append(Error(str(error), hint=hint, id=setting.check_id))
-    for name, meant in unknown_settings(names).items():
-        hint = f"Did you mean {meant}?" if meant else f"The settings are {', '.join(names)}."
+    for name, hint in unknown_settings(names).items():
         messages.append(Warning(f"Unknown setting {name}.", hint=hint, id="smoketest.W001"))
     return messages
 

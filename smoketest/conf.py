@@ -6,10 +6,9 @@ the system checks and `smoketest.services` read them.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 from urllib.parse import unquote
@@ -18,7 +17,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
-from smoketest.validators import is_number, is_strings
+from smoketest.validators import (
+    BOOLEAN,
+    COUNT,
+    POSITIVE_SECONDS,
+    SECONDS,
+    STRING,
+    Validator,
+    did_you_mean,
+    string,
+    strings,
+)
 
 T = TypeVar("T")
 PREFIX = "SMOKETEST_"
@@ -36,8 +45,8 @@ class InvalidSettingError(ImproperlyConfigured):
 class Setting(Generic[T]):
     """Descriptor of one setting in a subclass of `Settings`.
 
-    `check_id` is the id of the system check that reports an invalid value. `allowed` completes the
-    sentence "it must be ...". A value with `is_secret` is never displayed.
+    `check_id` is the id of the system check that reports an invalid value. A value with `is_secret`
+    is never displayed.
     """
 
     name: str
@@ -46,16 +55,19 @@ class Setting(Generic[T]):
         self,
         check_id: str,
         default: T,
-        allowed: str,
-        is_valid: Callable[[Any], bool],
+        validator: Validator,
         *,
         is_secret: bool = False,
     ) -> None:
         self.check_id = check_id
         self.default = default
-        self.allowed = allowed
         self.is_secret = is_secret
-        self._is_valid = is_valid
+        self._validator = validator
+
+    @property
+    def allowed(self) -> str:
+        """Description of the valid values."""
+        return self._validator.allowed
 
     @overload
     def __get__(self, instance: None, owner: type[Settings]) -> Self: ...
@@ -65,7 +77,7 @@ class Setting(Generic[T]):
         if instance is None:
             return self
         value: T = getattr(settings, self.name, self.default)
-        if not self._is_valid(value):
+        if not self._validator.is_valid(value):
             raise InvalidSettingError(self, value)
         return value
 
@@ -88,19 +100,6 @@ class Settings:
                 cls.settings[setting.name] = setting
 
 
-def seconds(check_id: str, default: float) -> Setting[float]:
-    return Setting(
-        check_id,
-        default,
-        "a number of seconds greater than 0",
-        lambda value: is_number(value) and value > 0,
-    )
-
-
-def boolean(check_id: str, default: bool) -> Setting[bool]:
-    return Setting(check_id, default, "True or False", lambda value: isinstance(value, bool))
-
-
 #: Characters. `secrets.token_urlsafe()` returns 43.
 SHORTEST_TOKEN = 16
 
@@ -110,79 +109,67 @@ class Conf(Settings):
 
     #: Names or labels of apps whose smoke tests are not discovered.
     skip_apps: Setting[Collection[str]] = Setting(
-        "smoketest.E001",
-        (),
-        "a list, tuple or set of app names or labels",
-        is_strings,
+        "smoketest.E001", (), strings("a list, tuple or set of app names or labels")
     )
     #: Default timeout of a test, in seconds. A test overrides it with its `timeout` attribute.
-    timeout = seconds("smoketest.E002", 10.0)
+    timeout: Setting[float] = Setting("smoketest.E002", 10.0, POSITIVE_SECONDS)
     #: Default slow threshold of a test, in seconds. A test overrides it with its `slow_after`
     #: attribute.
-    slow_after = seconds("smoketest.E003", 1.0)
+    slow_after: Setting[float] = Setting("smoketest.E003", 1.0, POSITIVE_SECONDS)
     #: Deadline of a run, in seconds. Tests that are running then time out, and tests that have not
     #: started are not run.
-    run_timeout = seconds("smoketest.E004", 25.0)
+    run_timeout: Setting[float] = Setting("smoketest.E004", 25.0, POSITIVE_SECONDS)
     #: Maximum wait for a row or table lock in a database, in seconds.
-    lock_timeout = seconds("smoketest.E005", 1.0)
+    lock_timeout: Setting[float] = Setting("smoketest.E005", 1.0, POSITIVE_SECONDS)
     #: Number of threads that run tests. 0 runs them in the calling thread, without timeouts.
-    workers: Setting[int] = Setting(
-        "smoketest.E006",
-        4,
-        "a whole number, 0 or more",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    )
+    workers: Setting[int] = Setting("smoketest.E006", 4, COUNT)
     #: Expected interval between full runs, in seconds. Scrapes start runs at this interval, and
     #: alerts report missing runs. None disables both.
     interval: Setting[float | None] = Setting(
-        "smoketest.E007",
-        60.0,
-        "a number of seconds greater than 0, or None if no runs are expected",
-        lambda value: value is None or (is_number(value) and value > 0),
+        "smoketest.E007", 60.0, POSITIVE_SECONDS.or_none(" if no runs are expected")
     )
     #: Whether a scrape of the metrics starts a background run if one is due.
-    run_on_scrape = boolean("smoketest.E012", True)
+    run_on_scrape: Setting[bool] = Setting("smoketest.E012", True, BOOLEAN)
     #: Default maximum age of a result that the endpoint returns, in seconds. An older result makes
     #: the endpoint start a run.
-    max_age: Setting[float] = Setting(
-        "smoketest.E008",
-        5.0,
-        "a number of seconds, 0 or more",
-        lambda value: is_number(value) and value >= 0,
-    )
+    max_age: Setting[float] = Setting("smoketest.E008", 5.0, SECONDS)
     #: Directory of the results store. The default is a directory in `$STATE_DIRECTORY`, which
     #: systemd sets, or else in the directory for temporary files.
     state_dir: Setting[str] = Setting(
         "smoketest.E009",
         "",
-        "an absolute path of a directory, as a string or a Path, or empty",
-        lambda value: not value or _is_absolute_path(value),
+        Validator(
+            "an absolute path of a directory, as a string or a Path, or empty",
+            lambda value: not value or isinstance(value, (str, os.PathLike)),
+            lambda value: not value or Path(value).is_absolute(),
+        ),
     )
     #: Tokens that give access to the endpoints. By default, no token is required.
     tokens: Setting[Collection[str]] = Setting(
         "smoketest.E015",
         (),
-        f"a list or tuple of strings of {SHORTEST_TOKEN} characters or more, without spaces",
-        lambda value: isinstance(value, (list, tuple)) and all(map(_is_token, value)),
+        Validator(
+            f"a list or tuple of strings of {SHORTEST_TOKEN} characters or more, without spaces",
+            lambda value: isinstance(value, (list, tuple)),
+            lambda value: all(map(_is_token, value)),
+        ),
         is_secret=True,
     )
     #: Whether the endpoint returns PASS or FAIL, without details, to clients without a token.
-    public_status = boolean("smoketest.E016", False)
+    public_status: Setting[bool] = Setting("smoketest.E016", False, BOOLEAN)
     #: URL of the site, for links in alerts. By default, alerts have no links to the site.
     public_url: Setting[str] = Setting(
         "smoketest.E010",
         "",
-        "a URL that starts with http:// or https://, or empty",
-        lambda value: (
-            isinstance(value, str) and (not value or value.startswith(("http://", "https://")))
+        string(
+            "a URL that starts with http:// or https://, or empty",
+            lambda value: not value or value.startswith(("http://", "https://")),
         ),
     )
     #: Whether django-prometheus also exports the metrics.
-    django_prometheus = boolean("smoketest.E013", False)
+    django_prometheus: Setting[bool] = Setting("smoketest.E013", False, BOOLEAN)
     #: Release that is deployed, such as a version number. It is part of reports and metrics.
-    release: Setting[str] = Setting(
-        "smoketest.E011", "", "a string", lambda value: isinstance(value, str)
-    )
+    release: Setting[str] = Setting("smoketest.E011", "", STRING)
 
 
 def _is_token(value: object) -> bool:
@@ -192,16 +179,13 @@ def _is_token(value: object) -> bool:
     return value.isascii() and value.isprintable() and " " not in value
 
 
-def _is_absolute_path(value: object) -> bool:
-    return isinstance(value, (str, os.PathLike)) and Path(value).is_absolute()
-
-
-def unknown_settings(known: Collection[str]) -> dict[str, str | None]:
-    """Return the names of unknown ``SMOKETEST_*`` settings, each with the closest known name."""
+def unknown_settings(known: Collection[str]) -> dict[str, str]:
+    """Return the names of unknown ``SMOKETEST_*`` settings, each with a hint."""
     unknown = sorted(
         name for name in dir(settings) if name.startswith(PREFIX) and name not in known
     )
-    return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in unknown}
+    names = f"The settings are {', '.join(known)}."
+    return {name: did_you_mean(name, known) or names for name in unknown}
 
 
 conf = Conf()

@@ -716,7 +716,7 @@ def test_options__refuses_wrong_values(name: str, value: object, error: type[Exc
     """A wrong value is refused where it is written, with its name, itself and what is allowed."""
     with pytest.raises(error) as caught:
         options(**{name: value})
-    assert f"options({name}=...) = {value!r}: must be " in str(caught.value)
+    assert f"options: {name} is {value!r}; it must be " in str(caught.value)
 
 
 def test_options__merge(run_smoke: RunSmoke) -> None:
@@ -753,7 +753,7 @@ def test_options__of_an_overridden_method_are_gone(run_smoke: RunSmoke) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("time_out", " Did you mean 'timeout'?"), ("serverity", " Did you mean 'severity'?")],
+    [("time_out", " Did you mean timeout?"), ("serverity", " Did you mean severity?")],
 )
 def test_options__suggest_a_name(name: str, hint: str) -> None:
     """An unknown option is refused, with those that there are and the likely one."""
@@ -791,7 +791,7 @@ def test_class_attributes__refuse_wrong_values(
     """A wrong value is refused when the class is made, with the class, the value and a way out."""
     with pytest.raises(error) as caught:
         type("Bad", (SmokeTest,), {name: value})
-    assert str(caught.value).startswith(f"Bad.{name} = {value!r}: must be ")
+    assert str(caught.value).startswith(f"Bad.{name} is {value!r}; it must be ")
 
 
 def test_class_attributes__refuse_the_wrong_values_of_mixins() -> None:
@@ -800,7 +800,7 @@ def test_class_attributes__refuse_the_wrong_values_of_mixins() -> None:
     class Mixin:
         timeout = "soon"
 
-    with pytest.raises(TypeError, match=r"Mixed\.timeout = 'soon': must be a number of seconds"):
+    with pytest.raises(TypeError, match=r"Mixed\.timeout is 'soon'; it must be a number of"):
         type("Mixed", (Mixin, SmokeTest), {})
 
 
@@ -816,5 +816,5 @@ def test_class_attributes__a_wrong_value_is_an_error_of_the_module(run_smoke: Ru
     (result,) = report.results
     assert (result.id, result.outcome) == ("app0.smoke", "errored")
     assert result.message == (
-        "cannot be imported: Test.severity = 'urgent': must be 'critical' or 'warning'."
+        "cannot be imported: Test.severity is 'urgent'; it must be 'critical' or 'warning'."
     )

@@ -156,6 +156,6 @@ def test_unknown_settings__suggestion() -> None:
     """A misspelt setting is found, with what may have been meant, if anything comes close."""
     with override_settings(SMOKETEST_TIME_OUT=5, SMOKETEST_ZZZZZZZZZZZZ=1):
         assert unknown_settings(Conf.settings) == {
-            "SMOKETEST_TIME_OUT": "SMOKETEST_TIMEOUT",
-            "SMOKETEST_ZZZZZZZZZZZZ": None,
+            "SMOKETEST_TIME_OUT": "Did you mean SMOKETEST_TIMEOUT?",
+            "SMOKETEST_ZZZZZZZZZZZZ": f"The settings are {', '.join(Conf.settings)}.",
         }

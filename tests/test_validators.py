@@ -6,8 +6,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.validators import parse_duration
+from smoketest.validators import POSITIVE_SECONDS, did_you_mean, parse_duration
 from tests.builders import PROPERTY
+
+
+@pytest.mark.parametrize("value", [1, 0.5])
+def test_validate__valid(value: float) -> None:
+    POSITIVE_SECONDS.validate("timeout", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("1", TypeError),
+        (True, TypeError),
+        (None, TypeError),
+        (0, ValueError),
+        (float("inf"), ValueError),
+        (float("nan"), ValueError),
+    ],
+)
+def test_validate__invalid(value: object, error: type[Exception]) -> None:
+    """A wrong type is a `TypeError`, a value out of range a `ValueError`."""
+    with pytest.raises(error) as caught:
+        POSITIVE_SECONDS.validate("timeout", value)
+    assert type(caught.value) is error
+    assert str(caught.value) == (
+        f"timeout is {value!r}; it must be a number of seconds greater than 0."
+    )
+
+
+def test_or_none() -> None:
+    optional = POSITIVE_SECONDS.or_none(" for no limit")
+    assert optional.is_valid(None)
+    assert not optional.is_valid(0)
+    assert optional.allowed == "a number of seconds greater than 0, or None for no limit"
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("tiemout", ["timeout", "severity"]) == "Did you mean timeout?"
+    assert did_you_mean("tag", ["tags", "tagged"], 2) == "Did you mean tags or tagged?"
+    assert did_you_mean("zzz", ["timeout"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from smoketest.results import Declaration, Selection, is_dotted_prefix
+from smoketest.validators import did_you_mean, suggest
 
 NO_TESTS = (
     "This site has no smoke tests. Create a smoke.py module in an installed app, with a subclass of"
@@ -36,23 +37,19 @@ def find_unknown(selection: Selection, declarations: Iterable[Declaration]) -> l
     ids = [declaration.id for declaration in declarations]
     tags = sorted({tag for declaration in declarations for tag in declaration.tags})
     names = [
-        Unknown(f"No smoke test is named {name}.", _did_you_mean(_nearest_tests(name, ids)))
+        Unknown(f"No smoke test is named {name}.", suggest(_nearest_tests(name, ids)))
         for name in selection.names
         if not any(is_dotted_prefix(name, test_id) for test_id in ids)
     ]
     return names + [
         Unknown(
             f"No smoke test has the tag {tag}.",
-            _did_you_mean(difflib.get_close_matches(tag, tags, LIMIT))
+            did_you_mean(tag, tags, LIMIT)
             or (f"The tags are {', '.join(tags)}." if tags else "No test has a tag."),
         )
         for tag in selection.tags
         if tag not in tags
     ]
-
-
-def _did_you_mean(names: list[str]) -> str:
-    return f"Did you mean {' or '.join(names)}?" if names else ""
 
 
 def _nearest_tests(name: str, ids: Iterable[str]) -> list[str]:

@@ -792,7 +792,7 @@ def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
     ("entry", "message", "hint"),
     [
         ({}, "'url' is missing.", ""),
-        ({"url": "/", "stauts": 200}, "'stauts' is not a valid key.", "Did you mean 'status'?"),
+        ({"url": "/", "stauts": 200}, "'stauts' is not a valid key.", "Did you mean status?"),
         ({"url": "/", "zzz": 1}, "'zzz' is not a valid key.", "Valid keys are url, name, method"),
         ("login/", "'url' is invalid; it must be a path of this site, such as '/login/', or", ""),
         ("//x.example/", "'url' is invalid", ""),
@@ -831,7 +831,7 @@ def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
         ({"url": "https://x.example", "ca_file": "/none"}, "path of a file that exists", ""),
         ({"url": "/", "severity": "high"}, "it must be 'critical' or 'warning'", ""),
         ({"url": "/", "every": -1}, "'every' is -1", ""),
-        ({"url": "/", "tags": "db"}, "'tags' is 'db'; it must be a list of strings", ""),
+        ({"url": "/", "tags": "db"}, "'tags' is 'db'; it must be a list of non-empty strings", ""),
         ({"url": "/", "name": "-"}, "'name' is '-'", ""),
         ({"url": "/", "maintainer": 5}, "'maintainer' is 5", ""),
     ],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smoketest.conf import Setting, Settings, boolean
+from smoketest.conf import Setting, Settings
+from smoketest.validators import BOOLEAN, Validator
 
 
 def is_entry(value: object) -> bool:
@@ -23,16 +24,17 @@ class HealthCheckConf(Settings, prefix="SMOKETEST_HEALTH_CHECK_"):
     checks: Setting[Sequence[Any] | None] = Setting(
         "smoketest.E181",
         None,
-        "a list or tuple of dotted paths, classes, or pairs of one of these and a dict of options;"
-        " or None for all checks of the site",
-        lambda value: (
-            value is None or (isinstance(value, (list, tuple)) and all(map(is_entry, value)))
-        ),
+        Validator(
+            "a list or tuple of dotted paths, classes, or pairs of one of these and a dict of"
+            " options",
+            lambda value: isinstance(value, (list, tuple)),
+            lambda value: all(map(is_entry, value)),
+        ).or_none(" for all checks of the site"),
         is_secret=True,  # options may contain passwords
     )
     #: Whether a `ServiceWarning` fails the critical test of a check, as it causes status 500
     #: in django-health-check. Otherwise, it fails a test of severity "warning".
-    warnings_as_errors = boolean("smoketest.E182", False)
+    warnings_as_errors: Setting[bool] = Setting("smoketest.E182", False, BOOLEAN)
 
 
 conf = HealthCheckConf()

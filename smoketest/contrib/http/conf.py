@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from smoketest.conf import Setting, Settings
-from smoketest.validators import is_number
+from smoketest.validators import Validator, number
+
+DAYS = number("a number of days, 0 or more", lambda value: value >= 0)
 
 
 class HttpConf(Settings, prefix="SMOKETEST_HTTP_"):
@@ -16,10 +18,10 @@ class HttpConf(Settings, prefix="SMOKETEST_HTTP_"):
     checks: Setting[Sequence[str | dict[str, Any]]] = Setting(
         "smoketest.E121",
         (),
-        "a list or tuple of paths, URLs or dicts with a 'url'",
-        lambda value: (
-            isinstance(value, (list, tuple))
-            and all(isinstance(entry, (str, dict)) for entry in value)
+        Validator(
+            "a list or tuple of paths, URLs or dicts with a 'url'",
+            lambda value: isinstance(value, (list, tuple)),
+            lambda value: all(isinstance(entry, (str, dict)) for entry in value),
         ),
         is_secret=True,  # headers and bodies may contain secrets
     )
@@ -28,8 +30,7 @@ class HttpConf(Settings, prefix="SMOKETEST_HTTP_"):
     certificate_days: Setting[float] = Setting(
         "smoketest.E122",
         14,
-        "a number of days, 0 or more",
-        lambda value: is_number(value) and value >= 0,
+        DAYS,
     )
 
 

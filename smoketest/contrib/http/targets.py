@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,19 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from django.utils.encoding import iri_to_uri
 
+from smoketest.contrib.http.conf import DAYS
 from smoketest.results import Severity
-from smoketest.validators import is_number
+from smoketest.validators import (
+    BOOLEAN,
+    POSITIVE_SECONDS,
+    SECONDS,
+    STRING,
+    Validator,
+    choice,
+    did_you_mean,
+    string,
+    strings,
+)
 
 #: A string or pattern to search for.
 Text = str | re.Pattern[str]
@@ -110,8 +120,7 @@ def parse(entry: str | Mapping[str, Any]) -> Check:
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Valid keys are {', '.join(_KEYS)}."
+            hint = did_you_mean(str(key), _KEYS) or f"Valid keys are {', '.join(_KEYS)}."
             raise InvalidEntryError(f"{key!r} is not a valid key.", hint)
         allowed, read = _KEYS[key]
         try:
@@ -191,11 +200,6 @@ def _string(value: Any) -> str:
     return value
 
 
-def _test_name(value: Any) -> str:
-    _require(re.search(r"[^\W_]", _string(value)))
-    return str(value)
-
-
 def _method(value: Any) -> str:
     _require(_string(value).upper() in _METHODS)
     return str(value).upper()
@@ -260,40 +264,24 @@ def _redirect(value: Any) -> str:
     return str(value)
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _positive_number(value: Any) -> float:
-    _require(is_number(value) and value > 0)
-    return float(value)
-
-
-def _non_negative_number(value: Any) -> float:
-    _require(is_number(value) and value >= 0)
-    return float(value)
-
-
 def _file(value: Any) -> str:
     _require(isinstance(value, (str, Path)) and Path(value).is_file())
     return str(value)
 
 
-def _severity(value: Any) -> str:
-    _require(value in list(Severity))
-    return str(value)
+def _valid(
+    validator: Validator, convert: Callable[[Any], Any] = lambda value: value
+) -> tuple[str, Callable[[Any], Any]]:
+    """Return the entry of `_KEYS` for a validator. `convert` is applied to valid values."""
 
+    def parse(value: Any) -> Any:
+        _require(validator.is_valid(value))
+        return convert(value)
 
-def _tags(value: Any) -> tuple[str, ...]:
-    _require(isinstance(value, (list, tuple, set, frozenset)))
-    _require(all(isinstance(item, str) and item for item in value))
-    return tuple(sorted(value))
+    return validator.allowed, parse
 
 
 _TEXTS = "a string or a compiled pattern, or a list of them"
-_POSITIVE = "a number of seconds greater than 0"
 _ADDRESS = (
     "a path of this site, such as '/login/', or a URL that starts with http:// or https://,"
     " without a user name (use an Authorization header), spaces or a fragment"
@@ -302,7 +290,12 @@ _ADDRESS = (
 #: Description of the allowed values, and parser, by key.
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "url": (_ADDRESS, _url),
-    "name": ("a string that contains a letter or digit", _test_name),
+    "name": _valid(
+        string(
+            "a string that contains a letter or digit",
+            lambda value: bool(re.search(r"[^\W_]", value)),
+        )
+    ),
     "method": (f"one of {', '.join(_METHODS)}", _method),
     "headers": ("a dict of names and strings, without line breaks", _headers),
     "body": ("a string, bytes, or a dict or list that is sent as JSON", _body),
@@ -315,17 +308,19 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         _response_headers,
     ),
     "redirect": ("a path that starts with a slash, or a URL", _redirect),
-    "follow": ("True or False", _boolean),
-    "max_time": (_POSITIVE, _positive_number),
-    "certificate_days": ("a number of days, 0 or more", _non_negative_number),
+    "follow": _valid(BOOLEAN),
+    "max_time": _valid(POSITIVE_SECONDS, float),
+    "certificate_days": _valid(DAYS, float),
     "ca_file": ("the path of a file that exists", _file),
-    "severity": (" or ".join(repr(str(severity)) for severity in Severity), _severity),
-    "timeout": (_POSITIVE, _positive_number),
-    "slow_after": (_POSITIVE, _positive_number),
-    "every": ("a number of seconds, 0 or more", _non_negative_number),
-    "maintainer": ("a string", _string),
-    "runbook_url": ("a string", _string),
-    "tags": ("a list of strings", _tags),
+    "severity": _valid(choice(Severity), str),
+    "timeout": _valid(POSITIVE_SECONDS, float),
+    "slow_after": _valid(POSITIVE_SECONDS, float),
+    "every": _valid(SECONDS, float),
+    "maintainer": _valid(STRING),
+    "runbook_url": _valid(STRING),
+    "tags": _valid(
+        strings("a list of non-empty strings", bool), lambda value: tuple(sorted(value))
+    ),
 }
 #: Keys whose values are not shown, since they may contain secrets.
 _SECRET = {"url", "headers", "body"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from smoketest.conf import Setting, Settings
-from smoketest.validators import is_number, is_strings
+from smoketest.validators import Validator, number, string, strings
 
 SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
@@ -17,31 +17,31 @@ class RedisConf(Settings, prefix="SMOKETEST_REDIS_"):
     urls: Setting[Mapping[str, str]] = Setting(
         "smoketest.E161",
         {},
-        "a dict of URLs by name, such as {'sessions': 'redis://:password@host:6379/0'}; a URL"
-        f" starts with {', '.join(SCHEMES)}",
-        lambda value: isinstance(value, dict) and all(map(_is_named_address, value.items())),
+        Validator(
+            "a dict of URLs by name, such as {'sessions': 'redis://:password@host:6379/0'}; a URL"
+            f" starts with {', '.join(SCHEMES)}",
+            lambda value: isinstance(value, dict),
+            lambda value: all(map(_is_named_address, value.items())),
+        ),
         is_secret=True,
     )
     #: Names of servers that are not tested.
     skip: Setting[Collection[str]] = Setting(
         "smoketest.E162",
         (),
-        "a list, tuple or set of names, such as 'cache default' or 'celery broker'",
-        is_strings,
+        strings("a list, tuple or set of names, such as 'cache default' or 'celery broker'"),
     )
     #: Prefix of the keys that the tests write and delete. An ACL must grant access to it.
     key_prefix: Setting[str] = Setting(
         "smoketest.E163",
         "smoketest:",
-        "a non-empty string",
-        lambda value: isinstance(value, str) and value != "",
+        string("a non-empty string", bool),
     )
     #: Share of the memory limit above which the memory test fails with severity "warning".
     memory_used_max: Setting[float] = Setting(
         "smoketest.E164",
         0.9,
-        "a number greater than 0 and at most 1",
-        lambda value: is_number(value) and 0 < value <= 1,
+        number("a number greater than 0 and at most 1", lambda value: 0 < value <= 1),
     )
 
 

@@ -79,6 +79,11 @@ class Outcome(StrEnum):
     NOT_RUN = "not_run"
 
     @property
+    def words(self) -> str:
+        """The outcome in a sentence: ``timed out``."""
+        return self.replace("_", " ")
+
+    @property
     def is_problem(self) -> bool:
         """Whether the test ran and did not pass."""
         return self in {Outcome.FAILED, Outcome.ERRORED, Outcome.TIMED_OUT}
@@ -194,6 +199,37 @@ class Result:
     def as_carried_over(self) -> Self:
         """Return a copy for the report of a later run in which the test is not due."""
         return dataclasses.replace(self, carried=True)
+
+
+#: Value of `ResultFilter.outcome` for all outcomes of tests that did not pass.
+PROBLEM = "problem"
+FILTER_OUTCOMES = (PROBLEM, *Outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFilter:
+    """A filter of the displayed results; it affects neither the status nor which tests run."""
+
+    #: Part of the test id, case-insensitive.
+    text: str = ""
+    app: str = ""
+    #: One of `FILTER_OUTCOMES`.
+    outcome: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.text or self.app or self.outcome)
+
+    def matches(self, result: Result) -> bool:
+        outcomes = {result.outcome, PROBLEM} if result.is_problem else {result.outcome}
+        return (
+            self.text.casefold() in result.id.casefold()
+            and self.app in {"", result.declaration.app}
+            and self.outcome in {"", *outcomes}
+        )
+
+
+EVERY_RESULT = ResultFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -18,7 +17,13 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    QueryDict,
+    StreamingHttpResponse,
+)
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.generic import View
 
@@ -37,20 +42,18 @@ from smoketest.coordination.coordinator import (
 )
 from smoketest.coordination.streaming import stream
 from smoketest.coordination.suggestions import NO_TESTS, Unknown
-from smoketest.formats import json as json_format
-from smoketest.formats import ndjson as ndjson_format
-from smoketest.formats import text as text_format
+from smoketest.formats import HTML, TEXT, Format, RenderEvent
 from smoketest.results import Event, Listener, Selection, ignore_events, utc
 from smoketest.store import StoreError
 from smoketest.store.directory import StateError
 from smoketest.web import pages
 from smoketest.web.access import CHALLENGE, UNAUTHORIZED, Role, role_of
 from smoketest.web.query import (
-    FORMATS,
     InvalidQueryError,
     Query,
     accepts_gzip,
     format_of_error,
+    parse_form,
     parse_query,
     preferred_encoding,
 )
@@ -115,18 +118,20 @@ class IndexView(EndpointView):
             query = parse_query(request)
         except InvalidQueryError as error:
             return problem(400, str(error), format_of_error(request))
-        if query.format == "html" and not pages.are_available():
-            query = replace(query, format="text")
-        if query.format == "html" and pages.shows_stored_report(request, query):
+        if query.format is HTML and not pages.are_available():
+            query = replace(query, format=TEXT)
+        if query.format is HTML and pages.shows_stored_report(request, query):
             show = pages.stored_overview
             return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
-        return self.stream(query) if query.format == "ndjson" else self.respond(query)
+        if query.format.render_event:
+            return self.stream(query, query.format.render_event)
+        return self.respond(query)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run the tests that the form selects, and redirect to the page."""
         if not pages.are_available():
             return self.http_method_not_allowed(request)
-        return run_form(request, pages.query_of_form, pages.redirect_to_overview)
+        return run_form(request, request.POST, pages.redirect_to_overview)
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """Return the status of a stored report if ``SMOKETEST_PUBLIC_STATUS`` is True."""
@@ -136,9 +141,9 @@ class IndexView(EndpointView):
         try:
             answer = services.coordinator().answer(Selection(), freshness)
         except NO_ANSWER:
-            return _unavailable("There is no recent result.", RETRY_AFTER, "text")
+            return _unavailable("There is no recent result.", RETRY_AFTER, TEXT)
         status = 200 if answer.report.passed else 500
-        return set_age(_response(status, f"{answer.report.status}\n", "text"), answer)
+        return set_age(_response(status, f"{answer.report.status}\n", TEXT), answer)
 
     def respond(self, query: Query) -> HttpResponse:
         """Return the report, and wait for a run if one is needed.
@@ -150,38 +155,37 @@ class IndexView(EndpointView):
             answer = _ask(query, ignore_events)
         except NO_ANSWER as error:
             return _no_answer(error, query)
-        if query.format == "html":
+        if query.format.render is None:
             show = pages.overview_of
             page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
             return set_age(finalize(page), answer)
-        return render(answer, query.format, with_tracebacks=self.sees_tracebacks)
+        content = query.format.render(answer, with_tracebacks=self.sees_tracebacks)
+        status = 200 if answer.report.passed else 500
+        return set_age(_response(status, content, query.format), answer)
 
-    def stream(self, query: Query) -> HttpResponseBase:
+    def stream(self, query: Query, render_event: RenderEvent) -> HttpResponseBase:
         """Return the events of a run as they occur, followed by the report."""
         events = stream(partial(_ask, query))
         try:
             first = next(events)
         except NO_ANSWER as error:
             return _no_answer(error, query)
-        lines = self._lines(chain([first], events), query)
+        lines = self._lines(chain([first], events), query, render_event)
         status = 500 if isinstance(first, Answer) and not first.report.passed else 200
         content: Any = _asynchronous(lines) if isinstance(self.request, ASGIRequest) else lines
         response = StreamingHttpResponse(
-            content, status=status, content_type=f"{FORMATS[query.format]}; charset=utf-8"
+            content, status=status, content_type=query.format.content_type
         )
         response["X-Accel-Buffering"] = "no"  # turns off buffering in nginx
         return finalize(response)
 
-    def _lines(self, events: Iterator[Event | Answer], query: Query) -> Iterator[str]:
+    def _lines(
+        self, events: Iterator[Event | Answer], query: Query, render_event: RenderEvent
+    ) -> Iterator[str]:
         with_tracebacks = self.sees_tracebacks
         try:
             for one in events:
-                if isinstance(one, Answer):
-                    yield ndjson_format.render_report(
-                        one.report, age=one.age, with_tracebacks=with_tracebacks, pause=one.pause
-                    )
-                else:
-                    yield ndjson_format.render_event(one, with_tracebacks=with_tracebacks)
+                yield render_event(one, with_tracebacks=with_tracebacks)
         except NO_ANSWER as error:
             yield _no_answer(error, query).text
 
@@ -198,7 +202,7 @@ class MetricsView(EndpointView):
             and interval is not None
             and is_due(status, interval, is_shared=state.store.is_shared)
         ):
-            background.start_if_due(services.coordinator(), interval)
+            background.start(services.coordinator(), interval)
         encoding = preferred_encoding(request)
         is_compressed = accepts_gzip(request)
         body = state.exposition.render(
@@ -230,17 +234,15 @@ class TestView(EndpointView):
         try:
             page = pages.details_of(request, test_id, with_tracebacks=self.sees_tracebacks)
         except StoreError:
-            return problem(503, "The stored results cannot be read.", "html")
-        return finalize(page) if page else problem(404, UNKNOWN.format(test_id), "html")
+            return problem(503, "The stored results cannot be read.", HTML)
+        return finalize(page) if page else problem(404, UNKNOWN.format(test_id), HTML)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run the test, and redirect to its page."""
         test_id: str = kwargs["test_id"]
-        return run_form(
-            request,
-            lambda _: pages.query_of_test(test_id),
-            lambda _: pages.redirect_to_test(test_id),
-        )
+        form = QueryDict(mutable=True)
+        form["test"] = test_id
+        return run_form(request, form, lambda _: pages.redirect_to_test(test_id))
 
 
 class AssetView(EndpointView):
@@ -250,7 +252,7 @@ class AssetView(EndpointView):
         name: str = kwargs["name"]
         asset = pages.asset_named(name)
         if asset is None:
-            return problem(404, f"Unknown file {name}.", "text")
+            return problem(404, f"Unknown file {name}.", TEXT)
         response = HttpResponse(asset.content, content_type=asset.media_type)
         etag = f'"{asset.name}"'
         is_current = name == asset.name
@@ -262,29 +264,16 @@ class AssetView(EndpointView):
         return get_conditional_response(request, etag=etag, response=response) or response
 
 
-def render(answer: Answer, format_name: str, *, with_tracebacks: bool) -> HttpResponse:
-    """Return the answer as text or JSON: status 200 for PASS, 500 for FAIL."""
-    if format_name == "json":
-        content = json_format.render(
-            answer.report,
-            age=answer.age,
-            with_tracebacks=with_tracebacks,
-            pause=answer.pause,
-        )
-    else:
-        content = text_format.render(answer.report, pause=answer.pause)
-    return set_age(_response(200 if answer.report.passed else 500, content, format_name), answer)
-
-
 def run_form(
-    request: HttpRequest,
-    query_of: Callable[[HttpRequest], Query],
-    redirect_to: Callable[[Query], HttpResponse],
+    request: HttpRequest, form: QueryDict, redirect_to: Callable[[Query], HttpResponse]
 ) -> HttpResponse:
     """Run the tests that a form selects, and redirect to a page with the result."""
     if pages.is_forged(request):
-        return problem(403, FORGED, "html")
-    query = query_of(request)
+        return problem(403, FORGED, HTML)
+    try:
+        query = parse_form(form)
+    except InvalidQueryError as error:
+        return problem(400, str(error), HTML)
     try:
         _ask(query, ignore_events)
     except NO_ANSWER as error:
@@ -346,37 +335,28 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
 
 def _error_response(request: HttpRequest, status: int, message: str) -> HttpResponse:
     """Return an error as text or JSON, because the client has no access to assets of a page."""
-    format_name = format_of_error(request)
-    return problem(status, message, "text" if format_name == "html" else format_name)
+    error_format = format_of_error(request)
+    return problem(status, message, TEXT if error_format is HTML else error_format)
 
 
-def problem(status: int, message: str, format_name: str) -> HttpResponse:
+def problem(status: int, message: str, error_format: Format) -> HttpResponse:
     """Return an error in the requested format; as text if the pages are not available."""
-    if format_name == "html" and not pages.are_available():
-        format_name = "text"
-    if format_name == "json":
-        content = json.dumps({"error": message})
-    elif format_name == "ndjson":
-        content = ndjson_format.render_error(status, message)
-    elif format_name == "html":
-        content = pages.problem(status, message)
-    else:
-        content = f"{message}\n"
-    return _response(status, content, format_name)
+    if error_format is HTML and not pages.are_available():
+        error_format = TEXT
+    render_error = error_format.render_error or pages.problem
+    return _response(status, render_error(status, message), error_format)
 
 
-def _unavailable(message: str, retry_after: float, format_name: str) -> HttpResponse:
+def _unavailable(message: str, retry_after: float, error_format: Format) -> HttpResponse:
     seconds = max(1, math.ceil(retry_after))
-    response = problem(503, f"{message} Try again in {seconds} s.", format_name)
+    response = problem(503, f"{message} Try again in {seconds} s.", error_format)
     response["Retry-After"] = str(seconds)
     return response
 
 
-def _response(status: int, content: str, format_name: str) -> HttpResponse:
-    response = HttpResponse(
-        content, status=status, content_type=f"{FORMATS[format_name]}; charset=utf-8"
-    )
-    if format_name == "html":
+def _response(status: int, content: str, content_format: Format) -> HttpResponse:
+    response = HttpResponse(content, status=status, content_type=content_format.content_type)
+    if content_format is HTML:
         pages.protect(response)
     return finalize(response)
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from smoketest.coordination.coordinator import Answer
 from smoketest.results import (
     Declaration,
     Outcome,
@@ -195,3 +196,8 @@ def snapshots() -> st.SearchStrategy[Snapshot]:
         run_totals=st.dictionaries(st.sampled_from(RunResult), st.integers(0, 1_000_000)),
         tests=st.lists(known_tests(), max_size=3, unique_by=lambda test: test.result.id).map(tuple),
     )
+
+
+def make_answer(report: Report, **fields: Any) -> Answer:
+    """An answer with a report that has just finished."""
+    return Answer(report=report, **{"age": 0.0} | fields)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,74 @@ from django.core.management.base import CommandError, CommandParser
 
 from smoketest.cli.exits import Exit
 from smoketest.cli.remote import check_url
+from smoketest.formats import COMMAND_FORMATS
+from smoketest.results import Selection
 from smoketest.validators import parse_duration
 
 JOB = "smoketest"
 PASSWORD_VARIABLE = "SMOKETEST_PUSHGATEWAY_PASSWORD"  # noqa: S105 - the name of a variable
 TOKEN_VARIABLE = "SMOKETEST_TOKEN"  # noqa: S105 - the name of a variable
-FORMATS = ("text", "json", "junit", "ndjson", "prometheus")
+#: Value of `--format` for the stored results as metrics.
+PROMETHEUS = "prometheus"
+FORMATS = (*COMMAND_FORMATS, PROMETHEUS)
 #: Formats that `--list` supports.
 LIST_FORMATS = ("text", "json")
 #: Default of `--deadline`, in seconds.
 DEADLINE = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of the command; durations are in seconds."""
+
+    names: Sequence[str]
+    tag: Sequence[str]
+    exclude_tag: Sequence[str]
+    failed: bool
+    list: bool
+    failfast: bool
+    workers: int | None
+    timeout: float | None
+    run_timeout: float | None
+    no_store: bool
+    #: One of `FORMATS`.
+    format: str
+    output: Path | None
+    until_stable: float | None
+    deadline: float | None
+    url: str | None
+    token: str
+    textfile: Path | None
+    pushgateway: str | None
+    job: str
+    grouping: Sequence[tuple[str, str]] | None
+    pushgateway_user: str
+    every: float | None
+    #: Host and port.
+    serve: tuple[str, int] | None
+    certificate: Path | None
+    key: Path | None
+    pause: float | None
+    reason: str
+    resume: bool
+    #: Options of Django.
+    verbosity: int
+    force_color: bool
+
+    @property
+    def selection(self) -> Selection:
+        """The named tests and tags; `--failed` narrows it further."""
+        return Selection(
+            names=tuple(dict.fromkeys(self.names)),
+            tags=tuple(dict.fromkeys(self.tag)),
+            excluded_tags=tuple(dict.fromkeys(self.exclude_tag)),
+        )
+
+
+def parse_options(options: Mapping[str, Any]) -> Options:
+    """Return the options of Django's command framework. Raise `CommandError`."""
+    refuse_wrong_combinations(options)
+    return Options(**{field.name: options[field.name] for field in fields(Options)})
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -158,7 +217,7 @@ def add_arguments(parser: CommandParser) -> None:
     pause.add_argument("--resume", action="store_true", help="end the pause")
 
 
-def refuse_wrong_combinations(options: dict[str, Any]) -> None:
+def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     """Raise `CommandError` if options contradict each other or would be ignored."""
     given = _Given(options)
     runs = {
@@ -214,7 +273,7 @@ def refuse_wrong_combinations(options: dict[str, Any]) -> None:
 class _Given:
     """The options that differ from their defaults."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         defaults = {"job": JOB, "format": FORMATS[0]}
         self._names = {
@@ -234,9 +293,9 @@ class _Given:
             _refuse(message)
 
 
-def token(options: dict[str, Any]) -> str:
+def token(options: Options) -> str:
     """Return the token, without a newline that a file or a secret store may have added."""
-    value: str = (options["token"] or os.environ.get(TOKEN_VARIABLE, "")).strip()
+    value = (options.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not value.isascii() or not value.isprintable() or " " in value:
         _refuse(
             "The token is invalid: it contains spaces or non-ASCII characters. Use one of the"

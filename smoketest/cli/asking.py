@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from django.core.management.base import CommandError
 
 from smoketest import services
-from smoketest.cli import arguments
+from smoketest.cli.arguments import Options, token
 from smoketest.cli.exits import Exit
 from smoketest.cli.remote import NothingMatchesError, RefusedError, RemoteSite
 from smoketest.cli.stability import NoAnswerError
@@ -36,15 +35,15 @@ Ask = Callable[[float], Answer]
 ANSWER_WITHIN = 60.0
 
 
-def remote(options: dict[str, Any]) -> Ask:
-    """Return a function that makes the site at `--url` run the tests."""
-    site = RemoteSite(url=options["url"], token=arguments.token(options))
-    within = options["run_timeout"] or ANSWER_WITHIN
+def remote(url: str, options: Options) -> Ask:
+    """Return a function that makes the site at `url` run the tests."""
+    site = RemoteSite(url=url, token=token(options))
+    within = options.run_timeout or ANSWER_WITHIN
 
     def ask(seconds: float) -> Answer:
         timeout = min(within, seconds)
         try:
-            return site.run(_named(options), failfast=options["failfast"], timeout=timeout)
+            return site.run(options.selection, failfast=options.failfast, timeout=timeout)
         except RefusedError as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from None
         except NothingMatchesError as error:
@@ -56,9 +55,7 @@ def remote(options: dict[str, Any]) -> Ask:
 class LocalRunner:
     """Find and run the selected tests in this process."""
 
-    def __init__(
-        self, options: dict[str, Any], listener: Listener, *, is_regular: bool = False
-    ) -> None:
+    def __init__(self, options: Options, listener: Listener, *, is_regular: bool = False) -> None:
         self._coordinator = _coordinator(options)
         self._options = options
         self._listener = listener
@@ -77,9 +74,9 @@ class LocalRunner:
                 self._selection,
                 wait=wait,
                 within=seconds,
-                failfast=self._options["failfast"],
+                failfast=self._options.failfast,
                 respect_every=self._is_regular,
-                record=not self._options["no_store"],
+                record=not self._options.no_store,
                 listener=self._listener,
             )
         except NothingSelectedError as error:
@@ -91,7 +88,7 @@ class LocalRunner:
         except BusyError:
             msg = f"Another run did not end within {wait:g} s, so nothing was run. Try again later."
             raise NoAnswerError(msg, is_timeout=True) from None
-        if answer.pause and self._options["until_stable"]:
+        if answer.pause and self._options.until_stable:
             raise NoAnswerError(_paused(answer.pause, "so nothing was run"))
         return answer
 
@@ -103,8 +100,8 @@ class LocalRunner:
 
     def _select(self) -> Selection:
         """Return the selection; with ``--failed``, only tests that failed when they last ran."""
-        selection = _named(self._options)
-        if not self._options["failed"]:
+        selection = self._options.selection
+        if not self._options.failed:
             return selection
         suite = self._find(selection)
         ids = [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
@@ -137,20 +134,17 @@ def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
     return CommandError(message, returncode=Exit.NOTHING)
 
 
-def _named(options: dict[str, Any]) -> Selection:
-    return Selection(
-        names=tuple(dict.fromkeys(options["names"])),
-        tags=tuple(dict.fromkeys(options["tag"])),
-        excluded_tags=tuple(dict.fromkeys(options["exclude_tag"])),
-    )
-
-
-def _coordinator(options: dict[str, Any]) -> Coordinator:
+def _coordinator(options: Options) -> Coordinator:
     """Return the coordinator with the changes of the options."""
     coordinator = services.coordinator()
-    names = ("workers", "timeout", "run_timeout")
-    changes = {name: options[name] for name in names if options[name] is not None}
-    return replace(coordinator, options=replace(coordinator.options, **changes))
+    defaults = coordinator.options
+    changed = replace(
+        defaults,
+        workers=defaults.workers if options.workers is None else options.workers,
+        timeout=options.timeout or defaults.timeout,
+        run_timeout=options.run_timeout or defaults.run_timeout,
+    )
+    return replace(coordinator, options=changed)
 
 
 def _paused(pause: Pause, consequence: str) -> str:

@@ -14,18 +14,12 @@ from smoketest.results import (
     Result,
     Started,
     Waiting,
-    ignore_events,
 )
 
 #: Function that writes a line; the result, if any, determines its color.
 WriteLine = Callable[[str, Result | None], None]
 
 WAITING = "Another run is in progress; waiting for it."
-
-
-def nothing() -> AbstractContextManager[Listener]:
-    """Return a context manager whose listener ignores all events."""
-    return nullcontext(ignore_events)
 
 
 def lines(write: WriteLine) -> AbstractContextManager[Listener]:
@@ -50,7 +44,7 @@ def lines(write: WriteLine) -> AbstractContextManager[Listener]:
 
 def line(result: Result) -> str:
     """Format a result as ``failed    shop.smoke.OrderTest.test_it (0.123 s): the message``."""
-    text = f"{result.outcome.replace('_', ' '):<9} {result.id}"
+    text = f"{result.outcome.words:<9} {result.id}"
     if result.outcome not in {Outcome.SKIPPED, Outcome.NOT_RUN}:
         text += f" ({result.duration:.3f} s)"
     if result.is_problem and not result.is_critical:

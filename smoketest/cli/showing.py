@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from django.core.management.base import OutputWrapper
 from django.core.management.color import Style, no_style
 
 from smoketest import metrics, services
 from smoketest.cli import display, output
+from smoketest.cli.arguments import PROMETHEUS, Options
 from smoketest.coordination.coordinator import Answer
-from smoketest.formats import json, junit, ndjson, text
-from smoketest.results import Event, Listener, Result
+from smoketest.formats import COMMAND_FORMATS, STREAMED_FORMATS
+from smoketest.results import Event, Listener, Result, ignore_events
 
 Paint = Callable[[str], str]
 
@@ -53,34 +53,36 @@ class Screen:
         stdout: OutputWrapper,
         stderr: OutputWrapper,
         style: Style,
-        options: dict[str, Any],
+        options: Options,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
-        self._format: str = options["format"]
-        self._file = options["output"]
+        self._format = options.format
+        self._file = options.output
         #: A stability check prints a line per round instead of a line per test.
-        self._prints_tests: bool = options["verbosity"] > bool(options["until_stable"])
-        self._is_silent = not options["verbosity"]
-        if os.environ.get("NO_COLOR") and not options["force_color"]:  # https://no-color.org
+        self._prints_tests = options.verbosity > bool(options.until_stable)
+        self._is_silent = not options.verbosity
+        if os.environ.get("NO_COLOR") and not options.force_color:  # https://no-color.org
             style = no_style()
-        always = bool(options["force_color"])
+        always = bool(options.force_color)
         self._report_style = style if always or stdout.isatty() else no_style()
         self._style = style if always or stderr.isatty() else no_style()
-        #: Events in the ndjson format, to be written to a file at the end.
+        self._render_event = STREAMED_FORMATS.get(options.format)
+        #: Rendered events, to be written to a file at the end.
         self._lines: list[str] = []
 
     @contextmanager
     def progress(self) -> Iterator[Listener]:
         """Display the events that the listener receives."""
         with self._display() as show:
-            if self._format != "ndjson":
+            render_event = self._render_event
+            if render_event is None:
                 yield show
                 return
 
             def listener(event: Event) -> None:
                 show(event)
-                self._add_line(ndjson.render_event(event, with_tracebacks=True))
+                self._add_line(render_event(event, with_tracebacks=True))
 
             yield listener
 
@@ -92,7 +94,7 @@ class Screen:
                 write(self._stdout, content)
                 return
             output.write(self._file, content)
-        plain = text.render(answer.report, pause=answer.pause).rstrip() + "\n"
+        plain = self._render_as("text", answer)
         if self._file and self._format == "text":
             output.write(self._file, plain)
         write(self._stdout, self._colored(plain, answer))
@@ -109,14 +111,14 @@ class Screen:
         write(self._stderr, f"{paints[is_ok](message)}\n")
 
     def _display(self) -> AbstractContextManager[Listener]:
-        if self._is_silent or (self._format == "ndjson" and not self._file):
-            return display.nothing()
+        if self._is_silent or (self._render_event and not self._file):
+            return nullcontext(ignore_events)
         if HAS_RICH and self._stderr.isatty() and sys.stderr.isatty():
             with_colors = self._style.SUCCESS("x") != "x"
             console = live.make_console(sys.stderr, with_colors=with_colors)
             if live.can_show(console):
                 return live.live(console)
-        return display.lines(self._write_line) if self._prints_tests else display.nothing()
+        return display.lines(self._write_line) if self._prints_tests else nullcontext(ignore_events)
 
     def _write_line(self, line: str, result: Result | None) -> None:
         paint: Paint = str
@@ -125,21 +127,12 @@ class Screen:
         write(self._stderr, f"{paint(line)}\n")
 
     def _render(self, answer: Answer) -> str:
-        match self._format:
-            case "json":
-                rendered = json.render(
-                    answer.report, age=answer.age, with_tracebacks=True, pause=answer.pause
-                )
-                return f"{rendered}\n"
-            case "junit":
-                return junit.render(answer.report)
-            case "prometheus":
-                return metrics.expose(services.collector(), metrics.TEXT).decode()
-            case _:
-                last = ndjson.render_report(
-                    answer.report, age=answer.age, with_tracebacks=True, pause=answer.pause
-                )
-                return "".join([*self._lines, last])
+        if self._format == PROMETHEUS:
+            return metrics.expose(services.collector(), metrics.TEXT).decode()
+        return "".join([*self._lines, self._render_as(self._format, answer)])
+
+    def _render_as(self, format_name: str, answer: Answer) -> str:
+        return f"{COMMAND_FORMATS[format_name](answer, with_tracebacks=True).rstrip()}\n"
 
     def _add_line(self, line: str) -> None:
         if self._file:

@@ -17,16 +17,15 @@ _starting = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def start_if_due(coordinator: Coordinator, interval: float) -> None:
-    """Start a run in a background thread if one is due, and return without waiting for it.
+def start(coordinator: Coordinator, interval: float) -> None:
+    """Start a run in a background thread, and return without waiting for it.
 
-    `interval` is in seconds. The thread is a daemon thread, so a worker process can exit during the
+    The thread runs the tests if a run is still due when it holds the run lock. `interval` is that
+    of full runs, in seconds. The thread is a daemon thread, so a worker process can exit during the
     run. The databases then roll back the transactions, the run lock is released, and a later scrape
     starts another run.
     """
     global _thread  # noqa: PLW0603 - one per process
-    if not coordinator.is_due(interval):
-        return
     if not _has_background_threads():
         _log_missing_threads()
         return

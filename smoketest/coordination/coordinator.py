@@ -141,11 +141,8 @@ class Coordinator:
         asked_at = time()
         if pause := self._pause():
             return self._answer_paused(selection, pause, failfast)
-        max_age = self.max_age if freshness.max_age is None else freshness.max_age
         stored = None if freshness.no_cache else self._stored_answer(selection, failfast)
-        if stored and (freshness.only_if_cached and freshness.max_age is None):
-            return stored
-        if stored and stored.age <= max_age:
+        if stored and self.is_fresh(stored.report, freshness):
             return stored
         if freshness.only_if_cached:
             raise NotStoredError
@@ -162,6 +159,15 @@ class Coordinator:
         if stored and freshness.max_age is None:
             return stored
         raise BusyError
+
+    def is_fresh(self, report: Report, freshness: Freshness) -> bool:
+        """Return whether the stored report answers a request without a run."""
+        if freshness.no_cache or not self._is_usable(report):
+            return False
+        max_age = freshness.max_age
+        if max_age is None:
+            max_age = math.inf if freshness.only_if_cached else self.max_age
+        return time() - report.finished_at <= max_age
 
     def run(
         self,
@@ -293,12 +299,14 @@ class Coordinator:
         except StoreError as error:
             _log_store_error(error)
             return None
-        if report is None or not report.results:
+        if report is None or not self._is_usable(report, of_any_code=of_any_code):
             return None
-        if report.started_at < self.code_loaded_at and not of_any_code:
-            return None
-        age = time() - report.finished_at
-        return Answer(report=report, age=max(0.0, age)) if age >= -CLOCK_TOLERANCE else None
+        return Answer(report=report, age=max(0.0, time() - report.finished_at))
+
+    def _is_usable(self, report: Report, *, of_any_code: bool = False) -> bool:
+        if not report.results or (report.started_at < self.code_loaded_at and not of_any_code):
+            return False
+        return time() - report.finished_at >= -CLOCK_TOLERANCE
 
     def _not_due(self, suite: Suite) -> Mapping[str, Result]:
         """Return the latest results of the tests that are not due according to ``every``."""

@@ -11,14 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from django.template import Context, Engine
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from smoketest.results import Outcome, Report, Result, Selection, StopReason, iso, utc
+from smoketest.results import (
+    EVERY_RESULT,
+    PROBLEM,
+    Declaration,
+    Outcome,
+    Report,
+    Result,
+    ResultFilter,
+    Selection,
+    StopReason,
+    iso,
+    utc,
+)
 from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, PastResult, Pause
 
@@ -28,46 +40,7 @@ STRIP_LENGTH = 30
 SHOWN_MESSAGE = 600
 #: Maximum characters of a query string. Gunicorn limits the whole request line to 4094.
 LONGEST_QUERY = 2000
-#: Filter for all outcomes of tests that did not pass.
-PROBLEM = "problem"
-OUTCOMES = (PROBLEM, *Outcome)
-
 _ENGINE = Engine(dirs=[str(Path(__file__).parent / "templates")])
-
-_WORDS = {
-    Outcome.PASSED: "passed",
-    Outcome.FAILED: "failed",
-    Outcome.ERRORED: "errored",
-    Outcome.TIMED_OUT: "timed out",
-    Outcome.SKIPPED: "skipped",
-    Outcome.NOT_RUN: "not run",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Filter of the displayed results. It does not affect the status or which tests are run."""
-
-    #: Part of the test id, case-insensitive.
-    text: str = ""
-    app: str = ""
-    #: One of `OUTCOMES`.
-    outcome: str = ""
-
-    @property
-    def is_active(self) -> bool:
-        return bool(self.text or self.app or self.outcome)
-
-    def matches(self, result: Result) -> bool:
-        outcomes = {result.outcome, PROBLEM} if result.is_problem else {result.outcome}
-        return (
-            self.text.casefold() in result.id.casefold()
-            and self.app in {"", result.declaration.app}
-            and self.outcome in {"", *outcomes}
-        )
-
-
-EVERY_TEST = Filter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +72,7 @@ class Overview:
 
     selection: Selection
     failfast: bool = False
-    shown: Filter = EVERY_TEST
+    shown: ResultFilter = EVERY_RESULT
     #: None if no report is stored.
     report: Report | None = None
     #: Stored tests by id.
@@ -112,6 +85,22 @@ class Overview:
     #: URL of a fresh report, for browsers without JavaScript; empty if the report is fresh enough.
     fresh_url: str = ""
     with_tracebacks: bool = False
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        return self.report.results if self.report else ()
+
+    @property
+    def declarations(self) -> list[Declaration]:
+        """The declarations of all known tests, for the choices of the filter."""
+        stored = (test.result for test in self.known.values())
+        return [result.declaration for result in (*stored, *self.results)]
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """Names and values of form fields that repeat the selection, except its tags."""
+        failfast = [("failfast", "1")] if self.failfast else []
+        return [*replace(self.selection, tags=()).parameters(), *failfast]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,50 +117,153 @@ class Details:
     with_tracebacks: bool = False
 
 
+class Time(NamedTuple):
+    """``<time>`` elements with a time and with its age, which page.js updates."""
+
+    utc: SafeString
+    ago: SafeString
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A test as the templates display it."""
+
+    page: PageContext
+    result: Result
+    known: KnownTest | None
+    strip: SafeString
+    is_hidden: bool
+    with_tracebacks: bool
+
+    @property
+    def declared(self) -> Declaration:
+        return self.result.declaration
+
+    @property
+    def url(self) -> str:
+        return self.page.links.test(self.result.id)
+
+    @property
+    def name(self) -> str:
+        """``Class.method``, or the module if it could not be imported."""
+        return self.result.id.removeprefix(f"{self.module}.")
+
+    @property
+    def module(self) -> str:
+        """The module; empty if that is the name."""
+        if self.declared.is_collection_error:
+            return ""
+        return self.result.class_id.rpartition(".")[0]
+
+    @property
+    def is_slow(self) -> bool:
+        result, declared = self.result, self.declared
+        is_timed = result.outcome.is_conclusive and not declared.is_collection_error
+        return is_timed and result.duration >= declared.slow_after
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.result.message) > SHOWN_MESSAGE
+
+    @property
+    def message_start(self) -> str:
+        return self.result.message[:SHOWN_MESSAGE]
+
+    @property
+    def duration(self) -> str:
+        return seconds(self.result.duration)
+
+    @property
+    def slow_after(self) -> str:
+        return seconds(self.declared.slow_after)
+
+    @property
+    def timeout(self) -> str:
+        return seconds(self.declared.timeout)
+
+    @property
+    def every(self) -> str:
+        return seconds(self.declared.every)
+
+    @property
+    def runbook_url(self) -> str:
+        return _web_address(self.declared.runbook_url)
+
+    @property
+    def traceback(self) -> str:
+        return self.result.traceback if self.with_tracebacks else ""
+
+    @property
+    def at(self) -> Time | None:
+        return _time(self.result.started_at, self.page.now)
+
+    @property
+    def finished(self) -> Time | None:
+        return _time(self.result.finished_at, self.page.now)
+
+    @property
+    def failing_since(self) -> Time | None:
+        return _time(self._failing_since, self.page.now)
+
+    @property
+    def last_success(self) -> Time | None:
+        return _time(self.known.last_success_at if self.known else None, self.page.now)
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """Sort key: critical tests first, then those that have been failing for longer."""
+        return not self.result.is_critical, self._failing_since or self.result.started_at
+
+    @property
+    def _failing_since(self) -> float | None:
+        return self.known.failing_since if self.known and self.result.is_problem else None
+
+
+class Group(NamedTuple):
+    """The tests of an app."""
+
+    app: str
+    tests: Sequence[Row]
+
+    @property
+    def is_hidden(self) -> bool:
+        return all(row.is_hidden for row in self.tests)
+
+
 def render_overview(overview: Overview, page: PageContext) -> str:
-    report = overview.report
-    results = report.results if report else ()
-    rows = [_row(result, overview, page) for result in results]
-    problems = [row for row in rows if row["is_problem"]]
-    problems.sort(key=lambda row: (not row["is_critical"], row["since"]))
-    others = sorted((row for row in rows if not row["is_problem"]), key=lambda row: row["app"])
-    declarations = [known.result.declaration for known in overview.known.values()]
-    declarations += [result.declaration for result in results]
-    selection = overview.selection
+    """Render the page with the results of the selected tests."""
+    rows = [_row(result, overview, page) for result in overview.results]
+    problems = sorted((row for row in rows if row.result.is_problem), key=lambda row: row.urgency)
+    others = [row for row in rows if not row.result.is_problem]
+    by_app = groupby(sorted(others, key=_app), _app)
     return _render(
         "overview.html",
         page,
         {
-            "verdict": _verdict(report),
+            "verdict": _verdict(overview.report),
             "overview": overview,
-            "report": report,
-            "selection": None if selection.is_everything else str(selection),
-            "hidden": [
-                *replace(selection, tags=()).parameters(),
-                *([("failfast", "1")] if overview.failfast else []),
-            ],
-            "selected_tags": selection.tags,
-            "summary": _summary(report, overview, page.now) if report else None,
-            "problems": problems,
-            "groups": [
-                (app, tests, all(row["is_hidden"] for row in tests))
-                for app, group in groupby(others, lambda row: row["app"])
-                for tests in [list(group)]
-            ],
-            "no_problem_shown": all(row["is_hidden"] for row in problems),
-            "no_other_shown": all(row["is_hidden"] for row in others),
-            "shown_count": sum(not row["is_hidden"] for row in rows),
+            "selection": "" if overview.selection.is_everything else str(overview.selection),
+            "summary": overview.report and _summary(overview.report, overview.known, page.now),
+            "failing": Group("", problems),
+            "groups": [Group(app, list(tests)) for app, tests in by_app],
+            "no_other_shown": Group("", others).is_hidden,
+            "shown_count": sum(not row.is_hidden for row in rows),
             "count": len(rows),
-            "failing_names": names_within([row["id"] for row in problems], LONGEST_QUERY),
-            "apps": sorted({declaration.app for declaration in declarations}),
-            "tags": sorted({tag for declaration in declarations for tag in declaration.tags}),
-            "outcomes": [(PROBLEM, "any problem"), *((o.value, _WORDS[o]) for o in Outcome)],
+            "failing_names": names_within([row.result.id for row in problems], LONGEST_QUERY),
+            "apps": sorted({declared.app for declared in overview.declarations}),
+            "tags": sorted({tag for declared in overview.declarations for tag in declared.tags}),
+            "outcomes": [(PROBLEM, "any problem"), *((one.value, one.words) for one in Outcome)],
             "pause": _pause(overview.pause),
         },
     )
 
 
+def _app(row: Row) -> str:
+    return row.declared.app
+
+
 def render_details(details: Details, page: PageContext) -> str:
+    """Render the page of a test."""
     result = details.test.result
     overview = Overview(
         selection=Selection(),
@@ -185,21 +277,11 @@ def render_details(details: Details, page: PageContext) -> str:
         page,
         {
             "test": _row(result, overview, page),
-            "declared": result.declaration,
-            "times": {
-                name: seconds(getattr(result.declaration, name))
-                for name in ("timeout", "slow_after", "every")
-            },
             "verdict": _verdict_of_test(result),
-            "runbook_url": _web_address(result.declaration.runbook_url),
-            "failures": details.test.consecutive_failures,
             "last_failure": failure and _row(failure, overview, page),
-            "is_failing": result.is_problem,
-            "at": _time(result.finished_at, page.now),
             "past": [
                 {
                     "outcome": past.outcome,
-                    "word": _WORDS[past.outcome],
                     "at": _time(past.started_at, page.now),
                     "duration": seconds(past.duration),
                 }
@@ -270,56 +352,18 @@ def _render(template: str, page: PageContext, values: Mapping[str, Any]) -> str:
     return encodable(_ENGINE.get_template(template).render(context))
 
 
-def _row(result: Result, overview: Overview, page: PageContext) -> dict[str, Any]:
-    """Return the template variables of a test."""
-    declaration = result.declaration
-    known = overview.known.get(result.id)
-    class_id, _, method = result.id.rpartition(".")
-    module, _, class_name = class_id.rpartition(".")
-    failing_since = known.failing_since if known and result.is_problem else None
-    is_slow = result.outcome.is_conclusive and result.duration >= declaration.slow_after
-    row: dict[str, Any] = {
-        "id": result.id,
-        "url": page.links.test(result.id),
-        "name": result.id if declaration.is_collection_error else f"{class_name}.{method}",
-        "module": "" if declaration.is_collection_error else module,
-        "app": declaration.app,
-        "tags": " ".join(declaration.tags),
-        "outcome": result.outcome,
-        "word": _WORDS[result.outcome],
-        "is_problem": result.is_problem,
-        "is_critical": result.is_critical,
-        "is_slow": is_slow and not declaration.is_collection_error,
-        "is_hidden": not overview.shown.matches(result),
-        "is_carried": result.carried,
-        "message": result.message,
-        "duration": seconds(result.duration),
-        "strip": _strip(overview.recent.get(result.id, ())),
-        "since": failing_since or result.started_at,
-    }
-    if not result.is_problem:
-        return row
-    is_long = len(result.message) > SHOWN_MESSAGE
-    return {
-        **row,
-        "message_start": result.message[:SHOWN_MESSAGE] if is_long else result.message,
-        "is_long": is_long,
-        "exception": result.exception,
-        "slow_after": seconds(declaration.slow_after),
-        "timeout": seconds(declaration.timeout),
-        "is_collection_error": declaration.is_collection_error,
-        "severity": declaration.severity,
-        "maintainer": declaration.maintainer,
-        "description": declaration.description,
-        "runbook": declaration.runbook_url,
-        "runbook_url": _web_address(declaration.runbook_url),
-        "at": _time(result.started_at, page.now),
-        "failing_since": _time(failing_since, page.now),
-        "failures": known.consecutive_failures if known else 0,
-        "last_success": _time(known.last_success_at if known else None, page.now),
-        "is_known": known is not None,
-        "traceback": result.traceback if overview.with_tracebacks else "",
-    }
+def _row(result: Result, overview: Overview, page: PageContext) -> Row:
+    return Row(
+        page=page,
+        result=result,
+        known=overview.known.get(result.id),
+        strip=_strip(overview.recent.get(result.id, ())),
+        is_hidden=not overview.shown.matches(result),
+        with_tracebacks=overview.with_tracebacks,
+    )
+
+
+Tone = Literal["pass", "warn", "fail", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,65 +371,81 @@ class _Verdict:
     """The status as text and as a color."""
 
     words: str
-    tone: Literal["pass", "warn", "fail", "unknown"]
+    tone: Tone
 
 
 def _verdict(report: Report | None) -> _Verdict:
     if report is None or not report.results:
         return _Verdict("NO RESULT", "unknown")
     if not report.passed:
-        return _Verdict("FAIL", "fail")
+        return _Verdict(report.status, "fail")
     if report.warnings:
-        return _Verdict("PASS with warnings", "warn")
-    return _Verdict("PASS", "pass")
+        return _Verdict(f"{report.status} with warnings", "warn")
+    return _Verdict(report.status, "pass")
 
 
 def _verdict_of_test(result: Result) -> _Verdict:
+    tone: Tone = "pass" if result.outcome is Outcome.PASSED else "unknown"
     if result.is_problem:
-        word = _WORDS[result.outcome].upper()
-        return _Verdict(word, "fail") if result.is_critical else _Verdict(word, "warn")
-    if result.outcome is Outcome.PASSED:
-        return _Verdict("PASSED", "pass")
-    return _Verdict(_WORDS[result.outcome].upper(), "unknown")
+        tone = "fail" if result.is_critical else "warn"
+    return _Verdict(result.outcome.words.upper(), tone)
 
 
-def _summary(report: Report, overview: Overview, now: float) -> dict[str, Any]:
-    """Return the template variables of the summary below the status."""
+_STOPPED = {
+    StopReason.NONE: "",
+    StopReason.FAIL_FAST: "The run stopped at the first failure.",
+    StopReason.DEADLINE: "The run reached its deadline before all tests had run.",
+    StopReason.INTERRUPT: "The run was interrupted before all tests had run.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Summary:
+    """The summary of a report, displayed below its status."""
+
+    #: Number of failing critical tests.
+    failing: int
+    #: Number of failing tests of severity "warning".
+    warnings: int
+    since: Time | None
+    counts: Sequence[tuple[str, int]]
+    finished: Time | None
+    duration: str
+    #: Reason why the run was stopped; empty if it completed.
+    stopped: str
+    #: Number of tests that have run again since.
+    newer: int
+
+
+def _summary(report: Report, known: Mapping[str, KnownTest], now: float) -> _Summary:
     critical = [result for result in report.problems if result.is_critical]
     failing_since = [
-        known.failing_since
+        test.failing_since
         for result in (critical or report.problems)
-        if (known := overview.known.get(result.id)) and known.failing_since is not None
+        if (test := known.get(result.id)) and test.failing_since is not None
     ]
-    counts = Counter(result.outcome for result in report.results)
-    return {
-        "failing": len(critical),
-        "warnings": len(report.warnings),
-        "since": _time(min(failing_since, default=None), now),
-        "counts": [(outcome, _WORDS[outcome], counts[outcome]) for outcome in Outcome],
-        "finished": _time(report.finished_at, now),
-        "duration": seconds(report.duration),
-        "stopped": {
-            StopReason.NONE: "",
-            StopReason.FAIL_FAST: "The run stopped at the first failure.",
-            StopReason.DEADLINE: "The run reached its deadline before all tests had run.",
-            StopReason.INTERRUPT: "The run was interrupted before all tests had run.",
-        }[report.stop_reason],
-        "newer": sum(result.started_at > report.finished_at for result in report.results),
-    }
+    return _Summary(
+        failing=len(critical),
+        warnings=len(report.warnings),
+        since=_time(min(failing_since, default=None), now),
+        counts=[(outcome.words, report.count(outcome)) for outcome in Outcome],
+        finished=_time(report.finished_at, now),
+        duration=seconds(report.duration),
+        stopped=_STOPPED[report.stop_reason],
+        newer=sum(result.started_at > report.finished_at for result in report.results),
+    )
 
 
-def _time(timestamp: float | None, now: float) -> dict[str, SafeString] | None:
-    """Return ``<time>`` elements with the time and its age, which page.js updates."""
+def _time(timestamp: float | None, now: float) -> Time | None:
     if timestamp is None:
         return None
     value, age = iso(timestamp), ago(max(0.0, now - timestamp))
-    return {
-        "utc": format_html('<time datetime="{}">{}</time>', value, utc(timestamp)),
-        "ago": format_html(
+    return Time(
+        utc=format_html('<time datetime="{}">{}</time>', value, utc(timestamp)),
+        ago=format_html(
             '<time class="ago" datetime="{}" title="{}">{}</time>', value, utc(timestamp), age
         ),
-    }
+    )
 
 
 def _pause(pause: Pause | None) -> dict[str, str] | None:
@@ -429,7 +489,7 @@ def _strip(outcomes: Sequence[Outcome]) -> SafeString:
         paths.setdefault(kind, []).append(f"M{2 * x} {y}h{2 * length}")
         x += length
     counts = Counter(outcomes)
-    summary = ", ".join(f"{counts[o]} {_WORDS[o]}" for o in Outcome if counts[o])
+    summary = ", ".join(f"{counts[o]} {o.words}" for o in Outcome if counts[o])
     drawn = SafeString("".join(f'<path class="{k}" d="{"".join(d)}"/>' for k, d in paths.items()))
     runs = "run" if len(outcomes) == 1 else f"{len(outcomes)} runs"
     return format_html(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from smoketest.coordination.coordinator import Answer
 from smoketest.formats.counts import count, errored_lines, failed_lines, warning_lines
 from smoketest.results import (
     Declaration,
@@ -18,17 +19,24 @@ from smoketest.results import (
     from_iso,
     iso,
 )
-from smoketest.store import Pause
+
+#: Version of the format. It changes if a key is removed or its meaning changes, and not if a key is
+#: added. Reports without this key are those of releases up to 2.0.
+VERSION = 2
 
 
-def render(report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None) -> str:
-    """Render a report. `age` is the number of seconds since the run ended."""
-    return json.dumps(report_object(report, age=age, with_tracebacks=with_tracebacks, pause=pause))
+def render(answer: Answer, *, with_tracebacks: bool) -> str:
+    """Render a report."""
+    return json.dumps(report_object(answer, with_tracebacks=with_tracebacks))
 
 
-def report_object(
-    report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None
-) -> dict[str, Any]:
+def render_error(status: int, message: str) -> str:  # noqa: ARG001 - the same for each status
+    """Render an error as an object with the key ``error``."""
+    return json.dumps({"error": message})
+
+
+def report_object(answer: Answer, *, with_tracebacks: bool) -> dict[str, Any]:
+    report, pause = answer.report, answer.pause
     counts = count(report)
     return {
         "status": report.status,
@@ -50,8 +58,9 @@ def report_object(
         "started_at": iso(report.started_at),
         "cut_short_by": report.stop_reason.value or None,
         "release": report.release,
-        "age": round(age, 3),
+        "age": round(answer.age, 3),
         "paused": {"until": iso(pause.until), "reason": pause.reason} if pause else None,
+        "version": VERSION,
     }
 
 

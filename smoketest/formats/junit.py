@@ -11,31 +11,35 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from smoketest.results import Outcome, Report, Result
+from smoketest.coordination.coordinator import Answer
+from smoketest.results import Outcome, Result
 
 NAME = "smoke tests"
 #: Characters that are not allowed in XML 1.0 (https://www.w3.org/TR/xml/#charsets).
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(report: Report) -> str:
+def render(answer: Answer, *, with_tracebacks: bool) -> str:
     """Render a report, with a suite for each class.
 
     Failing warnings are reported as skipped, with their messages, because every failure in a JUnit
     report fails the build.
     """
+    report = answer.report
     root = ElementTree.Element("testsuites", name=NAME, time=_seconds(report.duration))
     _count(root, report.results)
     by_class: dict[str, list[Result]] = {}
     for result in report.results:  # results of class fixtures are at the end of the report
         by_class.setdefault(result.class_id, []).append(result)
     for class_id, results in by_class.items():
-        _add_suite(root, class_id, results)
+        _add_suite(root, class_id, results, with_tracebacks=with_tracebacks)
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, "unicode")}\n'
 
 
-def _add_suite(root: ElementTree.Element, class_id: str, results: list[Result]) -> None:
+def _add_suite(
+    root: ElementTree.Element, class_id: str, results: list[Result], *, with_tracebacks: bool
+) -> None:
     started = datetime.fromtimestamp(min(result.started_at for result in results), UTC)
     suite = ElementTree.SubElement(
         root,
@@ -54,10 +58,10 @@ def _add_suite(root: ElementTree.Element, class_id: str, results: list[Result]) 
             name=_clean(result.id.removeprefix(f"{class_id}.")),
             time=_seconds(result.duration),
         )
-        _add_outcome(case, result)
+        _add_outcome(case, result, with_traceback=with_tracebacks)
 
 
-def _add_outcome(case: ElementTree.Element, result: Result) -> None:
+def _add_outcome(case: ElementTree.Element, result: Result, *, with_traceback: bool) -> None:
     kind = _kind(result)
     if not kind:
         return
@@ -69,7 +73,8 @@ def _add_outcome(case: ElementTree.Element, result: Result) -> None:
     element = ElementTree.SubElement(case, kind, message=_clean(message))
     if kind != "skipped":
         element.set("type", _clean(result.exception or result.outcome))
-        element.text = _clean(result.traceback or result.message)
+        details = result.traceback if with_traceback else ""
+        element.text = _clean(details or result.message)
 
 
 def _kind(result: Result) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from smoketest.coordination.coordinator import Answer
 from smoketest.formats.json import report_object, result_object
-from smoketest.results import Event, Finished, Report, Running, Started, Waiting
-from smoketest.store import Pause
+from smoketest.results import Event, Finished, Running, Started, Waiting
 
 
-def render_event(event: Event, *, with_tracebacks: bool) -> str:
+def render_event(event: Event | Answer, *, with_tracebacks: bool) -> str:
+    """Render an event of a run, or the report as the last event."""
     match event:
+        case Answer():
+            return render(event, with_tracebacks=with_tracebacks)
         case Waiting():
             return _line("waiting")
         case Started(test_ids):
@@ -27,12 +30,9 @@ def render_event(event: Event, *, with_tracebacks: bool) -> str:
             return _line("test", result=result_object(result, with_traceback=with_tracebacks))
 
 
-def render_report(
-    report: Report, *, age: float, with_tracebacks: bool, pause: Pause | None = None
-) -> str:
-    """Render the ``report`` event. `age` is the number of seconds since the run ended."""
-    content = report_object(report, age=age, with_tracebacks=with_tracebacks, pause=pause)
-    return _line("report", report=content)
+def render(answer: Answer, *, with_tracebacks: bool) -> str:
+    """Render the ``report`` event."""
+    return _line("report", report=report_object(answer, with_tracebacks=with_tracebacks))
 
 
 def render_error(status: int, message: str) -> str:

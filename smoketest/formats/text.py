@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from smoketest.coordination.coordinator import Answer
 from smoketest.formats.counts import count, errored_lines, failed_lines
-from smoketest.results import Report, utc
-from smoketest.store import Pause
+from smoketest.results import utc
 
 #: Prefix of the messages of warnings.
 WARNING_MARK = "[warning] "
 
 
-def render(report: Report, *, pause: Pause | None = None) -> str:
+def render(answer: Answer, *, with_tracebacks: bool) -> str:  # noqa: ARG001 - has no tracebacks
+    """Render a report."""
+    report, pause = answer.report, answer.pause
     counts = count(report)
     lines = [
         report.status,
@@ -35,3 +37,8 @@ def render(report: Report, *, pause: Pause | None = None) -> str:
         "\n\n".join(errored_lines(report, mark=WARNING_MARK)),
     )
     return "\n\n".join(paragraphs)
+
+
+def render_error(status: int, message: str) -> str:  # noqa: ARG001 - the same for each status
+    """Render an error as a line."""
+    return f"{message}\n"

@@ -71,12 +71,12 @@ def discover(
     tests, in seconds. `importing` is called with the app label and the name of each module before
     the module is imported.
     """
-    discovery = _Discovery(selection, timeout, slow_after, importing)
+    collector = _Collector(selection, timeout, slow_after, importing)
     for app in apps.get_app_configs():
         if app.name not in skip_apps and app.label not in skip_apps:
-            discovery.visit(app.label, f"{app.name}.{MODULE_NAME}")
+            collector.visit(app.label, f"{app.name}.{MODULE_NAME}")
     return Suite(
-        classes=tuple(discovery.classes), collection_errors=tuple(discovery.collection_errors)
+        classes=tuple(collector.classes), collection_errors=tuple(collector.collection_errors)
     )
 
 
@@ -107,8 +107,8 @@ def collection_error(
     )
 
 
-class _Discovery:
-    """The state of a discovery."""
+class _Collector:
+    """Collects the selected tests of smoke modules."""
 
     def __init__(
         self,

@@ -130,8 +130,8 @@ class Execution:
                 "Module",
                 SmokeTest,
                 chain.from_iterable(pending.values()),
-                set_up=vars(module).get("setUpModule", _nothing),
-                tear_down=vars(module).get("tearDownModule", _nothing),
+                set_up=vars(module).get("setUpModule", lambda: None),
+                tear_down=vars(module).get("tearDownModule", lambda: None),
                 clean_up=_do_module_cleanups,
             )
             with fixtures as scope:
@@ -433,7 +433,3 @@ def _do_class_cleanups(case: type[SmokeTest]) -> Iterator[BaseException]:
 def _do_module_cleanups() -> Iterator[BaseException]:
     unittest.doModuleCleanups()
     yield from ()
-
-
-def _nothing() -> None:
-    """Do nothing, in place of a missing fixture."""

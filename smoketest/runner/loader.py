@@ -33,7 +33,7 @@ def find(selection: Selection, options: RunOptions) -> Suite:
             return _discover(selection, options, lambda _: None)
     with _discovery_lock:
         hung = next((discovery for discovery in _discoveries if discovery.has_hung), None)
-        discovery = hung or _Discovery(selection, options)
+        discovery = hung or _DiscoveryThread(selection, options)
         if hung is None:
             _discoveries.add(discovery)
     if hung is None:
@@ -42,7 +42,7 @@ def find(selection: Selection, options: RunOptions) -> Suite:
     return discovery.result(options.run_timeout)
 
 
-class _Discovery(threading.Thread):
+class _DiscoveryThread(threading.Thread):
     """A thread that imports smoke modules; it may hang."""
 
     def __init__(self, selection: Selection, options: RunOptions) -> None:
@@ -89,7 +89,7 @@ class _Discovery(threading.Thread):
 
 _discovery_lock = threading.Lock()
 #: Discoveries in progress. If one hangs, later calls return its result.
-_discoveries: set[_Discovery] = set()
+_discoveries: set[_DiscoveryThread] = set()
 
 
 def _discover(

@@ -284,7 +284,7 @@ class _Worker(threading.Thread):
     def is_abandoned(self) -> bool:
         return self._on_exit is not None
 
-    def abandon(self, on_exit: Callable[[], None]) -> None:
+    def abandon(self, on_exit: Callable[[], None] = lambda: None) -> None:
         """Stop waiting for the thread; called by the supervisor, which holds the lock."""
         self.is_busy = False
         self._on_exit = on_exit
@@ -351,7 +351,7 @@ class _Supervisor:
                 finally:  # there are busy threads only after an interrupt
                     interrupted = [worker for worker in self._workers if worker.is_busy]
                     for worker in interrupted:
-                        worker.abandon(_nothing)
+                        worker.abandon()
         finally:
             self._wait_for(interrupted)
 
@@ -402,7 +402,7 @@ class _Supervisor:
     def _abandon(self, worker: _Worker, reason: str) -> None:
         step = worker.step
         if step is None:  # it is between two steps
-            worker.abandon(_nothing)
+            worker.abandon()
             return
         test_ids = [declaration.id for declaration in step.declarations]
         failure = from_thread(reason, worker.ident)
@@ -462,7 +462,3 @@ def _without_results(
         if pending:
             remaining.append(replace(smoke_class, declarations=pending))
     return tuple(remaining)
-
-
-def _nothing(*_: object) -> None:
-    """Do nothing."""

@@ -28,11 +28,11 @@ class Role(StrEnum):
     """Access level of a client."""
 
     #: With a token or as a staff user: all details, including tracebacks.
-    FULL = "insider"
+    FULL = "full"
     #: Site without tokens: names, messages and outcomes of tests, but no tracebacks.
-    LIMITED = "visitor"
+    LIMITED = "limited"
     #: Site with tokens, but the client has none: no access.
-    DENIED = "outsider"
+    DENIED = "denied"
 
 
 def role_of(request: HttpRequest, tokens: Collection[str]) -> Role:

@@ -19,7 +19,7 @@ from django.middleware.csrf import CsrfViewMiddleware, get_token
 from django.urls import NoReverseMatch, reverse
 
 from smoketest import services
-from smoketest.coordination.coordinator import CLOCK_TOLERANCE, Answer, Coordinator, Freshness
+from smoketest.coordination.coordinator import Answer, Coordinator
 from smoketest.formats import html
 from smoketest.formats.html import (
     LONGEST_QUERY,
@@ -31,7 +31,7 @@ from smoketest.formats.html import (
     names_within,
     with_newer_results,
 )
-from smoketest.results import Outcome, Report, Selection
+from smoketest.results import Outcome
 from smoketest.runner.source import source_of
 from smoketest.store import KnownTest, StoreError
 from smoketest.web.query import Query
@@ -134,7 +134,7 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
             fresh_url=_fresh_url(request, coordinator),
         )
         return _overview(request, overview)
-    is_fresh = pause is not None or _is_fresh(stored, coordinator, query)
+    is_fresh = stored is not None and coordinator.is_fresh(stored, query.freshness)
     overview = Overview(
         selection=query.selection,
         failfast=query.failfast,
@@ -143,7 +143,7 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
         known=known,
         recent=recent,
         pause=pause,
-        fresh_url="" if is_fresh else _fresh_url(request, coordinator),
+        fresh_url="" if is_fresh or pause else _fresh_url(request, coordinator),
         with_tracebacks=with_tracebacks,
     )
     response = _overview(request, overview)
@@ -221,30 +221,6 @@ def is_forged(request: HttpRequest) -> bool:
         return True
 
 
-def query_of_form(request: HttpRequest) -> Query:
-    """Return the query of a form: a new run of the tests that its fields select."""
-    form = request.POST
-
-    def values(name: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(filter(None, form.getlist(name))))
-
-    return Query(
-        selection=Selection(
-            names=values("test"), tags=values("tag"), excluded_tags=values("exclude_tag")
-        ),
-        freshness=Freshness(no_cache=True),
-        failfast=form.get("failfast") == "1",
-        format="html",
-    )
-
-
-def query_of_test(test_id: str) -> Query:
-    """Return the query for a new run of a test."""
-    return Query(
-        selection=Selection(names=(test_id,)), freshness=Freshness(no_cache=True), format="html"
-    )
-
-
 def redirect_to_overview(query: Query) -> HttpResponseRedirect:
     """Redirect to the page with the selected tests."""
     selection = replace(
@@ -294,17 +270,6 @@ def _links() -> Links:
             name.replace(".", "_"): reverse("smoketest:asset", args=[asset.name])
             for name, asset in assets().items()
         },
-    )
-
-
-def _is_fresh(report: Report | None, coordinator: Coordinator, query: Query) -> bool:
-    """Return whether the coordinator would answer with this report."""
-    if report is None or not report.results or query.freshness.no_cache:
-        return False
-    max_age = query.freshness.max_age
-    age = time() - report.finished_at
-    return report.started_at >= coordinator.code_loaded_at and -CLOCK_TOLERANCE <= age <= (
-        coordinator.max_age if max_age is None else max_age
     )
 
 

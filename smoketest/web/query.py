@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,17 +11,11 @@ from django.http import HttpRequest, QueryDict
 from django.http.request import MediaType
 
 from smoketest.coordination.coordinator import Freshness
-from smoketest.formats.html import EVERY_TEST, OUTCOMES, Filter
-from smoketest.metrics import OPEN_METRICS, TEXT, Encoding
-from smoketest.results import Selection
-
-#: Media types by the names of the formats in ``?format=``. The first is the default.
-FORMATS = {
-    "text": "text/plain",
-    "json": "application/json",
-    "html": "text/html",
-    "ndjson": "application/x-ndjson",
-}
+from smoketest.formats import HTML, HTTP_FORMATS, TEXT, Format
+from smoketest.metrics import OPEN_METRICS, Encoding
+from smoketest.metrics import TEXT as TEXT_METRICS
+from smoketest.results import EVERY_RESULT, FILTER_OUTCOMES, ResultFilter, Selection
+from smoketest.validators import did_you_mean
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
 #: Parameters of the HTML page: filters of the displayed results.
@@ -43,51 +37,55 @@ class Query:
     selection: Selection
     freshness: Freshness
     failfast: bool = False
-    #: A key of `FORMATS`.
-    format: str
+    format: Format
     #: Filter of the results that the HTML page displays.
-    shown: Filter = EVERY_TEST
+    shown: ResultFilter = EVERY_RESULT
 
 
 def parse_query(request: HttpRequest) -> Query:
     """Parse a request. Raise `InvalidQueryError`."""
     parameters: QueryDict = request.GET
-    format_name = _format(parameters) or preferred_format(request)
+    report_format = _format(parameters) or preferred_format(request)
     known: tuple[str, ...] = PARAMETERS
-    if format_name == "html":
+    if report_format is HTML:
         known += PAGE_PARAMETERS
-        parameters = _without_empty_fields(parameters)
+        parameters = _without_empty_fields(parameters, {"tag", *PAGE_PARAMETERS})
     for name in parameters:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            msg = f"Unknown parameter {name!r}; the parameters are {', '.join(known)}.{hint}"
-            raise InvalidQueryError(msg)
+            msg = f"Unknown parameter {name!r}; the parameters are {', '.join(known)}."
+            raise InvalidQueryError(f"{msg} {did_you_mean(name, known)}".rstrip())
     return Query(
-        selection=Selection(
-            names=_names(parameters, "test"),
-            tags=_names(parameters, "tag"),
-            excluded_tags=_names(parameters, "exclude_tag"),
-        ),
+        selection=_selection(parameters),
         freshness=_freshness(parameters, request.headers.get("Cache-Control", "")),
         failfast=_flag(parameters, "failfast"),
-        format=format_name,
-        shown=_shown(parameters) if format_name == "html" else EVERY_TEST,
+        format=report_format,
+        shown=_shown(parameters) if report_format is HTML else EVERY_RESULT,
     )
 
 
-def preferred_format(request: HttpRequest) -> str:
+def parse_form(form: QueryDict) -> Query:
+    """Parse a form of the HTML page, which requests a new run. Raise `InvalidQueryError`."""
+    fields = _without_empty_fields(form, {"test", "tag", "exclude_tag"})
+    return Query(
+        selection=_selection(fields),
+        freshness=Freshness(no_cache=True),
+        failfast=_flag(fields, "failfast"),
+        format=HTML,
+    )
+
+
+def preferred_format(request: HttpRequest) -> Format:
     """Return the format that ``Accept`` prefers; text if the header is missing or malformed."""
     if not accepted_types(request):
-        return "text"
-    preferred = request.get_preferred_type(list(FORMATS.values()))
-    return next((name for name, media in FORMATS.items() if media == preferred), "text")
+        return TEXT
+    by_media_type = {one.media_type: one for one in HTTP_FORMATS.values()}
+    preferred = request.get_preferred_type(list(by_media_type))
+    return by_media_type[preferred] if preferred else TEXT
 
 
-def format_of_error(request: HttpRequest) -> str:
+def format_of_error(request: HttpRequest) -> Format:
     """Return the format of an error response, even if the query is invalid."""
-    requested = request.GET.get("format", "")
-    return requested if requested in FORMATS else preferred_format(request)
+    return HTTP_FORMATS.get(request.GET.get("format", "")) or preferred_format(request)
 
 
 def accepted_types(request: HttpRequest) -> list[MediaType]:
@@ -114,8 +112,8 @@ def _encoding_for(accept: str) -> Encoding:
             case ("application", "openmetrics-text") if version in {"", "1.0.0"}:
                 return OPEN_METRICS
             case ("text", "plain") if version in {"", "0.0.4"}:
-                return TEXT
-    return TEXT
+                return TEXT_METRICS
+    return TEXT_METRICS
 
 
 def accepts_gzip(request: HttpRequest) -> bool:
@@ -126,6 +124,14 @@ def accepts_gzip(request: HttpRequest) -> bool:
         is_refused = re.fullmatch(r"\s*q\s*=\s*0(\.0{0,3})?\s*", parameter, re.IGNORECASE)
         qualities[name.strip().lower()] = not is_refused
     return qualities.get("gzip", qualities.get("*", False))
+
+
+def _selection(parameters: QueryDict) -> Selection:
+    return Selection(
+        names=_names(parameters, "test"),
+        tags=_names(parameters, "tag"),
+        excluded_tags=_names(parameters, "exclude_tag"),
+    )
 
 
 def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:
@@ -144,29 +150,29 @@ def _flag(parameters: QueryDict, name: str) -> bool:
     return value == "1"
 
 
-def _format(parameters: QueryDict) -> str | None:
+def _format(parameters: QueryDict) -> Format | None:
     value = _single(parameters, "format", "")
-    if "format" in parameters and value not in FORMATS:
-        msg = f"format is {value!r}; it must be one of {', '.join(FORMATS)}."
+    if "format" in parameters and value not in HTTP_FORMATS:
+        msg = f"format is {value!r}; it must be one of {', '.join(HTTP_FORMATS)}."
         raise InvalidQueryError(msg)
-    return value or None
+    return HTTP_FORMATS.get(value)
 
 
-def _without_empty_fields(parameters: QueryDict) -> QueryDict:
-    """Remove empty parameters that the filter form of the page sends."""
+def _without_empty_fields(parameters: QueryDict, fields: Collection[str]) -> QueryDict:
+    """Remove empty values of the fields, which a form sends if they are not filled in."""
     remaining = QueryDict(mutable=True)
     for name, values in parameters.lists():
-        if kept := [value for value in values if value or name not in {"tag", *PAGE_PARAMETERS}]:
+        if kept := [value for value in values if value or name not in fields]:
             remaining.setlist(name, kept)
     return remaining
 
 
-def _shown(parameters: QueryDict) -> Filter:
+def _shown(parameters: QueryDict) -> ResultFilter:
     outcome = _single(parameters, "outcome", "")
-    if outcome and outcome not in OUTCOMES:
-        msg = f"outcome is {outcome!r}; it must be one of {', '.join(OUTCOMES)}."
+    if outcome and outcome not in FILTER_OUTCOMES:
+        msg = f"outcome is {outcome!r}; it must be one of {', '.join(FILTER_OUTCOMES)}."
         raise InvalidQueryError(msg)
-    return Filter(
+    return ResultFilter(
         text=_single(parameters, "q", ""), app=_single(parameters, "app", ""), outcome=outcome
     )
 

@@ -73,8 +73,3 @@ def test_lines__one_test() -> None:
 
 def test_lines__waiting() -> None:
     assert told(Waiting()) == [("Another run is in progress; waiting for it.", None)]
-
-
-def test_nothing() -> None:
-    with display.nothing() as tell:
-        tell(Started(("a",)))

@@ -23,7 +23,7 @@ from smoketest.coordination.coordinator import Answer
 from smoketest.formats.json import render
 from smoketest.results import Outcome, Selection, Severity
 from smoketest.store import Pause
-from tests.builders import make_declaration, make_report, make_result
+from tests.builders import make_answer, make_declaration, make_report, make_result
 from tests.servers.processes import free_port
 from tests.servers.site import ExampleSite, gunicorn
 
@@ -129,7 +129,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def content(*results: Any, age: float = 0.0, **fields: Any) -> str:
     report = make_report(*(results or [make_result()]), **{"duration": 0.0, **fields})
-    return render(report, age=age, with_tracebacks=False)
+    return render(make_answer(report, age=age), with_tracebacks=False)
 
 
 def refused(ask: Callable[[], Answer]) -> str:
@@ -220,7 +220,7 @@ def test_answer__paused(peer: Peer) -> None:
     """A PASS from before the pause is no answer."""
     report = make_report(make_result())
     pause = Pause(until=1_769_950_800.0, reason="moving the database")
-    body = render(report, age=0.0, with_tracebacks=False, pause=pause)
+    body = render(make_answer(report, pause=pause), with_tracebacks=False)
     message = no_answer(lambda: peer.ask(Reply(body=body)))
     assert "are paused until 2026-02-01T13:00:00.000+00:00 (moving the database)" in message
 

@@ -14,8 +14,10 @@ import pytest
 from django.core.management.base import OutputWrapper
 from django.core.management.color import color_style, no_style
 
+from smoketest.cli.arguments import parse_options
 from smoketest.cli.showing import Screen, write
 from smoketest.coordination.coordinator import Answer
+from smoketest.management.commands.smoketest import Command
 from smoketest.results import Finished, Outcome, Severity, Started
 from tests.builders import make_declaration, make_report, make_result
 from tests.cli.site import FAILS, PASSES, Run, Site
@@ -37,10 +39,10 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
 
     def show(*, stdout: io.StringIO, stderr: io.StringIO, **changes: Any) -> tuple[str, str]:
         monkeypatch.setattr("smoketest.cli.showing.HAS_RICH", False)
-        options = {"format": "text", "output": None, "verbosity": 1, "until_stable": None}
-        options |= {"force_color": False, "no_color": False} | changes
+        parser = Command().create_parser("manage.py", "smoketest")
+        options = vars(parser.parse_args([])) | changes
         style = no_style() if options["no_color"] else color_style(force_color=True)
-        screen = Screen(OutputWrapper(stdout), OutputWrapper(stderr), style, options)
+        screen = Screen(OutputWrapper(stdout), OutputWrapper(stderr), style, parse_options(options))
         warning = make_result(
             Outcome.FAILED, make_declaration("a.T.test_w", severity=Severity.WARNING)
         )

@@ -21,7 +21,6 @@ import pytest
 from django.test import Client, override_settings
 
 from smoketest.coordination import background
-from smoketest.coordination.background import start_if_due
 from smoketest.coordination.coordinator import Coordinator
 from smoketest.results import Outcome, Report, RunResult, Selection, StopReason
 from smoketest.signals import run_finished
@@ -74,9 +73,8 @@ state, apps, *names = sys.argv[1:]
 sys.path.insert(0, apps)
 settings.configure(INSTALLED_APPS=["smoketest", "tests.ledger", *names], DATABASES={})
 django.setup()
-from smoketest.coordination.background import start_if_due
 from smoketest.store.directory import StateFolder
-from tests.coordination.test_background import make
+from tests.coordination.test_background import make, start_if_due
 start_if_due(make(StateFolder(Path(state), 0o600)), 60)
 if threading.active_count() == 1:
     print("no run", flush=True)
@@ -101,6 +99,12 @@ def make(folder: StateFolder, **changes: Any) -> Coordinator:
         code_loaded_at=0.0,
     )
     return replace(coordinator, **changes)
+
+
+def start_if_due(coordinator: Coordinator, interval: float) -> None:
+    """Start a run as a scrape does."""
+    if coordinator.is_due(interval):
+        background.start(coordinator, interval)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from smoketest import services
+from smoketest.formats import HTTP_FORMATS
 from smoketest.metrics import OPEN_METRICS
 from smoketest.views import IndexView
 from smoketest.web import query
@@ -56,7 +57,7 @@ def names(cells: list[list[str]]) -> list[str]:
 
 def test_formats__are_those_of_the_endpoint() -> None:
     there = {row[0].strip("`"): row[1].strip("`") for row in rows("Formats")}
-    assert there == query.FORMATS
+    assert there == {one.name: one.media_type for one in HTTP_FORMATS.values()}
 
 
 def test_parameters__are_those_of_the_endpoint() -> None:
@@ -117,7 +118,7 @@ def test_statuses__are_all_there() -> None:
 def test_problem__comes_in_the_format_that_was_asked_for(site: Site, format_name: str) -> None:
     response = site(PASSES).get(f"/smoketest/?test=nothing&format={format_name}")
     media_type = response["Content-Type"].partition(";")[0]
-    assert media_type == query.FORMATS[format_name]
+    assert media_type == HTTP_FORMATS[format_name].media_type
     if format_name == "json":
         assert list(response.json()) == ["error"]
 

@@ -260,7 +260,7 @@ ROWS: list[tuple[str, str, list[str]]] = [
         ["PASS"],
     ),
     (
-        "`ATest.timeout = '5': must be a number of seconds, more than 0, or None.`",
+        "`ATest.timeout is '5'; it must be a number of seconds greater than 0, or None.`",
         """
         class ATest(SmokeTest):
             timeout = "5"

@@ -15,7 +15,6 @@ from smoketest.formats.html import (
     LONGEST_QUERY,
     STRIP_LENGTH,
     Details,
-    Filter,
     Links,
     Overview,
     PageContext,
@@ -27,7 +26,7 @@ from smoketest.formats.html import (
     seconds,
     with_newer_results,
 )
-from smoketest.results import Outcome, Report, Result, Selection, Severity, StopReason
+from smoketest.results import Outcome, Report, Result, ResultFilter, Selection, Severity, StopReason
 from smoketest.store import KnownTest, PastResult, Pause
 from tests.builders import (
     NOW,
@@ -314,17 +313,17 @@ def test_buttons() -> None:
 @pytest.mark.parametrize(
     ("shown", "visible"),
     [
-        (Filter(), [A, B]),
-        (Filter(text="TEST_B"), [B]),
-        (Filter(app="blog"), [B]),
-        (Filter(outcome="problem"), [A]),
-        (Filter(outcome="failed"), [A]),
-        (Filter(outcome="passed"), [B]),
-        (Filter(outcome="errored"), []),
-        (Filter(text="test_b", app="polls"), []),
+        (ResultFilter(), [A, B]),
+        (ResultFilter(text="TEST_B"), [B]),
+        (ResultFilter(app="blog"), [B]),
+        (ResultFilter(outcome="problem"), [A]),
+        (ResultFilter(outcome="failed"), [A]),
+        (ResultFilter(outcome="passed"), [B]),
+        (ResultFilter(outcome="errored"), []),
+        (ResultFilter(text="test_b", app="polls"), []),
     ],
 )
-def test_filter(shown: Filter, visible: list[str]) -> None:
+def test_filter(shown: ResultFilter, visible: list[str]) -> None:
     """What is filtered out is hidden, not gone: a script can show it again."""
     passing = make_result(declaration=make_declaration(B, app="blog"))
     page = overview(failing(), passing, shown=shown)
@@ -342,7 +341,7 @@ def test_filter__choices() -> None:
         make_result(declaration=make_declaration(A, tags=("db",))),
         known=known(other),
         selection=Selection(tags=("db",)),
-        shown=Filter(app="polls", outcome="failed", text='"q'),
+        shown=ResultFilter(app="polls", outcome="failed", text='"q'),
     )
     assert re.search(r"App all blog polls Tag all db slow", page.text)
     assert len(page.having("selected")) == 3
@@ -518,7 +517,7 @@ def test_overview__any_report(report: Report, text: str, with_tracebacks: bool) 
     """Whatever tests and users write is text, never markup; and every result is there."""
     made = Overview(
         selection=Selection(names=(text,), tags=(text,)),
-        shown=Filter(text=text, app=text),
+        shown=ResultFilter(text=text, app=text),
         report=report,
         known={result.id: make_known_test(result) for result in report.results},
         pause=Pause(until=NOW, reason=text),
@@ -555,7 +554,7 @@ def test_escaped(attack: str) -> None:
             Overview(
                 selection=Selection(names=(attack,)),
                 report=make_report(result, release=attack),
-                shown=Filter(text=attack, app=attack),
+                shown=ResultFilter(text=attack, app=attack),
                 with_tracebacks=True,
             ),
             FRAME,

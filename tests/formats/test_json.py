@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.formats.json import read_report, render
+from smoketest.formats.json import VERSION, read_report, render
 from smoketest.results import Outcome, Report, Result, Selection, Severity, StopReason
 from tests.builders import (
     NOW,
     PROPERTY,
+    make_answer,
     make_collection_error,
     make_declaration,
     make_report,
@@ -24,7 +25,7 @@ from tests.builders import (
 #: What follows the results of every report here.
 TAIL = (
     '], "started_at": "2026-02-01T12:00:00.500+00:00", "cut_short_by": null, "release": "", '
-    '"age": 0.0, "paused": null}'
+    f'"age": 0.0, "paused": null, "version": {VERSION}}}'
 )
 
 #: What follows the severity of every test here.
@@ -157,11 +158,11 @@ WARNING = (
 )
 def test_render__bytes(result: Result, expected: str) -> None:
     """The keys of 1.x come first, in its order; then the new ones."""
-    assert render(make_report(result), age=0.0, with_tracebacks=False) == expected
+    assert render(make_answer(make_report(result)), with_tracebacks=False) == expected
 
 
 def rendered(report: Report, *, age: float = 0.0, with_tracebacks: bool = False) -> Any:
-    return json.loads(render(report, age=age, with_tracebacks=with_tracebacks))
+    return json.loads(render(make_answer(report, age=age), with_tracebacks=with_tracebacks))
 
 
 def test_render__declared() -> None:
@@ -213,7 +214,7 @@ def test_render__run() -> None:
 def test_render__tracebacks() -> None:
     """Tracebacks are for those alone who may see them."""
     report = make_report(make_result(Outcome.ERRORED, traceback="secret.py, line 1"))
-    assert "secret.py" not in render(report, age=0.0, with_tracebacks=False)
+    assert "secret.py" not in render(make_answer(report), with_tracebacks=False)
     assert rendered(report, with_tracebacks=True)["results"][0]["traceback"] == "secret.py, line 1"
 
 
@@ -221,7 +222,7 @@ def test_render__lone_surrogates() -> None:
     """What no encoding holds is escaped, so that the answer can be sent."""
     declaration = make_declaration(maintainer="\ud800", tags=("\udfff",))
     report = make_report(make_result(declaration=declaration), release="\udc80")
-    text = render(report, age=0.0, with_tracebacks=True)
+    text = render(make_answer(report), with_tracebacks=True)
     assert text.isascii()
     assert json.loads(text)["results"][0]["maintainer"] == "\ud800"
 
@@ -234,7 +235,7 @@ def test_render__any_report(report: Report, age: float, with_tracebacks: bool) -
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
 
-    text = render(report, age=age, with_tracebacks=with_tracebacks)
+    text = render(make_answer(report, age=age), with_tracebacks=with_tracebacks)
     values = json.loads(text, parse_constant=refuse)
     verdicts = [values[f"tests_{verb}"] for verb in ("passed", "failed", "errored")]
     others = values["tests_skipped"] + values["tests_not_run"]

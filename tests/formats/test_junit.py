@@ -10,17 +10,23 @@ import pytest
 from hypothesis import given
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from smoketest.formats.junit import render
+from smoketest.formats import junit
 from smoketest.results import Outcome, Report, Result, Severity
 from tests.builders import (
     NOW,
     PROPERTY,
+    make_answer,
     make_collection_error,
     make_declaration,
     make_report,
     make_result,
     reports,
 )
+
+
+def render(report: Report) -> str:
+    return junit.render(make_answer(report), with_tracebacks=True)
+
 
 TestCase.__test__ = TestSuite.__test__ = False  # pytest would collect them
 

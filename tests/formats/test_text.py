@@ -7,16 +7,22 @@ import re
 import pytest
 from hypothesis import given
 
-from smoketest.formats.text import render
+from smoketest.formats import text
 from smoketest.results import Outcome, Report, Severity
 from tests.builders import (
     PROPERTY,
+    make_answer,
     make_collection_error,
     make_declaration,
     make_report,
     make_result,
     reports,
 )
+
+
+def render(report: Report) -> str:
+    return text.render(make_answer(report), with_tracebacks=False)
+
 
 PASSED = """\
 PASS
@@ -247,8 +253,8 @@ def test_render__classes_of_one_name() -> None:
 @given(reports())
 def test_render__any_report(report: Report) -> None:
     """Any report renders to text whose counts add up, and in which every problem is told."""
-    text = render(report)
-    head = text.partition("\n\n")[0].splitlines()
+    rendered = render(report)
+    head = rendered.partition("\n\n")[0].splitlines()
     counts = dict(re.findall(r"^(tests? [a-z ]+): (\d+)$", "\n".join(head), re.MULTILINE))
     number = {name: int(count) for name, count in counts.items()}
     verdicts = [number[f"tests {verb}"] for verb in ("passed", "failed", "errored")]
@@ -260,4 +266,4 @@ def test_render__any_report(report: Report) -> None:
     for result in report.problems:
         verb = "failed" if result.outcome is Outcome.FAILED else "errored"
         mark = "" if result.is_critical else "[warning] "
-        assert f"{result.id} {verb}: {mark}{result.message}" in text
+        assert f"{result.id} {verb}: {mark}{result.message}" in rendered

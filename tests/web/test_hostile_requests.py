@@ -12,7 +12,8 @@ from django.core.handlers.wsgi import WSGIHandler
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from smoketest.web.query import FORMATS, PARAMETERS
+from smoketest.formats import HTTP_FORMATS
+from smoketest.web.query import PARAMETERS
 from tests.conftest import Site
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -40,7 +41,8 @@ STATUSES = {200, 204, 301, 303, 304, 400, 401, 403, 404, 405, 406, 411, 413, 415
 Request = dict[str, Any]
 
 words = st.sampled_from([
-    *PARAMETERS, *FORMATS, "app0", "app0.smoke.Good.test_good", "db", "0", "1", "-1", "1e9", "NaN",
+    *PARAMETERS, *HTTP_FORMATS, "app0", "app0.smoke.Good.test_good",
+    "db", "0", "1", "-1", "1e9", "NaN",
     "passed", "' OR 1=1 --", "<script>", "../../etc/passwd", "%00", "\x00", "\N{SNOWMAN}", "",
 ])  # fmt: skip
 texts = words | st.text(max_size=30)

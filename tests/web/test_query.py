@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoketest.coordination.coordinator import Freshness
+from smoketest.formats import HTTP_FORMATS
 from smoketest.results import Selection
-from smoketest.web.query import FORMATS, PARAMETERS, InvalidQueryError, Query, parse_query
+from smoketest.web.query import PARAMETERS, InvalidQueryError, Query, parse_query
 from smoketest.web.query import preferred_format as preferred_format_of
 from tests.builders import PROPERTY
 
-ALL_FORMATS = ", ".join(FORMATS)
+ALL_FORMATS = ", ".join(HTTP_FORMATS)
 
 
 def parse(query_string: str = "", **headers: str) -> Query:
@@ -25,13 +26,14 @@ def parse(query_string: str = "", **headers: str) -> Query:
 
 
 def preferred_format(accept: str) -> str:
-    return preferred_format_of(RequestFactory().get("/smoketest/", headers={"Accept": accept}))
+    request = RequestFactory().get("/smoketest/", headers={"Accept": accept})
+    return preferred_format_of(request).name
 
 
 def test_parse__nothing() -> None:
     """A bare request asks for every test, as fresh as the site likes, as text."""
     assert parse() == Query(
-        selection=Selection(), freshness=Freshness(), failfast=False, format="text"
+        selection=Selection(), freshness=Freshness(), failfast=False, format=HTTP_FORMATS["text"]
     )
 
 
@@ -47,7 +49,7 @@ def test_parse__everything() -> None:
         ),
         freshness=Freshness(max_age=30.0, only_if_cached=True),
         failfast=True,
-        format="json",
+        format=HTTP_FORMATS["json"],
     )
 
 
@@ -173,17 +175,17 @@ def test_cache_control__and_parameters() -> None:
     assert query.freshness == Freshness(max_age=9.0, only_if_cached=True)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", HTTP_FORMATS)
 def test_format__parameter(name: str) -> None:
     """The parameter names any format, whatever is accepted."""
-    for media_type in FORMATS.values():
-        assert parse(f"format={name}", Accept=media_type).format == name
+    for other in HTTP_FORMATS.values():
+        assert parse(f"format={name}", Accept=other.media_type).format.name == name
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", HTTP_FORMATS)
 def test_format__accept(name: str) -> None:
     """Every format can be had by its media type."""
-    assert parse(Accept=FORMATS[name]).format == name
+    assert parse(Accept=HTTP_FORMATS[name].media_type).format.name == name
 
 
 @pytest.mark.parametrize(
@@ -263,10 +265,10 @@ def test_accept__malformed(accept: str) -> None:
 )
 def test_accept__any(accept: str) -> None:
     """No header at all is an error."""
-    assert preferred_format(accept) in FORMATS
+    assert preferred_format(accept) in HTTP_FORMATS
 
 
 def test_accept__absent() -> None:
     """A request without the header gets text."""
     headers: dict[str, Any] = {}
-    assert preferred_format_of(RequestFactory().get("/smoketest/", headers=headers)) == "text"
+    assert preferred_format_of(RequestFactory().get("/smoketest/", headers=headers)).name == "text"

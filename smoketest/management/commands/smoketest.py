@@ -25,8 +25,9 @@ from smoketest.cli import asking, listing, output
 from smoketest.cli.arguments import (
     DEADLINE,
     PASSWORD_VARIABLE,
+    Options,
     add_arguments,
-    refuse_wrong_combinations,
+    parse_options,
 )
 from smoketest.cli.exits import Exit
 from smoketest.cli.showing import Screen, write
@@ -65,25 +66,25 @@ class Command(BaseCommand):
             raise
 
     def handle(self, *args: Any, **options: Any) -> None:
-        refuse_wrong_combinations(options)
+        parsed = parse_options(options)
         # Failures are in the report. Without a handler, Python would also print them to stderr.
         problem_logger.addHandler(logging.NullHandler())
         try:
             with self._handling_sigterm():
-                self._do(options)
+                self._do(parsed)
         except KeyboardInterrupt as interrupt:
             raise SystemExit(int(_interrupted_by(interrupt))) from None
         except (ExportError, output.OutputError) as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from error
 
-    def _do(self, options: dict[str, Any]) -> None:
-        if options["pause"]:
-            self._pause(options["pause"], options["reason"])
-        elif options["resume"]:
+    def _do(self, options: Options) -> None:
+        if options.pause:
+            self._pause(options.pause, options.reason)
+        elif options.resume:
             self._resume()
-        elif options["every"]:
-            self._run_regularly(options)
-        elif options["list"]:
+        elif options.every:
+            self._run_regularly(options, options.every)
+        elif options.list:
             self._list(options)
         else:
             self._run_once(options)
@@ -102,14 +103,14 @@ class Command(BaseCommand):
 
     # A single run, or a stability check
 
-    def _run_once(self, options: dict[str, Any]) -> None:
-        if options["output"]:
-            output.check(options["output"])
+    def _run_once(self, options: Options) -> None:
+        if options.output:
+            output.check(options.output)
         screen = Screen(self.stdout, self.stderr, self.style, options)
         try:
             with screen.progress() as listener:
-                if options["url"]:
-                    ask = asking.remote(options)
+                if options.url:
+                    ask = asking.remote(options.url, options)
                 else:
                     ask = asking.LocalRunner(options, listener).run
                 answer, exit_code = self._answer(ask, options, screen)
@@ -121,18 +122,18 @@ class Command(BaseCommand):
             raise
         if answer is not None:
             screen.show(answer)
-        if not (options["url"] or options["no_store"]):
+        if not (options.url or options.no_store):
             screen.message(f"Results are stored in {services.state().store.location}")
             self._export(options)
         if exit_code is not Exit.PASSED:
             raise SystemExit(int(exit_code))
 
     def _answer(
-        self, ask: asking.Ask, options: dict[str, Any], screen: Screen
+        self, ask: asking.Ask, options: Options, screen: Screen
     ) -> tuple[Answer | None, Exit]:
         """Return the latest answer and the exit code."""
-        if stable := options["until_stable"]:
-            deadline = options["deadline"] or DEADLINE
+        if stable := options.until_stable:
+            deadline = options.deadline or DEADLINE
             stability = until_stable(
                 ask,
                 stable=stable,
@@ -161,11 +162,11 @@ class Command(BaseCommand):
             return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         suite = asking.LocalRunner(options, ignore_events).find()
-        names = (listing.as_json if options["format"] == "json" else listing.as_text)(suite)
-        if options["output"]:
-            output.write(options["output"], names)
+        names = (listing.as_json if options.format == "json" else listing.as_text)(suite)
+        if options.output:
+            output.write(options.output, names)
         else:
             write(self.stdout, names)
         for error in suite.collection_errors:
@@ -173,22 +174,22 @@ class Command(BaseCommand):
         if suite.collection_errors:
             raise SystemExit(int(Exit.FAILED))
 
-    def _export(self, options: dict[str, Any]) -> None:
-        if options["textfile"]:
-            textfile.write(options["textfile"], services.collector())
-        if options["pushgateway"]:
+    def _export(self, options: Options) -> None:
+        if options.textfile:
+            textfile.write(options.textfile, services.collector())
+        if options.pushgateway:
             pushgateway.push(
-                options["pushgateway"],
+                options.pushgateway,
                 services.collector(),
-                job=options["job"],
-                grouping_key=dict(options["grouping"] or [("instance", socket.gethostname())]),
-                username=options["pushgateway_user"],
+                job=options.job,
+                grouping_key=dict(options.grouping or [("instance", socket.gethostname())]),
+                username=options.pushgateway_user,
                 password=os.environ.get(PASSWORD_VARIABLE, ""),
             )
 
     # Regular runs
 
-    def _run_regularly(self, options: dict[str, Any]) -> None:
+    def _run_regularly(self, options: Options, every: float) -> None:
         """Run until SIGTERM, which is a normal exit. Errors of a round do not end the command."""
         try:
             with self._serving(options):
@@ -196,23 +197,23 @@ class Command(BaseCommand):
                     started = time.monotonic()
                     self._run_one_round(options)
                     close_old_connections()  # receivers of run_finished may have used them
-                    time.sleep(max(0.0, options["every"] - (time.monotonic() - started)))
+                    time.sleep(max(0.0, every - (time.monotonic() - started)))
         except KeyboardInterrupt as interrupt:
             if _interrupted_by(interrupt) is not Exit.TERMINATED:
                 raise
 
     @contextmanager
-    def _serving(self, options: dict[str, Any]) -> Iterator[None]:
-        if not options["serve"]:
+    def _serving(self, options: Options) -> Iterator[None]:
+        if not options.serve:
             yield
             return
-        host, port = options["serve"]
+        host, port = options.serve
         collector = services.collector()
-        with server.serving(host, port, collector, options["certificate"], options["key"]):
+        with server.serving(host, port, collector, options.certificate, options.key):
             self.stderr.write(f"Serving /metrics on {host}:{port}")
             yield
 
-    def _run_one_round(self, options: dict[str, Any]) -> None:
+    def _run_one_round(self, options: Options) -> None:
         try:
             answer = asking.LocalRunner(options, ignore_events, is_regular=True).run()
             report, pause = answer.report, answer.pause

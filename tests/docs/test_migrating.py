@@ -269,8 +269,8 @@ ROWS: list[tuple[str, str, list[str]]] = [
         [
             "FAIL",
             (
-                "errored: cannot be imported: ATest.timeout = '5': must be a number of seconds,"
-                " more than 0, or None."
+                "errored: cannot be imported: ATest.timeout is '5'; it must be a number of seconds"
+                " greater than 0, or None."
             ),
         ],
     ),

@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
+#: Maximum number of test names, and of tags, in a request. It bounds the work of a request from a
+#: client without access.
+MAX_NAMES = 100
 #: Database aliases, or ``"__all__"`` for all aliases of the site.
 Databases = tuple[str, ...] | Literal["__all__"]
 

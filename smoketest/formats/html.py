@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 
 from smoketest.results import (
     EVERY_RESULT,
+    MAX_NAMES,
     PROBLEM,
     Declaration,
     Outcome,
@@ -315,7 +316,10 @@ def names_within(ids: Sequence[str], limit: int) -> list[str]:
     modules. An empty list selects all tests.
     """
     names = list(ids)
-    while names and len(urlencode([("test", encodable(name)) for name in names])) > limit:
+    while names and (
+        len(names) > MAX_NAMES
+        or len(urlencode([("test", encodable(name)) for name in names])) > limit
+    ):
         names = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
         if not all(names):
             return []

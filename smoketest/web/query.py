@@ -14,7 +14,7 @@ from smoketest.coordination.coordinator import Freshness
 from smoketest.formats import HTML, HTTP_FORMATS, TEXT, Format
 from smoketest.metrics import OPEN_METRICS, Encoding
 from smoketest.metrics import TEXT as TEXT_METRICS
-from smoketest.results import EVERY_RESULT, FILTER_OUTCOMES, ResultFilter, Selection
+from smoketest.results import EVERY_RESULT, FILTER_OUTCOMES, MAX_NAMES, ResultFilter, Selection
 from smoketest.validators import did_you_mean
 
 PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "only_if_cached")
@@ -22,6 +22,8 @@ PARAMETERS = ("test", "tag", "exclude_tag", "failfast", "format", "max_age", "on
 PAGE_PARAMETERS = ("q", "app", "outcome")
 
 
+#: Maximum number of characters of a test name or a tag.
+MAX_NAME_LENGTH = 300
 #: Seconds. Greater ages are reduced to this one (RFC 9111, section 1.2.2).
 GREATEST_AGE = 2.0**31
 
@@ -138,6 +140,12 @@ def _names(parameters: QueryDict, name: str) -> tuple[str, ...]:
     values = parameters.getlist(name)
     if not all(values):
         msg = f"The parameter {name} is empty; it takes a name, as in ?{name}=..."
+        raise InvalidQueryError(msg)
+    if len(values) > MAX_NAMES:
+        msg = f"{name} is given {len(values)} times; it must be given at most {MAX_NAMES} times."
+        raise InvalidQueryError(msg)
+    if (longest := max(map(len, values), default=0)) > MAX_NAME_LENGTH:
+        msg = f"{name} has {longest} characters; it must have at most {MAX_NAME_LENGTH}."
         raise InvalidQueryError(msg)
     return tuple(dict.fromkeys(values))
 

@@ -63,9 +63,9 @@ def test_failed(run: Run) -> None:
 
 
 def test_selection__of_nothing(run: Run) -> None:
-    code, stdout, stderr = run("--list", "app0.smoke.V", smoke=SEVERAL)
+    code, stdout, stderr = run("--list", "app0.smoke.T.test_tow", smoke=SEVERAL)
     assert (code, stdout) == (3, "")
-    assert "Did you mean app0.smoke.U or app0.smoke.T" in stderr
+    assert "Did you mean app0.smoke.T.test_two" in stderr
 
 
 def test_json(run: Run) -> None:

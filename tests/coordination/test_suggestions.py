@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoketest.coordination.suggestions import LIMIT, find_unknown
+from smoketest.coordination.suggestions import COMPARED, LIMIT, find_unknown
 from smoketest.results import Selection
 from tests.builders import PROPERTY, make_declaration, selections
 
+IDS = st.from_regex(r"[a-c_]{1,3}(\.[a-c_]{1,3}){0,3}", fullmatch=True)
 TESTS = (
     make_declaration("polls.smoke.PollsTest.test_vote", tags=("db", "readiness")),
     make_declaration("polls.smoke.PollsTest.test_results", tags=("db",)),
@@ -110,8 +113,32 @@ def test_no_more_than_a_few() -> None:
         assert one.hint.count("smoke") == LIMIT
 
 
+def test_hints__only_for_the_first_names() -> None:
+    """A request with many unknown names is answered at little cost."""
+    found = find_unknown(Selection(names=tuple(f"poll{n}" for n in range(100))), TESTS)
+    assert len(found) == 100
+    assert [bool(one.hint) for one in found] == [True] * LIMIT + [False] * (100 - LIMIT)
+
+
+def test_hints__compare_with_few_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of comparisons does not grow with the number of tests."""
+    compared: list[int] = []
+    get_close_matches = difflib.get_close_matches
+
+    def counting(word: str, known: list[str], *args: int) -> list[str]:
+        compared.append(len(known))
+        return get_close_matches(word, known, *args)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    tests = [make_declaration(f"app.smoke.Test{n}.test_it_{n}") for n in range(2000)]
+    (one,) = find_unknown(Selection(names=("app.smoke.Test77x.test_it_1999",)), tests)
+    assert "app.smoke.Test1999.test_it_1999" in one.hint
+    assert compared
+    assert max(compared) <= COMPARED
+
+
 @PROPERTY
-@given(selections(), st.lists(st.text(max_size=20), unique=True, max_size=5))
+@given(selections(), st.lists(IDS, unique=True, max_size=5))
 def test_any_names(selection: Selection, ids: list[str]) -> None:
     """Whatever is not told of as unknown has a test; what is suggested is the name of one."""
     tests = [make_declaration(test_id, tags=(test_id[:3],)) for test_id in ids]

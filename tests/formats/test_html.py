@@ -26,7 +26,16 @@ from smoketest.formats.html import (
     seconds,
     with_newer_results,
 )
-from smoketest.results import Outcome, Report, Result, ResultFilter, Selection, Severity, StopReason
+from smoketest.results import (
+    MAX_NAMES,
+    Outcome,
+    Report,
+    Result,
+    ResultFilter,
+    Selection,
+    Severity,
+    StopReason,
+)
 from smoketest.store import KnownTest, PastResult, Pause
 from tests.builders import (
     NOW,
@@ -618,3 +627,6 @@ def test_names_within() -> None:
     assert classes == [f"app.smoke.module0.Test{i}" for i in range(10)]
     assert names_within(ids, 120) == [f"app.smoke.module{i}" for i in range(3)]
     assert names_within(ids, 5) == []
+    short = [f"a.{i}" for i in range(MAX_NAMES + 1)]
+    assert names_within(short[:-1], LONGEST_QUERY) == short[:-1]
+    assert names_within(short, LONGEST_QUERY) == ["a"]

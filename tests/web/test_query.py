@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.http import QueryDict
 from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smoketest.coordination.coordinator import Freshness
 from smoketest.formats import HTTP_FORMATS
-from smoketest.results import Selection
-from smoketest.web.query import PARAMETERS, InvalidQueryError, Query, parse_query
+from smoketest.results import MAX_NAMES, Selection
+from smoketest.web.query import (
+    MAX_NAME_LENGTH,
+    PARAMETERS,
+    InvalidQueryError,
+    Query,
+    parse_form,
+    parse_query,
+)
 from smoketest.web.query import preferred_format as preferred_format_of
 from tests.builders import PROPERTY
 
@@ -106,6 +115,31 @@ def test_parse__wrong(query_string: str, message: str) -> None:
     """What means nothing is refused, with the wrong value quoted and what is allowed."""
     with pytest.raises(InvalidQueryError, match=f"^{re.escape(message)}$"):
         parse(query_string)
+
+
+@pytest.mark.parametrize("name", ["test", "tag", "exclude_tag"])
+def test_names__limits(name: str) -> None:
+    """The work for a request of a client without access is bounded."""
+    longest = "x" * MAX_NAME_LENGTH
+    most = urlencode(
+        [(name, f"{number}{longest}"[:MAX_NAME_LENGTH]) for number in range(MAX_NAMES)]
+    )
+    parse(most)
+    message = f"{name} is given 101 times; it must be given at most 100 times."
+    with pytest.raises(InvalidQueryError, match=f"^{message}$"):
+        parse(f"{most}&{name}=x")
+    message = f"{name} has 301 characters; it must have at most 300."
+    with pytest.raises(InvalidQueryError, match=f"^{message}$"):
+        parse(f"{name}={longest}x")
+
+
+def test_form__limits() -> None:
+    form = QueryDict(mutable=True)
+    form.setlist("test", [str(number) for number in range(MAX_NAMES)])
+    assert len(parse_form(form).selection.names) == MAX_NAMES
+    form.appendlist("test", "x")
+    with pytest.raises(InvalidQueryError, match="test is given 101 times"):
+        parse_form(form)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
-from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
+from smoketest.coordination.redaction import secrets_in
 from smoketest.validators import (
     BOOLEAN,
     COUNT,
@@ -191,54 +191,21 @@ def unknown_settings(known: Collection[str]) -> dict[str, str]:
 conf = Conf()
 
 
-#: Django settings that match the pattern of secret settings, but are not secret.
-_HARMLESS = frozenset({
-    "AUTHENTICATION_BACKENDS", "AUTH_PASSWORD_VALIDATORS", "AUTH_USER_MODEL",
-    "CACHE_MIDDLEWARE_KEY_PREFIX", "PASSWORD_HASHERS",
-})  # fmt: skip
-#: Characters. Shorter environment variables are options, such as AUTH=basic.
-_SHORTEST_VARIABLE = 8
-_CREDENTIALS = re.compile(r"://[^\s/:@]*:([^\s/]+)@")
-
-
 def secrets_of_site() -> set[str]:
     """Return the secret values of the settings and the environment variables.
 
-    The names are matched as in Django's error reports (`SafeExceptionReporterFilter`).
+    In addition to the names that `smoketest.coordination.redaction` matches, those of Django's
+    error reports are matched (`SafeExceptionReporterFilter`), which a site can extend.
     """
     reporter: Any = get_default_exception_reporter_filter()
     hidden: re.Pattern[str] = getattr(
         reporter, "hidden_settings", SafeExceptionReporterFilter.hidden_settings
     )
-    secrets: set[str] = set()
     lazy: Any = settings
     values = lazy._wrapped  # avoids the warnings about deprecated settings
-    for name in dir(values):
-        if name.isupper() and values.is_overridden(name):
-            is_secret = hidden.search(name) is not None and name not in _HARMLESS
-            secrets.update(_strings(getattr(values, name), hidden, is_secret, frozenset()))
-    for name, value in os.environ.items():
-        is_secret = hidden.search(name) is not None and len(value) >= _SHORTEST_VARIABLE
-        secrets.update(_strings(value, hidden, is_secret, frozenset()))
-    return secrets - {""}
-
-
-def _strings(
-    value: Any, hidden: re.Pattern[str], is_secret: bool, seen: frozenset[int]
-) -> Iterator[str]:
-    """Yield the secrets in a value. Passwords in URLs are always secret."""
-    if isinstance(value, (bytes, bytearray)):
-        value = value.decode(errors="replace")
-    if isinstance(value, str):
-        yield from map(unquote, _CREDENTIALS.findall(value))
-        if is_secret:
-            yield value
-    elif id(value) in seen:
-        return
-    elif isinstance(value, Mapping):
-        for key, member in value.items():
-            is_hidden = is_secret or hidden.search(str(key)) is not None
-            yield from _strings(member, hidden, is_hidden, seen | {id(value)})
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for member in value:
-            yield from _strings(member, hidden, is_secret, seen | {id(value)})
+    overridden = {
+        name: getattr(values, name)
+        for name in dir(values)
+        if name.isupper() and values.is_overridden(name)
+    }
+    return secrets_in(overridden, hidden) | secrets_in(os.environ, hidden)

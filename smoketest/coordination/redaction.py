@@ -1,12 +1,23 @@
-"""Redact the secrets of the site in reports and in the metadata of tests."""
+"""Redact secrets in reports and in the metadata of tests.
+
+Two kinds of secrets are found: the values of settings and environment variables whose names mark
+them as secret (`secrets_in`), and text that has the form of a credential (`_PATTERNS`).
+
+All regular expressions take linear time, because their input may be written by others.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from urllib.parse import quote, quote_plus
+from enum import IntEnum
+from urllib.parse import quote, quote_plus, unquote
+
+from django.utils.functional import Promise
 
 from smoketest.results import Declaration, Report, Result
 from smoketest.runner.discovery import Suite
@@ -15,16 +26,80 @@ MASK = "********"
 
 #: Characters. Shorter secrets are not redacted, because they would match unrelated text.
 SHORTEST = 4
+#: Characters. Values of weakly named settings that are shorter are options, such as AUTH=basic.
+SHORTEST_WEAK = 8
+#: Characters. Shorter secrets are only redacted as whole words, because they may be words.
+LONG = 16
 
-#: ``scheme://user:password@`` of a URL (RFC 3986, section 3.2.1).
-_CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s/:@'\"]*):[^\s/'\"]+@", re.IGNORECASE)
 
-#: Marks of truncated text. Only the beginning or end of a secret may be left beside them.
-_TRUNCATION = re.compile(r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\.\.\.(?=\s|\Z))")
+class Strength(IntEnum):
+    """How clearly the name of a setting marks its value as secret."""
+
+    NONE = 0
+    #: Such as ``AUTH`` or ``KEY``, which also occur in the names of options.
+    WEAK = 1
+    STRONG = 2
+
+
+_STRONG_NAME = re.compile(
+    "PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|TOKEN|DSN|CREDENTIAL", re.IGNORECASE
+)
+_WEAK_NAME = re.compile("AUTH|KEY|API|PASS|SIGNATURE|HTTP_COOKIE", re.IGNORECASE)
+#: Names that match, but have no secret values: settings of Django, and variables of the shell.
+_HARMLESS = frozenset({
+    "AUTHENTICATION_BACKENDS", "AUTH_PASSWORD_VALIDATORS", "AUTH_USER_MODEL",
+    "CACHE_MIDDLEWARE_KEY_PREFIX", "OLDPWD", "PASSWORD_HASHERS", "PWD",
+})  # fmt: skip
+#: Keys whose values may equal the password of the same entry, and are then not secret.
+_NOT_SECRET = frozenset({"USER", "USERNAME", "NAME", "DB", "DATABASE", "DBNAME", "LOGIN"})
+
+_URL = re.compile(
+    r"(?<![a-z0-9+.-])(?P<start>[a-z][a-z0-9+.-]*://(?P<user>[^\s/:@'\"<>]*)):"
+    r"(?P<password>[^\s/'\"<>]+)@",
+    re.IGNORECASE,
+)
+_HTTP_USER = re.compile(r"(?<![a-z0-9.-])(https?://)(?P<secret>[^\s/:@'\"<>]+)@", re.IGNORECASE)
+_ASSIGNMENT = re.compile(
+    r"(?<![\w.-])(?:[\w.-]*(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key"
+    r"|access[_-]?key|private[_-]?key|sslkey|credentials?)|sig|signature)"
+    r"(?:['\"]?\s*=(?!=)\s*|['\"]\s*:\s*)"
+    r"(?:b?(?P<quote>['\"])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)|(?P<secret>[^\s&;,()\[\]{}'\"<>=]+))",
+    re.IGNORECASE | re.DOTALL,
+)
+_AUTHORIZATION = re.compile(
+    r"\b(?:Bearer|Basic|Token|AUTH PLAIN|AUTH LOGIN)\s+(?P<secret>[\w.~+/=-]{8,})", re.IGNORECASE
+)
+_WEBHOOK = re.compile(
+    r"(?:hooks\.slack\.com/(?:services|workflows|triggers)/|webhook\.office\.com/webhookb2/"
+    r"|outlook\.office(?:365)?\.com/webhook/|discord(?:app)?\.com/api/webhooks/"
+    r"|api\.telegram\.org/bot)(?P<secret>[^\s'\"<>]+)",
+    re.IGNORECASE,
+)
+#: Keys with a documented prefix: GitHub, GitLab, Slack, Stripe, AWS, SendGrid and JSON Web Tokens.
+_PREFIXED_KEY = re.compile(
+    r"(?<![\w.-])(?P<secret>gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}"
+    r"|xox[abeoprs]-[\w-]{10,}|[rs]k_(?:live|test)_\w{10,}|AKIA[0-9A-Z]{16}"
+    r"|SG\.[\w-]{10,}\.[\w-]{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?P<secret>.*?)(?:-----END |\Z)", re.DOTALL
+)
+_PATTERNS = (_HTTP_USER, _WEBHOOK, _AUTHORIZATION, _ASSIGNMENT, _PREFIXED_KEY, _PRIVATE_KEY)
+#: Values of assignments that are no secrets.
+_LITERALS = frozenset({"", "none", "null", "true", "false", "required", MASK})
+
+#: Marks of truncated text, also those of unittest. Only the beginning or end of a secret may be
+#: left beside them.
+_TRUNCATION = re.compile(
+    r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\[\d+ chars\]|\.\.\.(?=\s|\Z)|…"
+    r"| \[truncated\]\.\.\.)"
+)
+#: A position between words, also after an escape sequence of ``repr()`` or of a URL.
+_WORD_START = r"(?:(?<!\w)|(?<=\\[nrt])|(?<=\\x[0-9a-f]{2})|(?<=%[0-9A-Fa-f]{2}))"
 
 
 class Redactor:
-    """Replace secrets and passwords in URLs with a mask.
+    """Replace secrets and text that has the form of a credential with a mask.
 
     Secrets are also found URL-encoded, and escaped by ``repr()`` or JSON.
     """
@@ -33,10 +108,12 @@ class Redactor:
         written = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
         # Longest first, because a secret may contain another.
         self._secrets = sorted(written, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._secrets)) or r"(?!)")
+        self._pattern = re.compile("|".join(map(_to_pattern, self._secrets)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
-        text = _CREDENTIALS.sub(rf"\1:{MASK}@", self._pattern.sub(MASK, text))
+        text = _URL.sub(rf"\g<start>:{MASK}@", self._pattern.sub(MASK, text))
+        for pattern in _PATTERNS:
+            text = pattern.sub(_mask_group, text)
         pieces = _TRUNCATION.split(text)
         for index in range(1, len(pieces), 2):
             pieces[index - 1] = self._mask_at_end(pieces[index - 1])
@@ -90,6 +167,159 @@ class Redactor:
                     return MASK + text[end:]
                 end -= 1
         return text
+
+
+def secrets_in(values: Mapping[str, object], hidden: re.Pattern[str]) -> set[str]:
+    """Return the secrets in settings.
+
+    `hidden` matches the names that the site hides on its error pages, in addition to ours.
+    Passwords in URLs are always secret. A password is not secret if it equals the user or the
+    database next to it, because these names occur in other text.
+    """
+    return set(_secrets(values, hidden, Strength.NONE, frozenset())) - {""}
+
+
+def _secrets(
+    value: object, hidden: re.Pattern[str], strength: Strength, seen: frozenset[int]
+) -> Iterator[str]:
+    if isinstance(value, Promise):  # a lazy string
+        value = str(value)
+    if isinstance(value, (bytes, bytearray)):
+        for text in _decoded(bytes(value)):
+            yield from _secrets(text, hidden, strength, seen)
+    elif isinstance(value, str):
+        yield from _credentials(value)
+        if _is_secret(value, strength):
+            yield value
+            yield from _long_lines(value)
+    elif id(value) in seen:
+        return
+    elif isinstance(value, Mapping):
+        yield from _secrets_of_members(value, hidden, strength, seen | {id(value)})
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for member in value:
+            yield from _secrets(member, hidden, strength, seen | {id(value)})
+
+
+def _secrets_of_members(
+    values: Mapping[str, object], hidden: re.Pattern[str], strength: Strength, seen: frozenset[int]
+) -> Iterator[str]:
+    for name, value in values.items():
+        users = _users(values, str(name))
+        for secret in _secrets(value, hidden, max(strength, _strength(str(name), hidden)), seen):
+            if secret not in users:
+                yield secret
+                yield from _basic(users, secret)
+
+
+def _strength(name: str, hidden: re.Pattern[str]) -> Strength:
+    if name in _HARMLESS:
+        return Strength.NONE
+    if _STRONG_NAME.search(name):
+        return Strength.STRONG
+    if _WEAK_NAME.search(name):
+        return Strength.WEAK
+    return Strength.STRONG if hidden.search(name) else Strength.NONE
+
+
+def _is_secret(value: str, strength: Strength) -> bool:
+    if strength is Strength.NONE or _names_code(value):
+        return False
+    if strength is Strength.STRONG:
+        return not _PATH.fullmatch(value)
+    is_path = value[:1] in {"/", ".", "~"} or ("/" in value and value == value.lower())
+    is_host = "://" in value or _HOST.fullmatch(value.rpartition("@")[2])
+    return len(value) >= SHORTEST_WEAK and _is_random(value) and not (is_path or is_host)
+
+
+#: A path with two or more parts.
+_PATH = re.compile(r"[.~]{0,2}(?:/[\w.@-]+){2,}/?")
+_HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?")
+_DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+
+
+def _names_code(value: str) -> bool:
+    """Return whether the value is the dotted name of a module or of a member of one."""
+    is_dotted = _DOTTED_NAME.fullmatch(value) is not None
+    return is_dotted and (value.partition(".")[0] in sys.modules or value.isalpha())
+
+
+def _is_random(value: str) -> bool:
+    """Return whether the value contains a digit, or mixes cases within a word."""
+    return any(map(str.isdigit, value)) or re.search(r"[a-z][A-Z]|[A-Z]{2}[a-z]", value) is not None
+
+
+def _users(values: Mapping[str, object], name: str) -> set[str]:
+    """Return the names of users and databases that belong to the password of this name."""
+    keys = {_PASSWORD.sub(user, name) for user in ("USER", "USERNAME", "user", "username")}
+    return {
+        str(value)
+        for key, value in values.items()
+        if isinstance(value, str) and (str(key).upper() in _NOT_SECRET or key in keys - {name})
+    }
+
+
+_PASSWORD = re.compile("PASSWORD|PASSWD|PASS|PWD", re.IGNORECASE)
+
+
+def _credentials(text: str) -> Iterator[str]:
+    """Yield the passwords in URLs and connection strings, unquoted."""
+    for match in _URL.finditer(text):
+        user, password = unquote(match["user"]), unquote(match["password"])
+        database = text[match.end() :].partition("?")[0].rpartition("/")[2]
+        if password not in {user, database}:
+            yield password
+            yield from _basic([user], password)
+    for match in _ASSIGNMENT.finditer(text):
+        yield match["quoted"] or match["secret"] or ""
+    for match in _HTTP_USER.finditer(text):
+        if _is_random(match["secret"]):
+            yield match["secret"]
+
+
+def _basic(users: Iterable[str], password: str) -> Iterator[str]:
+    """Yield the credentials as HTTP Basic (RFC 7617) and SMTP AUTH PLAIN (RFC 4616) encode them."""
+    for user in users:
+        for credentials in (f"{user}:{password}", f"\0{user}\0{password}"):
+            yield b64encode(credentials.encode("utf-8", "replace")).decode()
+
+
+def _long_lines(text: str) -> Iterator[str]:
+    """Yield the text without surrounding space, and its lines, such as those of a PEM file."""
+    yield text.strip()
+    lines = [line.strip() for line in re.split(r"\\n|[\r\n]", text)]
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= LONG and not line.startswith("-----"))
+
+
+def _decoded(value: bytes) -> Iterator[str]:
+    """Yield the value as text, in the forms in which bytes that are not UTF-8 are displayed."""
+    try:
+        yield value.decode()
+    except UnicodeDecodeError:
+        yield from (value.decode(errors=how) for how in ("replace", "backslashreplace"))
+        yield from (value.decode("latin-1"), repr(value)[2:-1], value.hex())
+        yield b64encode(value).decode()
+
+
+def _mask_group(match: re.Match[str]) -> str:
+    """Replace the secret in a match of one of the `_PATTERNS`."""
+    group = "secret" if match["secret"] is not None else "quoted"
+    secret = match[group]
+    is_plain = match.re is _AUTHORIZATION and not _is_random(secret) and len(secret) < LONG
+    if secret.lower() in _LITERALS or is_plain:
+        return match[0]
+    start, end = (position - match.start() for position in match.span(group))
+    return f"{match[0][:start]}{MASK}{match[0][end:]}"
+
+
+def _to_pattern(form: str) -> str:
+    """Return a pattern that finds the secret; a short one only as a whole word."""
+    pattern = re.escape(form)
+    if len(form) >= LONG:
+        return pattern
+    start = _WORD_START if re.match(r"\w", form) else ""
+    return start + pattern + (r"(?!\w)" if re.search(r"\w\Z", form) else "")
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
+import unittest
 from typing import Any
 from urllib.parse import quote
 
@@ -13,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smoketest.conf import secrets_of_site
-from smoketest.coordination.redaction import MASK, SHORTEST, Redactor
+from smoketest.coordination.redaction import MASK, SHORTEST, Redactor, secrets_in
 from smoketest.runner.failures import clean
 from tests.builders import PROPERTY, make_declaration, make_report, make_result
 from tests.conftest import Site
+from tests.coordination import secrets
 
 SECRET = "p4ss/w'o\\rd \N{SNOWMAN}"
 
@@ -34,24 +38,93 @@ def test_secret__is_masked_however_it_is_written(written: str) -> None:
     assert MASK in masked
 
 
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("redis://:hunter2@cache:6379/0", f"redis://:{MASK}@cache:6379/0"),
-        ("('postgres://u:p@h/db',)", f"('postgres://u:{MASK}@h/db',)"),
-        ("http://u:a:b@c@host/", f"http://u:{MASK}@host/"),
-        ("http://host:80/a@b", "http://host:80/a@b"),
-        ("user@example.com: 5", "user@example.com: 5"),
-    ],
-)
-def test_credentials__in_addresses_are_masked(text: str, masked: str) -> None:
-    """Of whichever address, known or not."""
+@pytest.mark.parametrize(("text", "masked"), secrets.TEXTS)
+def test_pattern(text: str, masked: str) -> None:
+    """Text with the form of a credential is masked on every site."""
     assert Redactor([])(text) == masked
+    assert Redactor([])(f"before {text} after").startswith("before ")
+    assert Redactor([])(masked) == masked
+
+
+@pytest.mark.parametrize("text", secrets.PLAIN)
+def test_pattern__plain_text(text: str) -> None:
+    assert Redactor([])(text) == text
+
+
+@pytest.mark.parametrize(("settings", "hidden", "plain"), secrets.SETTINGS)
+def test_secrets_in(settings: dict[str, Any], hidden: set[str], plain: set[str]) -> None:
+    found = secrets_in(settings, re.compile("LICENSE"))
+    assert found >= hidden
+    assert found.isdisjoint(plain)
+    if not hidden:
+        assert found == set()
+
+
+def test_secret__pem_line_by_line() -> None:
+    """A message may show a line of a private key, or the key without its line breaks."""
+    lines = [f"MII{number}" + "x" * 60 for number in range(3)]
+    pem = "\n".join(["-----BEGIN KEY-----", *lines, "-----END KEY-----", ""])
+    for value in (pem, pem.encode(), pem.replace("\n", "\\n")):
+        redact = Redactor(secrets_in({"SIGNING_SECRET": value}, re.compile("$^")))
+        assert redact(f"bad line {lines[1]}") == f"bad line {MASK}"
+        assert redact(pem.strip()) == MASK if value == pem else "MII" not in redact(pem)
+        assert redact("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+def test_secret__whole_words() -> None:
+    """A short secret may be a part of other words."""
+    redact = Redactor(["shop"])
+    assert redact("shop, (shop) 'shop' shop=1") == f"{MASK}, ({MASK}) '{MASK}' {MASK}=1"
+    assert redact("shopping in my_shop at workshop") == "shopping in my_shop at workshop"
+    assert redact(repr("a\nshop")) == f"'a\\n{MASK}'"
+    assert redact(f"a%2Fshop%2F {b'shop'!r}") == f"a%2F{MASK}%2F b'{MASK}'"
+
+
+def test_secret__long_ones_also_within_words() -> None:
+    secret = "0123456789abcdef"
+    assert Redactor([secret])(f"key{secret}key") == f"key{MASK}key"
+
+
+def test_secret__shortened_by_unittest() -> None:
+    """unittest shortens the values that it compares."""
+    secret = "s3cret-" + "".join(map(str, range(200)))
+    with pytest.raises(AssertionError) as caught:
+        unittest.TestCase().assertEqual(secret, secret + "x")
+    assert "[" in str(caught.value)
+    masked = Redactor([secret])(str(caught.value))
+    assert not any(secret[start : start + SHORTEST] in masked for start in range(len(secret) - 3))
+
+
+#: Repeated to a megabyte, each is the worst case of a regular expression that backtracks.
+FRAGMENTS = (
+    *("a.", "a://", "x://a:", "a@", "password=", "password='", 'password="', "password ", "a_"),
+    *(
+        "'",
+        "[1",
+        "\n[... 1",
+        "… ",
+        "Bearer a",
+        "eyJ-",
+        "eyJaaaaaaaa.",
+        "-----BEGIN ",
+        "%41",
+        "https://a",
+    ),
+)
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_time__is_linear(fragment: str) -> None:
+    """A megabyte takes a second; with quadratic time, it would take half an hour."""
+    text = fragment * (10**6 // len(fragment))
+    started = time.monotonic()
+    Redactor(["hunter2", "0123456789abcdef"])(text)
+    assert time.monotonic() - started < 120
 
 
 def test_secret__longest_first() -> None:
     """A secret that holds another leaves nothing of itself."""
-    assert Redactor(["hunter", "hunter2-long"])("hunter2-long hunter2") == f"{MASK} {MASK}2"
+    assert Redactor(["hunter", "hunter2-long"])("hunter2-long hunter2") == f"{MASK} hunter2"
 
 
 def test_secret__too_short_is_left() -> None:
@@ -93,12 +166,12 @@ SETTINGS = {
     "SECRET_KEY": "the-secret-key",
     "SECRET_KEY_FALLBACKS": ["an-old-key"],
     "MAIL_PASSWORD": "mail-secret",
-    "PAYMENTS": {"URL": "https://pay", "api_key": "pay-secret", "more": [{"TOKEN": "deep"}]},
+    "PAYMENTS": {"URL": "https://pay", "api_key": "pay-secret-1", "more": [{"TOKEN": "deep"}]},
     "BROKER": "amqp://shop:rab%2Fbit@broker//",
     "SMOKETEST_TOKENS": ["smoke-token-0123456789"],
     "AUTHENTICATION_BACKENDS": ["ledger.Backend"],
     "SOME_PASSWORD": None,
-    "FERNET_KEYS": [b"fernet-secret"],
+    "FERNET_KEYS": [b"fernet-secret-1"],
     "API_TIMEOUT": 5,
 }
 
@@ -113,9 +186,9 @@ def test_site__secrets_are_those_that_django_hides(monkeypatch: pytest.MonkeyPat
     with override_settings(**SETTINGS, LOOP=loop):
         found = secrets_of_site()
     assert found >= {
-        *("the-secret-key", "an-old-key", "mail-secret", "pay-secret", "deep", "rab/bit"),
+        *("the-secret-key", "an-old-key", "mail-secret", "pay-secret-1", "deep", "rab/bit"),
         *("smoke-token-0123456789", "from-the-environment", "queue-secret", "in-a-loop"),
-        "fernet-secret",
+        "fernet-secret-1",
     }
     assert found.isdisjoint({"https://pay", "ledger.Backend", "basic", "shop", "user", ""})
 
@@ -151,5 +224,5 @@ def test_endpoint__shows_and_stores_no_secret(
     assert MASK in shown[0]
     for text in shown:
         assert "the-secret-key" not in text
-        assert "pay-secret" not in text
+        assert "pay-secret-1" not in text
         assert "oops" not in text

@@ -157,7 +157,7 @@ def options(**overrides: Any) -> Callable[[Method], Method]:
         if name not in METHOD_OPTIONS:
             msg = f"options() has no option {name!r}; it takes {', '.join(METHOD_OPTIONS)}."
             raise TypeError(f"{msg} {did_you_mean(name, METHOD_OPTIONS)}".rstrip())
-        _VALIDATORS[name].validate(f"options: {name}", value)
+        _VALIDATORS[name].validate(f"options(): {name}", value)
 
     def decorate(method: Method) -> Method:
         if isinstance(method, type):

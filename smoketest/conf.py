@@ -126,7 +126,7 @@ class Conf(Settings):
     #: Expected interval between full runs, in seconds. Scrapes start runs at this interval, and
     #: alerts report missing runs. None disables both.
     interval: Setting[float | None] = Setting(
-        "smoketest.E007", 60.0, POSITIVE_SECONDS.or_none(" if no runs are expected")
+        "smoketest.E007", 60.0, POSITIVE_SECONDS.or_none("if no runs are expected")
     )
     #: Whether a scrape of the metrics starts a background run if one is due.
     run_on_scrape: Setting[bool] = Setting("smoketest.E012", True, BOOLEAN)

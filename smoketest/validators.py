@@ -24,10 +24,10 @@ class Validator:
     #: Return whether the type of the value is right.
     has_type: Callable[[Any], bool]
     #: Return whether a value of the right type is valid.
-    is_in_range: Callable[[Any], bool] = lambda _: True
+    is_allowed: Callable[[Any], bool] = lambda _: True
 
     def is_valid(self, value: object) -> bool:
-        return self.has_type(value) and self.is_in_range(value)
+        return self.has_type(value) and self.is_allowed(value)
 
     def validate(self, name: str, value: object) -> None:
         """Raise `TypeError` for a value of the wrong type, `ValueError` for one out of range."""
@@ -36,11 +36,11 @@ class Validator:
             raise error(f"{name} is {value!r}; it must be {self.allowed}.")
 
     def or_none(self, meaning: str = "") -> Validator:
-        """Return a validator that also allows None. `meaning` follows the word None."""
+        """Return a validator that also allows None. `meaning` is what None stands for."""
         return Validator(
-            f"{self.allowed}, or None{meaning}",
+            f"{self.allowed}, or None {meaning}".rstrip(),
             lambda value: value is None or self.has_type(value),
-            lambda value: value is None or self.is_in_range(value),
+            lambda value: value is None or self.is_allowed(value),
         )
 
 
@@ -54,23 +54,25 @@ def _are_strings(value: object) -> bool:
     )
 
 
-def number(allowed: str, is_in_range: Callable[[float], bool]) -> Validator:
-    """Validate a finite number that `is_in_range` accepts."""
-    return Validator(allowed, _is_number, lambda value: math.isfinite(value) and is_in_range(value))
+def number(allowed: str, is_allowed: Callable[[float], bool]) -> Validator:
+    """Return a validator for a finite number that `is_allowed` accepts."""
+    return Validator(
+        allowed, _is_number, lambda value: -math.inf < value < math.inf and is_allowed(value)
+    )
 
 
 def strings(allowed: str, is_member: Callable[[str], bool] = lambda _: True) -> Validator:
-    """Validate a list, tuple or set of strings, each of which `is_member` accepts."""
+    """Return a validator for a list, tuple or set of strings, each of which `is_member` accepts."""
     return Validator(allowed, _are_strings, lambda value: all(map(is_member, value)))
 
 
-def string(allowed: str, is_in_range: Callable[[str], bool] = lambda _: True) -> Validator:
-    """Validate a string that `is_in_range` accepts."""
-    return Validator(allowed, lambda value: isinstance(value, str), is_in_range)
+def string(allowed: str, is_allowed: Callable[[str], bool] = lambda _: True) -> Validator:
+    """Return a validator for a string that `is_allowed` accepts."""
+    return Validator(allowed, lambda value: isinstance(value, str), is_allowed)
 
 
 def choice(choices: Iterable[str]) -> Validator:
-    """Validate one of several strings."""
+    """Return a validator for one of several strings."""
     choices = tuple(map(str, choices))
     return Validator(" or ".join(map(repr, choices)), lambda _: True, choices.__contains__)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from time import time
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -21,10 +21,9 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
-    QueryDict,
     StreamingHttpResponse,
 )
-from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.cache import get_conditional_response
 from django.views.generic import View
 
 from smoketest import services
@@ -40,7 +39,7 @@ from smoketest.coordination.coordinator import (
     PausedError,
     is_due,
 )
-from smoketest.coordination.streaming import stream
+from smoketest.coordination.streaming import stream_events
 from smoketest.coordination.suggestions import NO_TESTS, Unknown
 from smoketest.formats import HTML, TEXT, Format, RenderEvent
 from smoketest.results import Event, Listener, Selection, ignore_events, utc
@@ -56,9 +55,9 @@ from smoketest.web.query import (
     parse_form,
     parse_query,
     preferred_encoding,
+    query_of_test,
 )
-
-R = TypeVar("R", bound=HttpResponseBase)
+from smoketest.web.responses import finalize, set_age, set_no_store, status_of
 
 logger = logging.getLogger("smoketest")
 
@@ -131,7 +130,7 @@ class IndexView(EndpointView):
         """Run the tests that the form selects, and redirect to the page."""
         if not pages.are_available():
             return self.http_method_not_allowed(request)
-        return run_form(request, request.POST, pages.redirect_to_overview)
+        return run_form(request, lambda: parse_form(request.POST), pages.redirect_to_overview)
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """Return the status of a stored report if ``SMOKETEST_PUBLIC_STATUS`` is True."""
@@ -142,7 +141,7 @@ class IndexView(EndpointView):
             answer = services.coordinator().answer(Selection(), freshness)
         except NO_ANSWER:
             return _unavailable("There is no recent result.", RETRY_AFTER, TEXT)
-        status = 200 if answer.report.passed else 500
+        status = status_of(answer.report)
         return set_age(_response(status, f"{answer.report.status}\n", TEXT), answer)
 
     def respond(self, query: Query) -> HttpResponse:
@@ -160,18 +159,18 @@ class IndexView(EndpointView):
             page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
             return set_age(finalize(page), answer)
         content = query.format.render(answer, with_tracebacks=self.sees_tracebacks)
-        status = 200 if answer.report.passed else 500
-        return set_age(_response(status, content, query.format), answer)
+        response = _response(status_of(answer.report), content, query.format)
+        return set_age(response, answer)
 
     def stream(self, query: Query, render_event: RenderEvent) -> HttpResponseBase:
         """Return the events of a run as they occur, followed by the report."""
-        events = stream(partial(_ask, query))
+        events = stream_events(partial(_ask, query))
         try:
             first = next(events)
         except NO_ANSWER as error:
             return _no_answer(error, query)
         lines = self._lines(chain([first], events), query, render_event)
-        status = 500 if isinstance(first, Answer) and not first.report.passed else 200
+        status = status_of(first.report) if isinstance(first, Answer) else 200
         content: Any = _asynchronous(lines) if isinstance(self.request, ASGIRequest) else lines
         response = StreamingHttpResponse(
             content, status=status, content_type=query.format.content_type
@@ -240,9 +239,9 @@ class TestView(EndpointView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run the test, and redirect to its page."""
         test_id: str = kwargs["test_id"]
-        form = QueryDict(mutable=True)
-        form["test"] = test_id
-        return run_form(request, form, lambda _: pages.redirect_to_test(test_id))
+        return run_form(
+            request, lambda: query_of_test(test_id), lambda _: pages.redirect_to_test(test_id)
+        )
 
 
 class AssetView(EndpointView):
@@ -265,13 +264,18 @@ class AssetView(EndpointView):
 
 
 def run_form(
-    request: HttpRequest, form: QueryDict, redirect_to: Callable[[Query], HttpResponse]
+    request: HttpRequest,
+    parse: Callable[[], Query],
+    redirect_to: Callable[[Query], HttpResponse],
 ) -> HttpResponse:
-    """Run the tests that a form selects, and redirect to a page with the result."""
+    """Run the tests that a form selects, and redirect to a page with the result.
+
+    `parse` is called only if the form has a valid CSRF token.
+    """
     if pages.is_forged(request):
         return problem(403, FORGED, HTML)
     try:
-        query = parse_form(form)
+        query = parse()
     except InvalidQueryError as error:
         return problem(400, str(error), HTML)
     try:
@@ -361,16 +365,6 @@ def _response(status: int, content: str, content_format: Format) -> HttpResponse
     return finalize(response)
 
 
-def finalize(response: R) -> R:
-    """Set the headers that all responses with results share."""
-    patch_vary_headers(response, ["Accept"])
-    if response.status_code >= 500:
-        # Keeps Django from logging an error, and from mailing the admins at each poll of a load
-        # balancer. The logger "smoketest" logs the failures.
-        response._has_been_logged = True  # type: ignore[attr-defined]
-    return set_no_store(response)
-
-
 def _public_age() -> float:
     """Return the maximum age of a public status, in seconds.
 
@@ -378,14 +372,3 @@ def _public_age() -> float:
     a run.
     """
     return max(conf.max_age, 3 * (conf.interval or 0.0))
-
-
-def set_age(response: HttpResponse, answer: Answer) -> HttpResponse:
-    response["Age"] = str(math.ceil(answer.age))  # rounded up, so that it is never too low
-    return response
-
-
-def set_no_store(response: R) -> R:
-    # The per-site cache of older Django versions respects only "private".
-    response["Cache-Control"] = "no-store, private"
-    return response

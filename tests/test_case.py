@@ -716,7 +716,7 @@ def test_options__refuses_wrong_values(name: str, value: object, error: type[Exc
     """A wrong value is refused where it is written, with its name, itself and what is allowed."""
     with pytest.raises(error) as caught:
         options(**{name: value})
-    assert f"options: {name} is {value!r}; it must be " in str(caught.value)
+    assert f"options(): {name} is {value!r}; it must be " in str(caught.value)
 
 
 def test_options__merge(run_smoke: RunSmoke) -> None:

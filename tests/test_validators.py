@@ -10,7 +10,7 @@ from smoketest.validators import POSITIVE_SECONDS, did_you_mean, parse_duration
 from tests.builders import PROPERTY
 
 
-@pytest.mark.parametrize("value", [1, 0.5])
+@pytest.mark.parametrize("value", [1, 0.5, 10**400])
 def test_validate__valid(value: float) -> None:
     POSITIVE_SECONDS.validate("timeout", value)
 
@@ -23,6 +23,7 @@ def test_validate__valid(value: float) -> None:
         (None, TypeError),
         (0, ValueError),
         (float("inf"), ValueError),
+        (-1, ValueError),
         (float("nan"), ValueError),
     ],
 )
@@ -37,7 +38,7 @@ def test_validate__invalid(value: object, error: type[Exception]) -> None:
 
 
 def test_or_none() -> None:
-    optional = POSITIVE_SECONDS.or_none(" for no limit")
+    optional = POSITIVE_SECONDS.or_none("for no limit")
     assert optional.is_valid(None)
     assert not optional.is_valid(0)
     assert optional.allowed == "a number of seconds greater than 0, or None for no limit"

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from smoketest.cli.exits import Exit
 from smoketest.cli.remote import check_url
-from smoketest.formats import COMMAND_FORMATS
+from smoketest.formats import COMMAND_FORMATS, TEXT
 from smoketest.results import Selection
 from smoketest.validators import parse_duration
 
@@ -140,7 +140,7 @@ def add_arguments(parser: CommandParser) -> None:
     run.add_argument("--no-store", action="store_true", help="do not store the results")
     output = parser.add_argument_group("output options")
     output.add_argument(
-        "--format", choices=FORMATS, default="text", help="report format (default: %(default)s)"
+        "--format", choices=FORMATS, default=TEXT.name, help="report format (default: %(default)s)"
     )
     output.add_argument(
         "--output",
@@ -249,8 +249,8 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     exports = {"textfile", "pushgateway"}
     message = "{} cannot be used with {}, because only stored results are exported."
     given.forbid({"no_store"}, exports, message)
-    if options["format"] == "prometheus":
-        message = "--format prometheus prints the stored results of this host; leave out {1}."
+    if options["format"] == PROMETHEUS:
+        message = f"--format {PROMETHEUS} prints the stored results of this host; leave out {{1}}."
         given.forbid({"format"}, {"no_store", "url"}, message)
     given.require("deadline", "until_stable", "--deadline requires --until-stable.")
     deadline = options["deadline"] or DEADLINE
@@ -275,7 +275,7 @@ class _Given:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        defaults = {"job": JOB, "format": FORMATS[0]}
+        defaults = {"job": JOB, "format": TEXT.name}
         self._names = {
             name
             for name, value in options.items()
@@ -293,7 +293,7 @@ class _Given:
             _refuse(message)
 
 
-def token(options: Options) -> str:
+def read_token(options: Options) -> str:
     """Return the token, without a newline that a file or a secret store may have added."""
     value = (options.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not value.isascii() or not value.isprintable() or " " in value:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from django.core.management.base import CommandError
 
 from smoketest import services
-from smoketest.cli.arguments import Options, token
+from smoketest.cli.arguments import Options, read_token
 from smoketest.cli.exits import Exit
 from smoketest.cli.remote import NothingMatchesError, RefusedError, RemoteSite
 from smoketest.cli.stability import NoAnswerError
@@ -37,7 +37,7 @@ ANSWER_WITHIN = 60.0
 
 def remote(url: str, options: Options) -> Ask:
     """Return a function that makes the site at `url` run the tests."""
-    site = RemoteSite(url=url, token=token(options))
+    site = RemoteSite(url=url, token=read_token(options))
     within = options.run_timeout or ANSWER_WITHIN
 
     def ask(seconds: float) -> Answer:
@@ -137,14 +137,9 @@ def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:
 def _coordinator(options: Options) -> Coordinator:
     """Return the coordinator with the changes of the options."""
     coordinator = services.coordinator()
-    defaults = coordinator.options
-    changed = replace(
-        defaults,
-        workers=defaults.workers if options.workers is None else options.workers,
-        timeout=options.timeout or defaults.timeout,
-        run_timeout=options.run_timeout or defaults.run_timeout,
-    )
-    return replace(coordinator, options=changed)
+    names = ("workers", "timeout", "run_timeout")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return replace(coordinator, options=replace(coordinator.options, **given))
 
 
 def _paused(pause: Pause, consequence: str) -> str:

@@ -14,7 +14,7 @@ from smoketest import metrics, services
 from smoketest.cli import display, output
 from smoketest.cli.arguments import PROMETHEUS, Options
 from smoketest.coordination.coordinator import Answer
-from smoketest.formats import COMMAND_FORMATS, STREAMED_FORMATS
+from smoketest.formats import COMMAND_FORMATS, STREAMED_FORMATS, TEXT
 from smoketest.results import Event, Listener, Result, ignore_events
 
 Paint = Callable[[str], str]
@@ -88,14 +88,14 @@ class Screen:
 
     def show(self, answer: Answer) -> None:
         """Print the report, or write it to a file and print it as text. Raise `OutputError`."""
-        if self._format != "text":
+        if self._format != TEXT.name:
             content = self._render(answer)
             if not self._file:
                 write(self._stdout, content)
                 return
             output.write(self._file, content)
-        plain = self._render_as("text", answer)
-        if self._file and self._format == "text":
+        plain = self._render_as(TEXT.name, answer)
+        if self._file and self._format == TEXT.name:
             output.write(self._file, plain)
         write(self._stdout, self._colored(plain, answer))
 

@@ -20,10 +20,10 @@ _thread: threading.Thread | None = None
 def start(coordinator: Coordinator, interval: float) -> None:
     """Start a run in a background thread, and return without waiting for it.
 
-    The thread runs the tests if a run is still due when it holds the run lock. `interval` is that
-    of full runs, in seconds. The thread is a daemon thread, so a worker process can exit during the
-    run. The databases then roll back the transactions, the run lock is released, and a later scrape
-    starts another run.
+    The thread runs the tests if a run is still due when it holds the run lock. `interval` is the
+    number of seconds between full runs. As a daemon thread, it lets a worker process exit during
+    the run. The databases then roll back the transactions, the run lock is released, and a later
+    scrape starts another run.
     """
     global _thread  # noqa: PLW0603 - one per process
     if not _has_background_threads():

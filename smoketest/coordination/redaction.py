@@ -33,7 +33,7 @@ LONG = 16
 
 
 class Strength(IntEnum):
-    """How clearly the name of a setting marks its value as secret."""
+    """Degree to which the name of a setting marks its value as secret."""
 
     NONE = 0
     #: Such as ``AUTH`` or ``KEY``, which also occur in the names of options.
@@ -85,7 +85,7 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?P<secret>.*?)(?:-----END |\Z)", re.DOTALL
 )
 _PATTERNS = (_HTTP_USER, _WEBHOOK, _AUTHORIZATION, _ASSIGNMENT, _PREFIXED_KEY, _PRIVATE_KEY)
-#: Values of assignments that are no secrets.
+#: Values of assignments that are not secret.
 _LITERALS = frozenset({"", "none", "null", "true", "false", "required", MASK})
 
 #: Marks of truncated text, also those of unittest. Only the beginning or end of a secret may be

@@ -16,7 +16,7 @@ from smoketest.results import Event, Listener
 Ask = Callable[[Listener], Answer]
 
 
-def stream(ask: Ask) -> Iterator[Event | Answer]:
+def stream_events(ask: Ask) -> Iterator[Event | Answer]:
     """Call `ask` in a thread, and yield its events and finally its answer.
 
     An exception of `ask` is raised in the iterator. The run continues if the client disconnects.

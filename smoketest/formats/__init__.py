@@ -1,4 +1,4 @@
-"""Formats of reports: the registry that the endpoint, the command and the documentation read.
+"""Formats of reports, and the registry that the endpoint and the command read.
 
 To add a format, write a module with its functions, and add a line to `FORMATS`.
 """
@@ -68,9 +68,9 @@ FORMATS = (
         render_event=ndjson.render_event,
     ),
 )
-#: Formats of the endpoint by name. The first is the default.
+#: Formats of the endpoint by name.
 HTTP_FORMATS = {one.name: one for one in FORMATS if one is HTML or one.render_error}
-#: Functions of the formats of the command by name. The first is the default.
+#: Functions of the formats of the command by name.
 COMMAND_FORMATS = {one.name: one.render for one in FORMATS if one.render}
 #: Functions of the formats that can be streamed, by name.
 STREAMED_FORMATS = {one.name: one.render_event for one in FORMATS if one.render_event}

@@ -93,6 +93,9 @@ def read_report(values: Mapping[str, Any], selection: Selection) -> Report:
 
     Raise `ValueError` if the format is different, such as that of django-smoketest 1.x.
     """
+    if (version := values.get("version", VERSION)) != VERSION:
+        msg = f"version {version!r} of the format, but this release reads only version {VERSION}"
+        raise ValueError(msg)
     try:
         return Report(
             selection=selection,

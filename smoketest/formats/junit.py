@@ -67,7 +67,7 @@ def _add_outcome(case: ElementTree.Element, result: Result, *, with_traceback: b
         return
     message = result.message
     if result.is_problem and kind == "skipped":
-        message = f"warning, {result.outcome}: {result.message}"
+        message = f"warning, {result.outcome.words}: {result.message}"
     elif result.outcome is Outcome.NOT_RUN:
         message = f"not run: {result.message}"
     element = ElementTree.SubElement(case, kind, message=_clean(message))

@@ -71,13 +71,11 @@ def discover(
     tests, in seconds. `importing` is called with the app label and the name of each module before
     the module is imported.
     """
-    collector = _Collector(selection, timeout, slow_after, importing)
+    builder = _SuiteBuilder(selection, timeout, slow_after, importing)
     for app in apps.get_app_configs():
         if app.name not in skip_apps and app.label not in skip_apps:
-            collector.visit(app.label, f"{app.name}.{MODULE_NAME}")
-    return Suite(
-        classes=tuple(collector.classes), collection_errors=tuple(collector.collection_errors)
-    )
+            builder.visit(app.label, f"{app.name}.{MODULE_NAME}")
+    return Suite(classes=tuple(builder.classes), collection_errors=tuple(builder.collection_errors))
 
 
 def collection_error(
@@ -107,7 +105,7 @@ def collection_error(
     )
 
 
-class _Collector:
+class _SuiteBuilder:
     """Collects the selected tests of smoke modules."""
 
     def __init__(

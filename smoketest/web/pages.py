@@ -35,6 +35,7 @@ from smoketest.results import Outcome
 from smoketest.runner.source import source_of
 from smoketest.store import KnownTest, StoreError
 from smoketest.web.query import Query
+from smoketest.web.responses import status_of
 
 #: Value of ``X-Requested-With`` in requests of page.js, which get the same page as a browser.
 SCRIPT = "smoketest"
@@ -175,8 +176,8 @@ def overview_of(
         pause=answer.pause,
         with_tracebacks=with_tracebacks,
     )
-    is_ok = answer.report.passed or is_browser(request)
-    return _overview(request, overview, status=200 if is_ok else 500)
+    status = 200 if is_browser(request) else status_of(answer.report)
+    return _overview(request, overview, status)
 
 
 def details_of(request: HttpRequest, test_id: str, *, with_tracebacks: bool) -> HttpResponse | None:

@@ -76,6 +76,13 @@ def parse_form(form: QueryDict) -> Query:
     )
 
 
+def query_of_test(test_id: str) -> Query:
+    """Return the query for a new run of a test."""
+    return Query(
+        selection=Selection(names=(test_id,)), freshness=Freshness(no_cache=True), format=HTML
+    )
+
+
 def preferred_format(request: HttpRequest) -> Format:
     """Return the format that ``Accept`` prefers; text if the header is missing or malformed."""
     if not accepted_types(request):

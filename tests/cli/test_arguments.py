@@ -246,9 +246,9 @@ def test_failed__none(run: Run) -> None:
 def test_failed__unknown_name(run: Run) -> None:
     """A name that nothing has is told of as without --failed."""
     run(smoke=FAILING)
-    code, _, stderr = run("--failed", "app0.smoke.S")
+    code, _, stderr = run("--failed", "app0.smoke.T.test_fals")
     assert code == 3
-    assert "No smoke test is named app0.smoke.S. Did you mean" in stderr
+    assert "No smoke test is named app0.smoke.T.test_fals. Did you mean" in stderr
 
 
 @pytest.mark.parametrize("hook", ["setUpClass", "tearDownClass", "tearDownModule"])

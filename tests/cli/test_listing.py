@@ -125,15 +125,15 @@ def test_secrets(run: Run, apps: Apps) -> None:
         runbook_url = "https://user:the-password@wiki.example/"
         maintainer = settings.SHOP_API_KEY
         def test_one(self):
-            "With the-hidden-one."
+            "With the-hidden-1."
     """)
     apps.add("from django.conf import settings\nraise RuntimeError(settings.SHOP_API_KEY)")
     for kind in ("text", "json"):
-        code, stdout, stderr = run("--list", "--format", kind, SHOP_API_KEY="the-hidden-one")
+        code, stdout, stderr = run("--list", "--format", kind, SHOP_API_KEY="the-hidden-1")
         assert code == 1
         assert "app0.smoke.T.test_one" in stdout
         assert stderr == f"app1.smoke cannot be imported: {MASK}\n"
-        assert "the-hidden-one" not in stdout
+        assert "the-hidden-1" not in stdout
         assert "the-password" not in stdout
 
 

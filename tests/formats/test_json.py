@@ -308,3 +308,12 @@ def test_read_report__of_the_first_version() -> None:
     first = {key: values[key] for key in list(values)[: list(values).index("tests_skipped")]}
     with pytest.raises(ValueError, match=r"not a report of django-smoketest 2 .*results"):
         read_report(first, Selection())
+
+
+def test_read_report__other_version() -> None:
+    values = rendered(make_report(make_result()))
+    assert read_report(values, Selection())
+    del values["version"]  # as release 2.0 renders it
+    assert read_report(values, Selection())
+    with pytest.raises(ValueError, match=r"^version 3 of the format, but this release reads only"):
+        read_report(values | {"version": 3}, Selection())

@@ -105,7 +105,7 @@ def test_warning(outcome: Outcome) -> None:
     declaration = make_declaration(severity=Severity.WARNING)
     (skipped,) = only_case(make_result(outcome, declaration, message="disk is 91 % full")).result
     assert isinstance(skipped, Skipped)
-    assert skipped.message == f"warning, {outcome}: disk is 91 % full"
+    assert skipped.message == f"warning, {outcome.words}: disk is 91 % full"
 
 
 def test_collection_error() -> None:

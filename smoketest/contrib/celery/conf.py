@@ -25,8 +25,8 @@ class CeleryConf(Settings, prefix="SMOKETEST_CELERY_"):
         Validator(
             "a non-empty list or tuple of queue names",
             lambda value: isinstance(value, (list, tuple)),
-            lambda value: value and all(isinstance(name, str) and name for name in value),
-        ).or_none(" for the queues of the app"),
+            lambda value: bool(value) and all(isinstance(name, str) and name for name in value),
+        ).or_none("for the queues of the app"),
     )
     #: Timeout for replies of the workers, in seconds.
     reply_timeout: Setting[float] = Setting("smoketest.E143", 2.0, POSITIVE_SECONDS)

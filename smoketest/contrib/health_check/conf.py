@@ -25,11 +25,11 @@ class HealthCheckConf(Settings, prefix="SMOKETEST_HEALTH_CHECK_"):
         "smoketest.E181",
         None,
         Validator(
-            "a list or tuple of dotted paths, classes, or pairs of one of these and a dict of"
-            " options",
+            "a list or tuple whose members are dotted paths, classes, or pairs of one of these and"
+            " a dict of options",
             lambda value: isinstance(value, (list, tuple)),
             lambda value: all(map(is_entry, value)),
-        ).or_none(" for all checks of the site"),
+        ).or_none("for all checks of the site"),
         is_secret=True,  # options may contain passwords
     )
     #: Whether a `ServiceWarning` fails the critical test of a check, as it causes status 500

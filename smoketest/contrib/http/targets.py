@@ -274,11 +274,11 @@ def _valid(
 ) -> tuple[str, Callable[[Any], Any]]:
     """Return the entry of `_KEYS` for a validator. `convert` is applied to valid values."""
 
-    def parse(value: Any) -> Any:
+    def read(value: Any) -> Any:
         _require(validator.is_valid(value))
         return convert(value)
 
-    return validator.allowed, parse
+    return validator.allowed, read
 
 
 _TEXTS = "a string or a compiled pattern, or a list of them"

@@ -10,9 +10,11 @@ from dataclasses import asdict
 from smoketest.results import Outcome, Report, Result, RunResult, is_dotted_prefix
 from smoketest.store.schema import WAS_RESET, set_metadata
 
-#: Number of runs whose outcomes are kept.
+#: Number of full runs whose outcomes are kept, and of other runs of each test.
 KEPT_RUNS = 100
-#: Number of runs whose complete reports are kept.
+#: Number of other runs that are kept in total.
+KEPT_OTHER_RUNS = 10 * KEPT_RUNS
+#: Number of full runs, and of other runs, whose complete reports are kept.
 KEPT_REPORTS = 5
 
 
@@ -44,7 +46,7 @@ def record(database: sqlite3.Connection, report: Report) -> None:
     if report.selection.is_everything:
         count_run(database, report.result)
         database.execute("DELETE FROM facts WHERE name = 'running_since'")
-    _prune(database)
+    _prune(database, report)
 
 
 def _record_result(database: sqlite3.Connection, run: int | None, result: Result) -> None:
@@ -99,18 +101,37 @@ def _delete_removed_tests(database: sqlite3.Connection, report: Report) -> None:
             database.execute("DELETE FROM tests WHERE test = ?", [test])
 
 
-def _prune(database: sqlite3.Connection) -> None:
-    """Delete old runs and reports, but never the latest full run."""
-    database.execute(
-        "DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?"
-        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
-        [KEPT_RUNS],
+def _prune(database: sqlite3.Connection, report: Report) -> None:
+    """Delete old runs, reports and outcomes.
+
+    Full runs are kept apart from other runs, and other runs are kept per test, so that frequent
+    requests for some of the tests do not displace the history of the others.
+    """
+    for is_full in (True, False):
+        database.execute(
+            "UPDATE runs SET report = NULL WHERE report IS NOT NULL AND is_full = :is_full"
+            " AND id NOT IN (SELECT id FROM runs WHERE report IS NOT NULL AND is_full = :is_full"
+            " ORDER BY id DESC LIMIT :kept)",
+            {"is_full": is_full, "kept": KEPT_REPORTS},
+        )
+    if report.is_full:
+        database.execute(
+            "DELETE FROM runs WHERE is_full AND id NOT IN"
+            " (SELECT id FROM runs WHERE is_full ORDER BY id DESC LIMIT ?)",
+            [KEPT_RUNS],
+        )
+        return
+    database.executemany(
+        "DELETE FROM outcomes WHERE test = :test AND run IN"
+        " (SELECT run FROM outcomes JOIN runs ON id = run WHERE test = :test AND NOT is_full"
+        " ORDER BY run DESC LIMIT -1 OFFSET :kept)",
+        [{"test": result.id, "kept": KEPT_RUNS} for result in report.results],
     )
     database.execute(
-        "UPDATE runs SET report = NULL WHERE report IS NOT NULL"
-        " AND id <= (SELECT max(id) FROM runs) - ?"
-        " AND id != (SELECT coalesce(max(id), 0) FROM runs WHERE is_full)",
-        [KEPT_REPORTS],
+        "DELETE FROM runs WHERE NOT is_full AND report IS NULL"
+        " AND (NOT EXISTS (SELECT 1 FROM outcomes WHERE run = id) OR id <="
+        " (SELECT id FROM runs WHERE NOT is_full ORDER BY id DESC LIMIT 1 OFFSET ?))",
+        [KEPT_OTHER_RUNS],
     )
 
 

@@ -419,17 +419,42 @@ def test_prune__runs_and_reports(store: ResultsStore) -> None:
     assert known(store)[A].totals == {PASSED: KEPT_RUNS + 5}
 
 
-def test_prune__latest_full_run(store: ResultsStore) -> None:
-    """The latest full run is kept with all that it said, however many others follow."""
-    record(store, of(B), at=100.0)
-    full = record(store, of(A), of(B), at=200.0)
+def test_prune__full_runs_are_kept_apart(store: ResultsStore) -> None:
+    """Requests for a part of the tests do not displace the history of full runs."""
+    for number in range(3):
+        full = record(store, of(A), of(B), at=100.0 + number)
     for _ in range(KEPT_RUNS + 5):
         record(store, of(A, FAILED), at=300.0, selection=ONLY_A)
-    assert count(store, "SELECT count(*) FROM runs") == KEPT_RUNS + 1
+    assert count(store, "SELECT count(*) FROM runs WHERE is_full") == 3
+    assert count(store, "SELECT count(*) FROM runs") == KEPT_RUNS + 3
     assert store.latest_report(EVERYTHING, failfast=False) == full
+    assert store.past_results(B)[0].started_at == NOW
+    assert len(store.past_results(B)) == 3
+    assert len(store.past_results(A)) == KEPT_RUNS + 3
     summary = store.snapshot().last_full_run
     assert summary is not None
-    assert (summary.started_at, summary.finished_at) == (200.0, 200.5)
+    assert summary.started_at == 102.0
+
+
+def test_prune__other_runs_are_kept_per_test(store: ResultsStore) -> None:
+    """Frequent requests for a test do not displace the history of another."""
+    record(store, of(B), selection=Selection(names=(B,)))
+    for _ in range(KEPT_RUNS + 5):
+        record(store, of(A), selection=ONLY_A)
+    assert len(store.past_results(A)) == KEPT_RUNS
+    assert len(store.past_results(B)) == 1
+    assert count(store, "SELECT count(*) FROM runs") == KEPT_RUNS + 1
+
+
+def test_prune__other_runs_in_total(store: ResultsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site with many tests cannot be made to store a run for each of them a hundred times."""
+    monkeypatch.setattr("smoketest.store.recording.KEPT_OTHER_RUNS", 20)
+    full = record(store, of(A))
+    for number in range(40):
+        name = f"polls.smoke.T.test_{number}"
+        record(store, of(name), selection=Selection(names=(name,)))
+    assert count(store, "SELECT count(*) FROM runs WHERE NOT is_full") == 20
+    assert store.latest_report(EVERYTHING, failfast=False) == full
 
 
 # What the file survives.

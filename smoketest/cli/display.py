@@ -15,6 +15,7 @@ from smoketest.results import (
     Started,
     Waiting,
 )
+from smoketest.runner.failures import escape_controls
 
 #: Function that writes a line; the result, if any, determines its color.
 WriteLine = Callable[[str, Result | None], None]
@@ -49,5 +50,5 @@ def line(result: Result) -> str:
         text += f" ({result.duration:.3f} s)"
     if result.is_problem and not result.is_critical:
         text += " [warning]"
-    message = " ".join(result.message.split())
+    message = escape_controls(" ".join(result.message.split()))
     return f"{text}: {message}" if message else text

@@ -16,6 +16,7 @@ from smoketest.cli.arguments import PROMETHEUS, Options
 from smoketest.coordination.coordinator import Answer
 from smoketest.formats import COMMAND_FORMATS, STREAMED_FORMATS, TEXT
 from smoketest.results import Event, Listener, Result, ignore_events
+from smoketest.runner.failures import escape_controls
 
 Paint = Callable[[str], str]
 
@@ -108,7 +109,7 @@ class Screen:
             False: self._style.ERROR,
             None: str,
         }
-        write(self._stderr, f"{paints[is_ok](message)}\n")
+        write(self._stderr, f"{paints[is_ok](escape_controls(message))}\n")
 
     def _display(self) -> AbstractContextManager[Listener]:
         if self._is_silent or (self._render_event and not self._file):

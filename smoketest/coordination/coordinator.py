@@ -28,6 +28,7 @@ from smoketest.results import (
 )
 from smoketest.runner import loader, supervisor
 from smoketest.runner.discovery import Suite
+from smoketest.runner.failures import escape_controls
 from smoketest.runner.options import RunOptions
 from smoketest.runner.supervisor import AbandonedTests, RunInterrupted
 from smoketest.signals import run_finished
@@ -364,7 +365,8 @@ class Coordinator:
         for result in report.problems:
             if not result.carried:
                 # A warning, because AdminEmailHandler mails errors.
-                problem_logger.warning("%s %s: %s", result.id, result.outcome, result.message)
+                message = escape_controls(result.message)
+                problem_logger.warning("%s %s: %s", result.id, result.outcome, message)
         run_finished.send_robust(sender=Coordinator, report=report)
         return report
 

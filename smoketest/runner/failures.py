@@ -77,6 +77,23 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+#: Control characters except tabs, line separators, and marks that change the direction of text.
+_CONTROLS = [
+    *(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"),
+    *(0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+]
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+
+
+def escape_controls(text: str) -> str:
+    """Escape characters that a terminal or a log would interpret: a newline becomes ``\\n``.
+
+    A message could otherwise forge lines of the report or of the log (CWE-117), move the cursor, or
+    change the order in which text is displayed (https://www.unicode.org/reports/tr9/).
+    """
+    return text.translate(_ESCAPES)
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Return whether `error` is Ctrl-C at the terminal and not an exception of a test."""
     on_main_thread = threading.current_thread() is threading.main_thread()

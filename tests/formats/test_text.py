@@ -9,6 +9,7 @@ from hypothesis import given
 
 from smoketest.formats import text
 from smoketest.results import Outcome, Report, Severity
+from smoketest.runner.failures import escape_controls
 from tests.builders import (
     PROPERTY,
     make_answer,
@@ -142,8 +143,7 @@ tests skipped: 1
 tests not run: 1
 time: 500.000000ms
 
-blog.smoke.BlogTest.test_b failed: two
-lines
+blog.smoke.BlogTest.test_b failed: two\\nlines
 
 blog.smoke.BlogTest.test_d failed: é😀
 
@@ -266,4 +266,15 @@ def test_render__any_report(report: Report) -> None:
     for result in report.problems:
         verb = "failed" if result.outcome is Outcome.FAILED else "errored"
         mark = "" if result.is_critical else "[warning] "
-        assert f"{result.id} {verb}: {mark}{result.message}" in rendered
+        line = f"{result.id} {verb}: {mark}{result.message}"
+        assert escape_controls(line) in rendered
+
+
+def test_render__control_characters() -> None:
+    """A message cannot forge lines of the report, nor control the terminal."""
+    failure = make_result(Outcome.FAILED, message="1 != 2\nPASS\x1b[2J")
+    assert render(make_report(failure)).count("\nPASS") == 0
+    assert r"1 != 2\nPASS\x1b[2J" in render(make_report(failure))
+    assert text.render_error(404, "No smoke test is named a\nPASS.") == (
+        "No smoke test is named a\\nPASS.\n"
+    )

@@ -21,6 +21,7 @@ from smoketest.runner.failures import (
     MESSAGE_LIMIT,
     TRACEBACK_LIMIT,
     clean,
+    escape_controls,
     from_exception,
     from_message,
     from_thread,
@@ -429,3 +430,18 @@ def test_is_interrupt__other_thread() -> None:
     thread.start()
     thread.join()
     assert answers == [False]
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a\tb, \N{SNOWMAN} and é", "a\tb, \N{SNOWMAN} and é"),
+        ("one\ntwo\r\n", r"one\ntwo\r\n"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\x00\x7f\x85\x9b", r"\x00\x7f\x85\x9b"),
+        ("\u202eevil\u2066\u200f\u061c", r"\u202eevil\u2066\u200f\u061c"),
+        ("\u2028\u2029", r"\u2028\u2029"),
+    ],
+)
+def test_escape_controls(text: str, escaped: str) -> None:
+    assert escape_controls(text) == escaped

@@ -72,6 +72,21 @@ FORGED = (
 )
 
 
+NOT_STORED = (
+    "No stored result is fresh enough. Repeat the request without only-if-cached to run the tests."
+)
+
+BUSY = "The smoke tests are running, and too many requests are waiting."
+
+STATE_UNUSABLE = (
+    "The state directory of the smoke tests cannot be used, so nothing was run. The log of the site"
+    " shows the reason."
+)
+
+#: Exceptions of the coordinator that `EndpointView.no_answer` turns into responses.
+NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError)
+
+
 class EndpointView(View):
     """Base class of the endpoints: access control, and errors of the configuration."""
 
@@ -106,6 +121,47 @@ class EndpointView(View):
     def sees_tracebacks(self) -> bool:
         return self.role is Role.FULL or settings.DEBUG
 
+    def run_form(
+        self,
+        request: HttpRequest,
+        parse: Callable[[], Query],
+        redirect_to: Callable[[Query], HttpResponse],
+    ) -> HttpResponse:
+        """Run the tests that a form selects, and redirect to a page with the result.
+
+        `parse` is called only if the form has a valid CSRF token.
+        """
+        if pages.is_forged(request):
+            return problem(403, FORGED, HTML)
+        try:
+            query = parse()
+        except InvalidQueryError as error:
+            return problem(400, str(error), HTML)
+        try:
+            _ask(query, ignore_events)
+        except NO_ANSWER as error:
+            return self.no_answer(error, query)
+        return finalize(redirect_to(query))
+
+    def no_answer(self, error: Exception, query: Query) -> HttpResponse:
+        """Return a response for one of the exceptions of `NO_ANSWER`."""
+        match error:
+            case NothingSelectedError(unknown=unknown):
+                return problem(404, _nothing_selected(query.selection, unknown), query.format)
+            case NotStoredError():
+                return problem(504, NOT_STORED, query.format)
+            case PausedError(pause=pause):
+                message = (
+                    f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
+                    " result is stored. To end the pause, run manage.py smoketest --resume."
+                )
+                return _unavailable(message, pause.until - time(), query.format)
+            case StateError():
+                logger.error("%s", error)
+                message = str(error) if self.sees_tracebacks else STATE_UNUSABLE
+                return _unavailable(message, RETRY_AFTER, query.format)
+        return _unavailable(BUSY, RETRY_AFTER, query.format)
+
 
 class IndexView(EndpointView):
     """Run the smoke tests, or return a stored report that is fresh enough."""
@@ -122,6 +178,9 @@ class IndexView(EndpointView):
         if query.format is HTML and pages.shows_stored_report(request, query):
             show = pages.stored_overview
             return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # Another site made the browser send this request (https://www.w3.org/TR/fetch-metadata/).
+            query = replace(query, freshness=Freshness(only_if_cached=True))
         if query.format.render_event:
             return self.stream(query, query.format.render_event)
         return self.respond(query)
@@ -130,7 +189,7 @@ class IndexView(EndpointView):
         """Run the tests that the form selects, and redirect to the page."""
         if not pages.are_available():
             return self.http_method_not_allowed(request)
-        return run_form(request, lambda: parse_form(request.POST), pages.redirect_to_overview)
+        return self.run_form(request, lambda: parse_form(request.POST), pages.redirect_to_overview)
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """Return the status of a stored report if ``SMOKETEST_PUBLIC_STATUS`` is True."""
@@ -153,7 +212,7 @@ class IndexView(EndpointView):
         try:
             answer = _ask(query, ignore_events)
         except NO_ANSWER as error:
-            return _no_answer(error, query)
+            return self.no_answer(error, query)
         if query.format.render is None:
             show = pages.overview_of
             page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
@@ -168,7 +227,7 @@ class IndexView(EndpointView):
         try:
             first = next(events)
         except NO_ANSWER as error:
-            return _no_answer(error, query)
+            return self.no_answer(error, query)
         lines = self._lines(chain([first], events), query, render_event)
         status = status_of(first.report) if isinstance(first, Answer) else 200
         content: Any = _asynchronous(lines) if isinstance(self.request, ASGIRequest) else lines
@@ -186,7 +245,7 @@ class IndexView(EndpointView):
             for one in events:
                 yield render_event(one, with_tracebacks=with_tracebacks)
         except NO_ANSWER as error:
-            yield _no_answer(error, query).text
+            yield self.no_answer(error, query).text
 
 
 class MetricsView(EndpointView):
@@ -239,7 +298,7 @@ class TestView(EndpointView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Run the test, and redirect to its page."""
         test_id: str = kwargs["test_id"]
-        return run_form(
+        return self.run_form(
             request, lambda: query_of_test(test_id), lambda _: pages.redirect_to_test(test_id)
         )
 
@@ -263,57 +322,11 @@ class AssetView(EndpointView):
         return get_conditional_response(request, etag=etag, response=response) or response
 
 
-def run_form(
-    request: HttpRequest,
-    parse: Callable[[], Query],
-    redirect_to: Callable[[Query], HttpResponse],
-) -> HttpResponse:
-    """Run the tests that a form selects, and redirect to a page with the result.
-
-    `parse` is called only if the form has a valid CSRF token.
-    """
-    if pages.is_forged(request):
-        return problem(403, FORGED, HTML)
-    try:
-        query = parse()
-    except InvalidQueryError as error:
-        return problem(400, str(error), HTML)
-    try:
-        _ask(query, ignore_events)
-    except NO_ANSWER as error:
-        return _no_answer(error, query)
-    return finalize(redirect_to(query))
-
-
-#: Exceptions that `_no_answer` turns into responses.
-NO_ANSWER = (NothingSelectedError, NotStoredError, PausedError, BusyError, StateError)
-
-
 def _ask(query: Query, listener: Listener) -> Answer:
     """Return the answer of the coordinator. Raise one of `NO_ANSWER`."""
     return services.coordinator().answer(
         query.selection, query.freshness, failfast=query.failfast, listener=listener
     )
-
-
-def _no_answer(error: Exception, query: Query) -> HttpResponse:
-    match error:
-        case NothingSelectedError(unknown=unknown):
-            return problem(404, _nothing_selected(query.selection, unknown), query.format)
-        case NotStoredError():
-            message = (
-                "No stored result is fresh enough. Repeat the request without only-if-cached to run"
-                " the tests."
-            )
-            return problem(504, message, query.format)
-        case PausedError(pause=pause):
-            message = (
-                f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
-                " result is stored. To end the pause, run manage.py smoketest --resume."
-            )
-            return _unavailable(message, pause.until - time(), query.format)
-    message = str(error) or "The smoke tests are running, and too many requests are waiting."
-    return _unavailable(message, RETRY_AFTER, query.format)
 
 
 async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:

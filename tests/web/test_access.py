@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,3 +218,38 @@ def test_visitor__sees_no_traceback(site: Site) -> None:
     response = IndexView.as_view()(request)
     assert b"self.assertEqual(1, 2)" in response.content  # type: ignore[attr-defined]
     assert MetricsView.as_view()(request).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["", "?format=json", "?format=ndjson"])
+def test_state_error__shows_paths_only_with_full_access(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, query: str
+) -> None:
+    """The layout of the server's files is not for every client. The log has the reason."""
+    client = site(PASSES)
+    client.get("/smoketest/")
+    lock = tmp_path / "state" / "run.lock"
+    lock.unlink()
+    lock.mkdir()
+    response = client.get(f"/smoketest/{query}", headers={"Cache-Control": "no-cache"})
+    assert response.status_code == 503
+    assert "The state directory of the smoke tests cannot be used" in response.text
+    assert str(tmp_path) not in response.text
+    assert f"{lock} cannot be locked" in caplog.text
+    with override_settings(SMOKETEST_TOKENS=TOKENS):
+        headers = {"Cache-Control": "no-cache", "Authorization": f"Bearer {TOKEN}"}
+        assert f"{lock} cannot be locked" in client.get(f"/smoketest/{query}", headers=headers).text
+
+
+def test_cross_site__starts_no_run(site: Site) -> None:
+    """A page of another site cannot make browsers of its visitors run the tests."""
+    client = site(PASSES)
+    headers = {"Sec-Fetch-Site": "cross-site", "Cache-Control": "no-cache"}
+    assert client.get("/smoketest/", headers=headers).status_code == 504
+    first = client.get("/smoketest/?format=json").json()["started_at"]
+    for query in ("?format=json", "?format=json&max_age=0"):
+        response = client.get(f"/smoketest/{query}", headers=headers)
+        assert response.status_code == 200
+        assert response.json()["started_at"] == first
+    headers["Sec-Fetch-Site"] = "same-origin"
+    response = client.get("/smoketest/?format=json", headers=headers)
+    assert response.json()["started_at"] > first

@@ -1,4 +1,4 @@
-"""Results, reports and snapshots: with defaults, and as Hypothesis strategies for any there is."""
+"""Factories and Hypothesis strategies for results, reports and snapshots."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from smoketest.store import KnownTest, RunSummary, Snapshot
 #: 1 February 2026, 12:00:00.5 UTC, which a float holds exactly.
 NOW = 1_769_947_200.5
 
-#: Settings of all property-based tests: no deadline and no limit for generating examples, because
-#: other tests may keep the machine busy.
+#: Settings of all property-based tests. Deadlines and the check for slow generation are disabled,
+#: because the machine may be busy.
 PROPERTY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def make_declaration(
     test_id: str = "polls.smoke.PollsTest.test_vote", **fields: Any
 ) -> Declaration:
-    """A critical test that declares nothing but its name."""
+    """Return a critical test with default options."""
     defaults: dict[str, Any] = {"id": test_id, "app": "polls", "timeout": 10.0, "slow_after": 1.0}
     return Declaration(**defaults | fields)
 
@@ -39,7 +39,7 @@ def make_declaration(
 def make_result(
     outcome: Outcome = Outcome.PASSED, declaration: Declaration | None = None, **fields: Any
 ) -> Result:
-    """A test of `make_declaration` that began `NOW` and took a quarter of a second."""
+    """Return the result of a test that started at `NOW` and took 0.25 s."""
     defaults: dict[str, Any] = {"started_at": NOW, "duration": 0.25}
     return Result(
         outcome=outcome, declaration=declaration or make_declaration(), **defaults | fields
@@ -47,7 +47,7 @@ def make_result(
 
 
 def make_collection_error(module: str = "blog.smoke", **fields: Any) -> Result:
-    """A smoke module that could not be imported."""
+    """Return the result of a smoke module that could not be imported."""
     declaration = make_declaration(
         module, app="blog", timeout=0.25, slow_after=0.25, is_collection_error=True
     )
@@ -55,13 +55,13 @@ def make_collection_error(module: str = "blog.smoke", **fields: Any) -> Result:
 
 
 def make_report(*results: Result, **fields: Any) -> Report:
-    """A full run that began `NOW` and took half a second."""
+    """Return the report of a full run that started at `NOW` and took 0.5 s."""
     defaults: dict[str, Any] = {"selection": Selection(), "started_at": NOW, "duration": 0.5}
     return Report(results=results, **defaults | fields)
 
 
 def make_known_test(result: Result | None = None, **fields: Any) -> KnownTest:
-    """A test that ran, with the given result, and of which nothing else is known."""
+    """Return the stored state of a test with this result and no history."""
     defaults: dict[str, Any] = {
         "consecutive_failures": 0,
         "failing_since": None,
@@ -72,7 +72,7 @@ def make_known_test(result: Result | None = None, **fields: Any) -> KnownTest:
 
 
 def make_run_summary(**fields: Any) -> RunSummary:
-    """A run of one test that passed; it began `NOW` and took half a second."""
+    """Return the summary of a run with one passed test."""
     defaults: dict[str, Any] = {
         "started_at": NOW,
         "duration": 0.5,
@@ -84,26 +84,26 @@ def make_run_summary(**fields: Any) -> RunSummary:
 
 
 def make_snapshot(*tests: KnownTest, **fields: Any) -> Snapshot:
-    """A readable, shared store in which these tests are known, but no run."""
+    """Return the snapshot of a shared store with these tests and no run."""
     defaults: dict[str, Any] = {"is_up": True, "is_shared": True}
     return Snapshot(tests=tests, **defaults | fields)
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Any characters that UTF-8 can encode, those that formats escape among them."""
+    """Return any text that UTF-8 can encode, including characters that formats must escape."""
     awkward = st.lists(
         st.sampled_from(["\\", '"', "\n", "\r", "\t", "\0", "{", "}", ",", "=", " # ", "😀", "n"])
     )
     return st.text(max_size=30) | awkward.map("".join)
 
 
-def moments() -> st.SearchStrategy[float]:
-    """Unix times of this century and the last."""
+def timestamps() -> st.SearchStrategy[float]:
+    """Return Unix times from 1970 to 2099."""
     return st.floats(0, 4_102_444_800)
 
 
 def durations() -> st.SearchStrategy[float]:
-    """Seconds, also as a test's author may write them: without a point."""
+    """Return seconds as floats or, as authors may write them, integers."""
     return st.floats(0, 1e6) | st.integers(0, 1_000_000)
 
 
@@ -144,19 +144,19 @@ def results() -> st.SearchStrategy[Result]:
         message=texts(),
         exception=texts(),
         traceback=texts(),
-        started_at=moments(),
+        started_at=timestamps(),
         duration=durations(),
         carried=st.booleans(),
     )
 
 
 def reports() -> st.SearchStrategy[Report]:
-    """Any report; no two of its results are of the same test."""
+    """Return reports whose results have distinct ids."""
     return st.builds(
         Report,
         selection=selections(),
         results=st.lists(results(), max_size=5, unique_by=lambda result: result.id).map(tuple),
-        started_at=moments(),
+        started_at=timestamps(),
         duration=durations(),
         stop_reason=st.sampled_from(StopReason),
         release=texts(),
@@ -168,8 +168,8 @@ def known_tests() -> st.SearchStrategy[KnownTest]:
         KnownTest,
         result=results(),
         consecutive_failures=st.integers(0, 1_000_000),
-        failing_since=st.none() | moments(),
-        last_success_at=st.none() | moments(),
+        failing_since=st.none() | timestamps(),
+        last_success_at=st.none() | timestamps(),
         totals=st.dictionaries(st.sampled_from(Outcome), st.integers(0, 1_000_000)),
     )
 
@@ -177,7 +177,7 @@ def known_tests() -> st.SearchStrategy[KnownTest]:
 def run_summaries() -> st.SearchStrategy[RunSummary]:
     return st.builds(
         RunSummary,
-        started_at=moments(),
+        started_at=timestamps(),
         duration=durations(),
         passed=st.booleans(),
         collection_errors=st.integers(0, 9),
@@ -186,13 +186,13 @@ def run_summaries() -> st.SearchStrategy[RunSummary]:
 
 
 def snapshots() -> st.SearchStrategy[Snapshot]:
-    """Any snapshot; no test is known twice."""
+    """Return snapshots whose tests have distinct ids."""
     return st.builds(
         Snapshot,
         is_up=st.booleans(),
         is_shared=st.booleans(),
         last_full_run=st.none() | run_summaries(),
-        last_success_at=st.none() | moments(),
+        last_success_at=st.none() | timestamps(),
         run_totals=st.dictionaries(st.sampled_from(RunResult), st.integers(0, 1_000_000)),
         tests=st.lists(known_tests(), max_size=3, unique_by=lambda test: test.result.id).map(tuple),
     )

@@ -1,4 +1,4 @@
-"""Apps with smoke modules, written for a single test and gone after it."""
+"""Fixtures that write temporary apps with smoke modules and run them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from smoketest.store.abandoned import LocallyAbandoned
 
 EVERYTHING = Selection()
 
-# A shell lets its background jobs ignore Ctrl-C, and the processes of the tests would inherit that.
+# Shells start background jobs with SIGINT ignored, which subprocesses of the tests would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: What nearly every smoke module of the tests begins with.
+#: The imports at the top of smoke modules that the tests write.
 IMPORTS = """\
 import time
 import unittest
@@ -44,7 +44,7 @@ from tests.ledger.models import Account, Entry
 
 @dataclass
 class Apps:
-    """Writes Django apps to a folder of the import path, and installs them."""
+    """Write Django apps to a directory of the import path, and install them."""
 
     folder: Path
     names: list[str] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Apps:
     def add(
         self, smoke: str | None = None, *, name: str = "", files: Mapping[str, str] = {}
     ) -> str:
-        """Install an app whose ``smoke.py`` begins with `IMPORTS`; returns its name.
+        """Write an app whose ``smoke.py`` starts with `IMPORTS`, and return its name.
 
-        `files` are others of its files, taken as they are.
+        `files` are additional files, by their paths.
         """
         name = name or f"app{len(self.names)}"
         sources = {"__init__.py": "", **files}
@@ -69,14 +69,14 @@ class Apps:
         return name
 
     def installed(self, *entries: str) -> override_settings:
-        """In its context the site has these apps; `entries` stand in for their names."""
+        """Return a context in which the site has these apps, or `entries` in INSTALLED_APPS."""
         installed = ["smoketest", "tests.ledger", *(entries or self.names)]
         return override_settings(INSTALLED_APPS=installed)
 
 
 @pytest.fixture
 def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apps]:
-    """Apps that exist for this test alone; install them with `installed`, or use `run_smoke`."""
+    """Apps that are removed after the test. Install them with `installed`, or use `run_smoke`."""
     folder = tmp_path / "apps"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -100,12 +100,12 @@ def options(**changes: object) -> RunOptions:
 
 
 def outcomes(report: Report) -> dict[str, str]:
-    """What came of each test, by the name of its method; in the order of the report."""
+    """Return the outcome of each test by method name, in the order of the report."""
     return {result.id.rpartition(".")[2]: str(result.outcome) for result in report.results}
 
 
 def result_of(report: Report, name: str) -> Result:
-    """The one result whose id ends with the name."""
+    """Return the only result whose id ends with the name."""
     (result,) = (r for r in report.results if f".{r.id}".endswith(f".{name}"))
     return result
 
@@ -115,7 +115,7 @@ RunSmoke = Callable[..., Report]
 
 @pytest.fixture
 def run_smoke(apps: Apps) -> RunSmoke:
-    """Write a smoke module, and run it as the site does: ``run_smoke(source, workers=0)``."""
+    """Write a smoke module and run it: ``run_smoke(source, workers=0)``."""
 
     def run_source(
         smoke: str, selection: Selection = EVERYTHING, *, failfast: bool = False, **changes: object
@@ -140,7 +140,7 @@ Site = Callable[..., Client]
 
 @pytest.fixture
 def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
-    """A client of a site with this smoke module, and its own results store."""
+    """Return a client for a site with this smoke module and its own results store."""
     overrides = []
 
     def make(smoke: str | None, **settings: Any) -> Client:
@@ -160,7 +160,7 @@ def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print a line for each reason of skips, such as a missing server, and what it skipped."""
+    """Print each reason for skipping, such as a missing server, with the files it affects."""
     skipped: dict[str, list[str]] = defaultdict(list)
     for report in terminalreporter.stats.get("skipped", ()):
         reason = report.longrepr[2].removeprefix("Skipped: ")
@@ -172,7 +172,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @contextmanager
 def connecting_receiver() -> Iterator[list[BaseDatabaseWrapper]]:
-    """While the body lasts, a receiver of `run_finished` opens a connection; gives those."""
+    """Connect a receiver of `run_finished` that opens connections, and yield these."""
     opened: list[BaseDatabaseWrapper] = []
 
     def receive(**_: object) -> None:

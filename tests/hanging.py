@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic  # bound here: a smoke test may patch the module
+from time import monotonic  # bound at import, because a smoke test may patch the module
 
 #: Seconds after which `hang` returns even if it was not released. A run that waits for hanging code
 #: takes at least as long.
@@ -13,7 +13,7 @@ HANG = 60.0
 #: `begun` is set when a function begins to hang; setting `released` lets it return.
 begun, released = threading.Event(), threading.Event()
 
-#: Names of the threads on which `hang` or `hang_while` has returned.
+#: Names of the threads in which `hang` or `hang_while` has returned.
 returned: list[str] = []
 
 
@@ -25,14 +25,14 @@ def reset() -> None:
 
 
 def hang() -> None:
-    """Hang in one call that no other thread can interrupt."""
+    """Block in a single call that no other thread can interrupt."""
     begun.set()
     released.wait(HANG)
     returned.append(threading.current_thread().name)
 
 
 def hang_while(doing: Callable[[], object]) -> None:
-    """Hang in a loop that calls `doing`."""
+    """Block in a loop that calls `doing`."""
     begun.set()
     until = monotonic() + HANG
     while not released.is_set() and monotonic() < until:
@@ -41,7 +41,7 @@ def hang_while(doing: Callable[[], object]) -> None:
 
 
 def assert_hanging() -> None:
-    """Assert that every call of `hang` and `hang_while` is still hanging."""
+    """Assert that no call of `hang` or `hang_while` has returned."""
     assert not released.is_set()
     assert returned == []
 

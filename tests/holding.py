@@ -1,4 +1,4 @@
-"""Other processes of the site, which hold something of its state until they are killed."""
+"""Subprocesses that hold shared state of the site until they are killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from smoketest.store.directory import StateFolder
 
-#: Coverage is not measured where a process is killed: its file would be left half written.
+#: Coverage is not measured in processes that are killed: their data files would be incomplete.
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
     "PYTHONPATH": os.pathsep.join(sys.path),
@@ -19,7 +19,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def holder(program: str, folder: StateFolder, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the program, which has said that it holds what it is to hold."""
+    """Run the program until it prints "held", and kill it at the end of the context."""
     with subprocess.Popen(
         [sys.executable, "-c", program, str(folder.path), *arguments],
         env=ENVIRONMENT,

@@ -1,4 +1,4 @@
-"""Settings of the tests: two SQLite databases in files, so that threads really share them."""
+"""Settings of the tests. The SQLite databases are files, so that threads can share them."""
 
 import atexit
 import shutil

@@ -1,4 +1,4 @@
-"""Rules of the architecture that import-linter (see pyproject.toml) cannot express."""
+"""Architecture rules that import-linter (see pyproject.toml) cannot express."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_core__reads_no_settings_and_knows_no_http() -> None:
+def test_core__does_not_import_settings_or_http() -> None:
     wrong = [
         f"{name} imports {imported}"
         for name, tree in modules()
@@ -41,25 +41,27 @@ def test_core__reads_no_settings_and_knows_no_http() -> None:
     assert wrong == []
 
 
-def test_results__need_only_the_standard_library() -> None:
+def test_results__imports_only_the_standard_library() -> None:
     (tree,) = (tree for name, tree in modules() if name == "results")
     assert not any(imported.startswith(("django", "smoketest")) for imported in imports(tree))
 
 
-def test_top_level__is_small() -> None:
-    """A feature belongs into the package of its responsibility."""
+def test_top_level__number_of_modules() -> None:
+    """New features belong in one of the packages."""
     assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
-def test_imports__are_at_the_top_of_a_module() -> None:
-    """The exceptions: Django registers checks when the apps are ready, and the client of a test
-    loads Django's test framework.
+def test_imports__are_at_module_level() -> None:
+    """Only `apps` and `case` import inside functions.
+
+    System checks can be registered only when apps are ready, and `SmokeTest.client` loads Django's
+    test framework on demand.
     """
-    hidden = [
+    modules_with_local_imports = [
         name
         for name, tree in modules()
         for function in ast.walk(tree)
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         and any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
     ]
-    assert hidden == ["apps", "case"]
+    assert modules_with_local_imports == ["apps", "case"]

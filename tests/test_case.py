@@ -1,4 +1,4 @@
-"""What the author of a smoke test writes: all of unittest, `tag` and `options`."""
+"""The API for authors of smoke tests: `SmokeTest`, `tag` and `options`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.conftest import RunSmoke, outcomes, result_of
 
 uses_databases = pytest.mark.django_db(transaction=True, databases="__all__")
 
-# What unittest offers
+# unittest API
 
 
-def test_assertions__tell_failed_from_errored(run_smoke: RunSmoke) -> None:
+def test_assertions__failed_and_errored(run_smoke: RunSmoke) -> None:
     """A failed assertion is a failure, any other exception an error."""
     report = run_smoke("""
         class Test(SmokeTest):
@@ -55,8 +55,8 @@ def test_assertions__tell_failed_from_errored(run_smoke: RunSmoke) -> None:
     assert result_of(report, "test_plain_assert").message == "plain"
 
 
-def test_failure_exception__of_the_class_is_a_failure(run_smoke: RunSmoke) -> None:
-    """A class may say which exception its assertions raise, as in unittest."""
+def test_failure_exception(run_smoke: RunSmoke) -> None:
+    """An exception of the class's `failureException` is a failure."""
     report = run_smoke("""
         class Test(SmokeTest):
             failureException = LookupError
@@ -71,8 +71,8 @@ def test_failure_exception__of_the_class_is_a_failure(run_smoke: RunSmoke) -> No
     assert set(outcomes(report).values()) == {"failed"}
 
 
-def test_long_message__is_off(run_smoke: RunSmoke) -> None:
-    """A custom message is printed alone, unless the class asks for more."""
+def test_long_message__default(run_smoke: RunSmoke) -> None:
+    """A custom message replaces the standard message unless `longMessage` is set."""
     report = run_smoke("""
         class Short(SmokeTest):
             def test_short(self):
@@ -88,8 +88,8 @@ def test_long_message__is_off(run_smoke: RunSmoke) -> None:
     assert result_of(report, "test_long").message == "1 != 2 : they differ"
 
 
-def test_subtest__counts_once_with_the_worst(run_smoke: RunSmoke) -> None:
-    """Several failing subtests are one result: the first of the worst, and how many more."""
+def test_subtest__worst_outcome(run_smoke: RunSmoke) -> None:
+    """Several failed subtests are one result with the worst outcome and the number of others."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_subtests(self):
@@ -107,8 +107,8 @@ def test_subtest__counts_once_with_the_worst(run_smoke: RunSmoke) -> None:
     assert all(text in result.traceback for text in ("low", "odd 2", "odd 3"))
 
 
-def test_subtest__that_passes_or_is_skipped_leaves_the_rest_alone(run_smoke: RunSmoke) -> None:
-    """A skipped subtest neither skips the test nor hides that another failed."""
+def test_subtest__skipped(run_smoke: RunSmoke) -> None:
+    """A skipped subtest neither skips the test nor hides a failed subtest."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_passing(self):
@@ -128,8 +128,8 @@ def test_subtest__that_passes_or_is_skipped_leaves_the_rest_alone(run_smoke: Run
     assert result_of(report, "test_failing").message == "(n=2) 2 == 2"
 
 
-def test_failure_after_failing_subtest__counts_once(run_smoke: RunSmoke) -> None:
-    """What fails after a failing subtest, in tearDown too, belongs to the same result."""
+def test_subtest__failures_outside(run_smoke: RunSmoke) -> None:
+    """Failures after a failed subtest, including in tearDown, belong to the same result."""
     report = run_smoke("""
         class Test(SmokeTest):
             def tearDown(self):
@@ -225,16 +225,16 @@ def test_failure_after_failing_subtest__counts_once(run_smoke: RunSmoke) -> None
         "in setUpModule",
     ],
 )
-def test_skip__is_reported_with_its_reason(run_smoke: RunSmoke, source: str) -> None:
-    """A test may be skipped in every way that unittest knows; the run passes."""
+def test_skip__reason(run_smoke: RunSmoke, source: str) -> None:
+    """A test can be skipped in every way of unittest; the run passes."""
     report = run_smoke(source)
     assert outcomes(report) == {"test_skipped": "skipped"}
     assert "why not" in result_of(report, "test_skipped").message
     assert report.passed
 
 
-def test_skip__in_tear_down_class_is_no_result(run_smoke: RunSmoke) -> None:
-    """A tearDownClass that skips has nothing more to say of the tests."""
+def test_skip__in_tear_down_class(run_smoke: RunSmoke) -> None:
+    """Skipping in tearDownClass adds no result."""
     report = run_smoke("""
         class Test(SmokeTest):
             @classmethod
@@ -247,8 +247,8 @@ def test_skip__in_tear_down_class_is_no_result(run_smoke: RunSmoke) -> None:
     assert outcomes(report) == {"test_it": "passed"}
 
 
-def test_expected_failure__passes_and_unexpected_success_fails(run_smoke: RunSmoke) -> None:
-    """Marked as expectedFailure, a test that fails passes, and the other way round."""
+def test_expected_failure(run_smoke: RunSmoke) -> None:
+    """An expected failure passes, and an unexpected success fails."""
     report = run_smoke("""
         class Test(SmokeTest):
             @unittest.expectedFailure
@@ -273,7 +273,7 @@ def test_expected_failure__passes_and_unexpected_success_fails(run_smoke: RunSmo
                 pass
 
         @unittest.expectedFailure
-        class OfTheClass(SmokeTest):
+        class ExpectedFailure(SmokeTest):
             def test_fails_by_class(self):
                 self.fail("as expected")
     """)
@@ -290,8 +290,8 @@ def test_expected_failure__passes_and_unexpected_success_fails(run_smoke: RunSmo
         assert result_of(report, name).message.startswith("unexpected success")
 
 
-def test_cleanups__run_in_reverse_and_after_a_failing_set_up(run_smoke: RunSmoke) -> None:
-    """Cleanups run last in, first out, after tearDown, and when setUp failed; as do contexts."""
+def test_cleanups__order(run_smoke: RunSmoke) -> None:
+    """Cleanups and contexts run in reverse order after tearDown, and after a failed setUp."""
     report = run_smoke(
         """
         import contextlib
@@ -338,8 +338,8 @@ def test_cleanups__run_in_reverse_and_after_a_failing_set_up(run_smoke: RunSmoke
     assert result_of(report, "test_second").message == "no set-up"
 
 
-def test_cleanup__that_fails_fails_the_test(run_smoke: RunSmoke) -> None:
-    """An exception in a cleanup counts like one in the test, and the other cleanups still run."""
+def test_cleanup__failure(run_smoke: RunSmoke) -> None:
+    """A failed cleanup fails the test, and the other cleanups run."""
     report = run_smoke("""
         seen = []
 
@@ -355,8 +355,8 @@ def test_cleanup__that_fails_fails_the_test(run_smoke: RunSmoke) -> None:
     assert result_of(report, "test_1").message == "in cleanup"
 
 
-def test_fixtures__of_class_and_module_run_as_in_unittest(run_smoke: RunSmoke) -> None:
-    """Each fixture and cleanup of a class and a module runs once, in the order of unittest."""
+def test_fixtures__order(run_smoke: RunSmoke) -> None:
+    """Class and module fixtures and their cleanups run once, in the order of unittest."""
     source = """
         import contextlib
 
@@ -410,8 +410,8 @@ def test_fixtures__of_class_and_module_run_as_in_unittest(run_smoke: RunSmoke) -
     ]
 
 
-def test_class_cleanup__that_a_test_added_runs_without_class_fixtures(run_smoke: RunSmoke) -> None:
-    """A class cleanup runs in the same run, whoever added it, as in unittest."""
+def test_class_cleanup__added_by_a_test(run_smoke: RunSmoke) -> None:
+    """A class cleanup that a test adds runs at the end of its class."""
     run_smoke("""
         seen = []
 
@@ -423,8 +423,8 @@ def test_class_cleanup__that_a_test_added_runs_without_class_fixtures(run_smoke:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_set_up_class__may_be_a_static_method(run_smoke: RunSmoke, workers: int) -> None:
-    """As unittest only calls them, fixtures of a class need not be class methods."""
+def test_set_up_class__static_method(run_smoke: RunSmoke, workers: int) -> None:
+    """Class fixtures may be static methods."""
     report = run_smoke(
         """
         seen = []
@@ -443,10 +443,8 @@ def test_set_up_class__may_be_a_static_method(run_smoke: RunSmoke, workers: int)
 
 
 @uses_databases
-def test_async__is_skipped_in_a_process_of_gevent(
-    run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There an event loop would run on the thread that is everybody's."""
+def test_async__gevent(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Async tests are skipped under gevent, where the event loop would block other greenlets."""
     monkey = SimpleNamespace(is_module_patched=lambda module: module == "threading")
     monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
     report = run_smoke("""
@@ -460,8 +458,8 @@ def test_async__is_skipped_in_a_process_of_gevent(
 
 @uses_databases
 @pytest.mark.parametrize("workers", [0, 2])
-def test_async__uses_the_connection_of_set_up(run_smoke: RunSmoke, workers: int) -> None:
-    """An async test sees on its connection what setUp wrote, and so does tearDown afterwards."""
+def test_async__connection(run_smoke: RunSmoke, workers: int) -> None:
+    """An async test and its setUp and tearDown share a connection and a thread."""
     report = run_smoke(
         """
         import asyncio
@@ -490,8 +488,8 @@ def test_async__uses_the_connection_of_set_up(run_smoke: RunSmoke, workers: int)
 
 
 @uses_databases
-def test_async__may_fail_in_every_way(run_smoke: RunSmoke) -> None:
-    """Failures, errors and subtests of async tests are those of the others."""
+def test_async__outcomes(run_smoke: RunSmoke) -> None:
+    """Async tests have the same failures, errors and subtests as sync tests."""
     report = run_smoke("""
         class Test(SmokeTest):
             async def test_error(self):
@@ -513,8 +511,8 @@ def test_async__may_fail_in_every_way(run_smoke: RunSmoke) -> None:
     assert result_of(report, "test_failure").message == "0 != 1"
 
 
-def test_options__hold_for_async_tests(run_smoke: RunSmoke) -> None:
-    """The decorators go on async tests too, and leave them async."""
+def test_async__decorators(run_smoke: RunSmoke) -> None:
+    """An async test remains async when decorated."""
     report = run_smoke("""
         class Test(SmokeTest):
             @tag("db")
@@ -547,16 +545,16 @@ def _plain_case() -> type[SmokeTest]:
     return Plain
 
 
-def test_plain_unittest__runs_smoke_tests() -> None:
-    """A SmokeTest runs under any runner of unittest, async tests included."""
+def test_unittest__runs_smoke_tests() -> None:
+    """Any unittest runner can run a SmokeTest, including its async tests."""
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(_plain_case())
     result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
     assert [test.id().rpartition(".")[2] for test, _ in result.failures] == ["test_2_fails"]
     assert (len(result.errors), len(result.skipped), len(result.expectedFailures)) == (0, 1, 1)
 
 
-def test_plain_unittest__can_run_a_test_again() -> None:
-    """The same instance runs twice with the same end, as some runners do."""
+def test_unittest__repeated_run() -> None:
+    """The same instance can run twice with the same outcome."""
     test = _plain_case()("test_2_fails")
     for _ in range(2):
         result = unittest.TestResult()
@@ -564,14 +562,14 @@ def test_plain_unittest__can_run_a_test_again() -> None:
         assert len(result.failures) == 1
 
 
-def test_plain_unittest__debug_awaits_async_tests() -> None:
-    """`debug`, which runs a test without collecting its result, runs an async test to its end."""
+def test_unittest__debug() -> None:
+    """`debug()` awaits async tests."""
     with pytest.raises(AssertionError, match="awaited"):
         _plain_case()("test_2_fails").debug()
 
 
-def test_plain_unittest__needs_no_settings(tmp_path: Path) -> None:
-    """The class can be imported and run from the command line without a Django site."""
+def test_unittest__without_settings(tmp_path: Path) -> None:
+    """The command line of unittest can run smoke tests without a Django site."""
     (tmp_path / "plain.py").write_text(
         "from smoketest import SmokeTest\n"
         "class Plain(SmokeTest):\n"
@@ -596,8 +594,8 @@ def test_plain_unittest__needs_no_settings(tmp_path: Path) -> None:
 # tag
 
 
-def test_tag__of_class_method_and_django_add_up(run_smoke: RunSmoke) -> None:
-    """A test carries its own tags and those of its classes, set by our tag or by Django's."""
+def test_tag__inheritance(run_smoke: RunSmoke) -> None:
+    """A test has its own tags and those of its classes, set with either tag decorator."""
     report = run_smoke("""
         from django.test import tag as django_tag
 
@@ -617,15 +615,15 @@ def test_tag__of_class_method_and_django_add_up(run_smoke: RunSmoke) -> None:
             def test_untagged(self):
                 pass
     """)
-    of_class = {"base", "class", "django-class", "other"}
-    assert set(result_of(report, "test_untagged").declaration.tags) == of_class
+    class_tags = {"base", "class", "django-class", "other"}
+    assert set(result_of(report, "test_untagged").declaration.tags) == class_tags
     tags = result_of(report, "test_tagged").declaration.tags
-    assert set(tags) == of_class | {"django", "inner", "method"}
+    assert set(tags) == class_tags | {"django", "inner", "method"}
     assert list(tags) == sorted(tags)
 
 
-def test_tag__of_a_subclass_leaves_the_base_alone() -> None:
-    """Tags are inherited downwards only, also under Django's tag."""
+def test_tag__subclass_does_not_change_base() -> None:
+    """Tags of a subclass are not added to the base class."""
 
     @tag("base")
     class Base(SmokeTest):
@@ -643,13 +641,13 @@ def test_tag__of_a_subclass_leaves_the_base_alone() -> None:
 
 
 @pytest.mark.parametrize("names", [(), ("",), ("db", ""), (1,), (None,), (lambda: None,)])
-def test_tag__refuses_what_is_no_name(names: tuple[Any, ...]) -> None:
-    """`tag` needs names; one used without parentheses is told how to write it."""
+def test_tag__invalid_names(names: tuple[Any, ...]) -> None:
+    """Invalid names and usage without parentheses raise TypeError."""
     with pytest.raises(TypeError, match=r"such as @tag\('db'\)"):
         tag(*names)
 
 
-# options and class attributes
+# Options and class attributes
 
 GOOD_VALUES: list[tuple[str, object]] = [
     ("severity", "critical"),
@@ -701,8 +699,8 @@ BAD_CLASS_VALUES: list[tuple[str, object, type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), GOOD_VALUES)
-def test_options__takes_good_values(name: str, value: object) -> None:
-    """What a class may declare, `options` may override for a method."""
+def test_options__valid(name: str, value: object) -> None:
+    """`options` accepts every option of a class."""
 
     @options(**{name: value})
     def test_it() -> None:
@@ -712,15 +710,15 @@ def test_options__takes_good_values(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "error"), BAD_VALUES)
-def test_options__refuses_wrong_values(name: str, value: object, error: type[Exception]) -> None:
-    """A wrong value is refused where it is written, with its name, itself and what is allowed."""
+def test_options__invalid(name: str, value: object, error: type[Exception]) -> None:
+    """An invalid value raises an exception with the option, the value and what is allowed."""
     with pytest.raises(error) as caught:
         options(**{name: value})
     assert f"options(): {name} is {value!r}; it must be " in str(caught.value)
 
 
-def test_options__merge(run_smoke: RunSmoke) -> None:
-    """Stacked options add up, the outer ones win; what they leave out, the class declares."""
+def test_options__stacked(run_smoke: RunSmoke) -> None:
+    """Stacked options are merged: outer options win, and the class supplies the others."""
     report = run_smoke("""
         class Test(SmokeTest):
             maintainer, every, timeout = "payments", 60, 3
@@ -735,8 +733,8 @@ def test_options__merge(run_smoke: RunSmoke) -> None:
     assert (declared.maintainer, declared.every) == ("payments", 60)
 
 
-def test_options__of_an_overridden_method_are_gone(run_smoke: RunSmoke) -> None:
-    """Options belong to the function: a subclass that overrides it starts anew."""
+def test_options__overridden_method(run_smoke: RunSmoke) -> None:
+    """A method that overrides another does not inherit its options."""
     report = run_smoke("""
         class Base(SmokeTest):
             @options(severity="warning")
@@ -755,8 +753,8 @@ def test_options__of_an_overridden_method_are_gone(run_smoke: RunSmoke) -> None:
     ("name", "hint"),
     [("time_out", " Did you mean timeout?"), ("serverity", " Did you mean severity?")],
 )
-def test_options__suggest_a_name(name: str, hint: str) -> None:
-    """An unknown option is refused, with those that there are and the likely one."""
+def test_options__unknown(name: str, hint: str) -> None:
+    """An unknown option is reported with the valid ones and a suggestion."""
     with pytest.raises(TypeError) as caught:
         options(**{name: 1})
     assert str(caught.value).startswith(f"options() has no option {name!r}; it takes severity, ")
@@ -764,38 +762,36 @@ def test_options__suggest_a_name(name: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["databases", "read_only", "zzz"])
-def test_options__refuse_what_belongs_to_the_class(name: str) -> None:
-    """The databases and whether they may be written cannot differ between methods."""
+def test_options__class_only(name: str) -> None:
+    """`databases` and `read_only` cannot be set for a method."""
     with pytest.raises(TypeError) as caught:
         options(**{name: True})
     known = ", ".join(METHOD_OPTIONS)
     assert str(caught.value) == f"options() has no option {name!r}; it takes {known}."
 
 
-def test_options__refuse_a_class() -> None:
-    """On a class one is told to set attributes, named by the class."""
+def test_options__on_a_class() -> None:
+    """On a class, the error message recommends attributes."""
     with pytest.raises(TypeError, match="set attributes on SmokeTest instead"):
         options(timeout=1)(SmokeTest)
 
 
 @pytest.mark.parametrize(("name", "value"), GOOD_VALUES + GOOD_CLASS_VALUES)
-def test_class_attributes__take_good_values(name: str, value: object) -> None:
-    """Every declared value is left as it was written."""
+def test_class_attributes__valid(name: str, value: object) -> None:
+    """A valid value is stored unchanged."""
     assert getattr(type("Good", (SmokeTest,), {name: value}), name) == value
 
 
 @pytest.mark.parametrize(("name", "value", "error"), BAD_VALUES + BAD_CLASS_VALUES)
-def test_class_attributes__refuse_wrong_values(
-    name: str, value: object, error: type[Exception]
-) -> None:
-    """A wrong value is refused when the class is made, with the class, the value and a way out."""
+def test_class_attributes__invalid(name: str, value: object, error: type[Exception]) -> None:
+    """An invalid value raises an exception at class definition that names class and value."""
     with pytest.raises(error) as caught:
         type("Bad", (SmokeTest,), {name: value})
     assert str(caught.value).startswith(f"Bad.{name} is {value!r}; it must be ")
 
 
-def test_class_attributes__refuse_the_wrong_values_of_mixins() -> None:
-    """What a mixin declares is validated in the class that it is mixed into."""
+def test_class_attributes__mixin() -> None:
+    """The attributes of a mixin are validated in the class that uses it."""
 
     class Mixin:
         timeout = "soon"
@@ -804,8 +800,8 @@ def test_class_attributes__refuse_the_wrong_values_of_mixins() -> None:
         type("Mixed", (Mixin, SmokeTest), {})
 
 
-def test_class_attributes__a_wrong_value_is_an_error_of_the_module(run_smoke: RunSmoke) -> None:
-    """On a site, it is a smoke module that cannot be imported."""
+def test_class_attributes__collection_error(run_smoke: RunSmoke) -> None:
+    """An invalid attribute makes the smoke module a collection error."""
     report = run_smoke("""
         class Test(SmokeTest):
             severity = "urgent"

@@ -1,4 +1,4 @@
-"""The system checks: one id a fault, and silence where there is none."""
+"""System checks."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from smoketest.store import FILE_NAME, SharedStore
 from smoketest.store.directory import StateFolder
 from tests.builders import make_report, make_result
 
-#: A value that no setting may have, whichever it is.
+#: A value that is invalid for every setting.
 WRONG = object()
 
 
-def found() -> list[CheckMessage]:
-    """What the checks of this package say, by id."""
+def check_messages() -> list[CheckMessage]:
+    """Return the messages of the package's checks, sorted by id."""
     return sorted(run_checks(tags=["smoketest"]), key=lambda message: str(message.id))
 
 
-def found_ids() -> list[str | None]:
-    return [message.id for message in found()]
+def check_ids() -> list[str | None]:
+    return [message.id for message in check_messages()]
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, settings: Any) -> SharedStore:
-    """The results store of the site, which nobody else uses."""
+    """Return the results store of the site."""
     settings.SMOKETEST_STATE_DIR = str(tmp_path)
     return SharedStore(StateFolder(tmp_path, 0o600))
 
 
-def test_check__nothing_set(store: SharedStore) -> None:
-    """A site that sets nothing wrong hears nothing, the first time and later."""
-    assert found() == []
+def test_check__defaults(store: SharedStore) -> None:
+    """The default settings have no messages, with and without stored results."""
+    assert check_messages() == []
     store.record(make_report(make_result()))
-    assert found() == []
+    assert check_messages() == []
 
 
 @pytest.mark.parametrize(
@@ -71,32 +71,34 @@ def test_check__nothing_set(store: SharedStore) -> None:
         ("SMOKETEST_PUBLIC_STATUS", "smoketest.E016"),
     ],
 )
-def test_check_settings__wrong_value(name: str, check_id: str, settings: Any) -> None:
-    """Each setting has an id of its own, which never changes; its message says what to do."""
+def test_check_settings__invalid(name: str, check_id: str, settings: Any) -> None:
+    """Each setting has its own check id; the message states what is allowed."""
     setattr(settings, name, WRONG)
     setting: Any = Conf.settings[name]
-    shown = "invalid" if name == "SMOKETEST_TOKENS" else repr(WRONG)  # a secret is never quoted
-    assert found() == [
+    displayed = (
+        "invalid" if name == "SMOKETEST_TOKENS" else repr(WRONG)
+    )  # secrets are not displayed
+    assert check_messages() == [
         Error(
-            f"{name} is {shown}; it must be {setting.allowed}.",
+            f"{name} is {displayed}; it must be {setting.allowed}.",
             hint=f"The default is {setting.default!r}.",
             id=check_id,
         )
     ]
 
 
-def test_check_settings__all_wrong(settings: Any) -> None:
-    """All faults are told at once, each once."""
+def test_check_settings__all_invalid(settings: Any) -> None:
+    """Each invalid setting has one message."""
     for name in Conf.settings:
         setattr(settings, name, WRONG)
-    assert found_ids() == sorted(setting.check_id for setting in Conf.settings.values())
+    assert check_ids() == sorted(setting.check_id for setting in Conf.settings.values())
 
 
 def test_check_settings__unknown(settings: Any) -> None:
-    """A setting that does not exist is a warning with what was meant, or what there is."""
+    """An unknown setting is a warning with a suggestion or the list of settings."""
     settings.SMOKETEST_WORKER = 2
     settings.SMOKETEST_ZZZZZZZZZZZZ = 1
-    assert found() == [
+    assert check_messages() == [
         Warning(
             "Unknown setting SMOKETEST_WORKER.",
             hint="Did you mean SMOKETEST_WORKERS?",
@@ -110,11 +112,11 @@ def test_check_settings__unknown(settings: Any) -> None:
     ]
 
 
-def test_check_store__no_folder(tmp_path: Path, settings: Any) -> None:
-    """A folder that cannot be used is a warning: the site runs without shared results."""
+def test_check_store__unusable_directory(tmp_path: Path, settings: Any) -> None:
+    """A directory that cannot be used is a warning, because the site works without it."""
     (tmp_path / "file").touch()
     settings.SMOKETEST_STATE_DIR = str(tmp_path / "file")
-    (message,) = found()
+    (message,) = check_messages()
     assert isinstance(message, Warning)
     assert message.id == "smoketest.W002"
     assert message.msg == (
@@ -125,12 +127,11 @@ def test_check_store__no_folder(tmp_path: Path, settings: Any) -> None:
     assert message.hint
 
 
-def test_check_store__newer(store: SharedStore) -> None:
-    """A store that this process cannot use is a warning of its own."""
-    assert found_ids() == []
+def test_check_store__newer_schema(store: SharedStore) -> None:
+    assert check_ids() == []
     with closing(sqlite3.connect(store.location)) as database:
         database.execute("PRAGMA user_version = 99")
-    (message,) = found()
+    (message,) = check_messages()
     assert isinstance(message, Warning)
     assert message.id == "smoketest.W003"
     assert message.msg.startswith(f"{store.location} was written by a newer django-smoketest")
@@ -138,11 +139,10 @@ def test_check_store__newer(store: SharedStore) -> None:
 
 
 def test_check_store__corrupt(store: SharedStore) -> None:
-    """A corrupt store is told when it is found, and as long as its file is there."""
     Path(store.location).write_bytes(b"garbage")
-    assert found_ids() == ["smoketest.W003"]
+    assert check_ids() == ["smoketest.W003"]
     (aside,) = store.set_aside
-    assert found() == [
+    assert check_messages() == [
         Warning(
             f"The results store was corrupt. It was moved to {aside} and replaced by an empty one.",
             hint="Check the disk for errors, then delete that file.",
@@ -150,46 +150,46 @@ def test_check_store__corrupt(store: SharedStore) -> None:
         )
     ]
     aside.unlink()
-    assert found_ids() == []
+    assert check_ids() == []
 
 
 def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
-    """Each file that was set aside is told, those of its log are not."""
+    """Each file that was set aside is reported once."""
     for number in (1, 2):
         for suffix in ("", "-wal", "-shm"):
             (tmp_path / f"{FILE_NAME}.corrupt-{number}{suffix}").touch()
-    assert [str(message.msg) for message in found()] == [
+    assert [str(message.msg) for message in check_messages()] == [
         f"The results store was corrupt. It was moved to {store.location}.corrupt-{number} and"
         " replaced by an empty one."
         for number in (1, 2)
     ]
 
 
-def test_check_access__open(settings: Any) -> None:
-    """An endpoint without tokens is a warning before a deploy, and only then."""
-    assert found() == []
+def test_check_access__no_tokens(settings: Any) -> None:
+    """An endpoint without tokens is reported only by `check --deploy`."""
+    assert check_messages() == []
     deployed = run_checks(tags=["smoketest"], include_deployment_checks=True)
     assert [message.id for message in deployed] == ["smoketest.W006"]
     settings.SMOKETEST_TOKENS = ["a-token-of-some-length"]
     assert run_checks(tags=["smoketest"], include_deployment_checks=True) == []
 
 
-def test_check_vendors__unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each database that isolation does not know it is said what it cannot promise there."""
+def test_check_vendors__unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database without an isolation backend is reported with what is not guaranteed."""
     monkeypatch.delitem(VENDORS, "sqlite")
-    messages = found()
+    messages = check_messages()
     assert [(message.id, message.level) for message in messages] == 2 * [("smoketest.I001", INFO)]
     assert messages[0].msg.startswith("Database 'default' (sqlite) is not fully supported.")
     assert "Supported databases are postgresql, mysql." in str(messages[0].hint)
 
 
-def test_check_vendors__no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database whose driver is missing is not ours to complain of."""
+def test_check_vendors__missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database whose driver is missing is left to Django's checks."""
     broken = {"ENGINE": "tests.no_such_backend", "NAME": "x"}
     monkeypatch.setitem(connections.settings, "broken", broken)
-    assert found() == []
+    assert check_messages() == []
 
 
-def test_check_tables__is_silent_elsewhere() -> None:
-    """Where every table can be rolled back nothing is asked, let alone without `--database`."""
+def test_check_tables__transactional() -> None:
+    """Databases whose tables are all transactional have no message."""
     assert check_tables(databases=None) == check_tables(databases=["default"]) == []

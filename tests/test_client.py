@@ -1,4 +1,4 @@
-"""A smoke test asks the site in process, and leaves no trace."""
+"""The client of smoke tests, which requests pages of the site in process."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ from tests.servers.processes import wait_for
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    # Ways to send mail that newer versions of Django would have otherwise.
+    # Ways to send mail that newer versions of Django deprecate.
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-#: What happened in the site, and what reached it from its own side.
+#: Events recorded by the code of the site.
 events: list[str] = []
-#: Meetings of a view with the test, by name.
+#: Events with which a view and a test wait for each other.
 meetings: dict[str, threading.Event] = {}
 
 LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
@@ -67,7 +67,7 @@ LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
 
 
 def describe(request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
-    """What a request looks like from inside."""
+    """Return the attributes of the request as JSON."""
     return JsonResponse(
         {
             "url": request.build_absolute_uri(),
@@ -82,7 +82,7 @@ def describe(request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
 
 
 def order(request: HttpRequest) -> HttpResponse:
-    """Everything that an order does to a site."""
+    """Write to the database and the session, register an on_commit hook and send mail."""
     with transaction.atomic(durable=True):
         Account.objects.create(name=request.POST["name"])
         transaction.on_commit(lambda: events.append("committed"))
@@ -139,7 +139,7 @@ async def order_async(_: HttpRequest) -> HttpResponse:
 
 
 def meet(_: HttpRequest) -> HttpResponse:
-    """Wait, while others do what they do."""
+    """Wait in the view until the test continues."""
     meetings["inside"].set()
     assert meetings["outside"].wait(60)
     message("met").send()
@@ -168,8 +168,8 @@ def message(subject: str, **more: Any) -> EmailMessage:
     return EmailMessage(subject, "text", "shop@shop.example", ["visitor@example.com"], **more)
 
 
-class DuckBackend:
-    """A backend that only looks like one."""
+class DuckTypedBackend:
+    """A mail backend that does not extend Django's."""
 
     def __init__(self, **_: Any) -> None: ...
 
@@ -233,9 +233,9 @@ RunOnSite = Callable[..., Report]
 
 @pytest.fixture
 def run_on_site(apps: Apps, tmp_path: Path) -> Iterator[RunOnSite]:
-    """Run smoke tests on a site with accounts; given are the methods of one class.
+    """Run smoke tests, the methods of a single class, on a site with accounts.
 
-    `settings` are the site's; `options` those of the run.
+    `settings` are those of the site; other keyword arguments are run options.
     """
     own_apps = ["contenttypes", "auth", "sessions"]
     site = override_settings(
@@ -293,7 +293,7 @@ def assert_passed(report: Report) -> None:
 
 
 def dump() -> list[str]:
-    """Everything in the databases, read past Django."""
+    """Return the content of the databases, read without Django."""
     lines: list[str] = []
     for alias in connections:
         with closing(sqlite3.connect(str(connections.settings[alias]["NAME"]))) as direct:
@@ -316,12 +316,12 @@ def test_buy(self):
 ENGINES = [f"django.contrib.sessions.backends.{name}" for name in ("db", "cache", "cached_db")]
 
 
-# No trace
+# Cleanup
 
 
 @pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
-def test_log_in_and_order(run_on_site: RunOnSite, workers: int) -> None:
-    """The site does all that it does for a visitor, and all is as it was before."""
+def test_login_and_order(run_on_site: RunOnSite, workers: int) -> None:
+    """A page can log in, write and send mail; everything is undone after the test."""
     before = dump()
     assert_passed(run_on_site(BUY, workers=workers))
     assert dump() == before
@@ -330,8 +330,8 @@ def test_log_in_and_order(run_on_site: RunOnSite, workers: int) -> None:
     assert mail.outbox == []
 
 
-def test_forced_log_in(run_on_site: RunOnSite) -> None:
-    """A user that exists is logged in without a password, and none has logged in afterwards."""
+def test_force_login(run_on_site: RunOnSite) -> None:
+    """force_login() works without a password, and its session is removed."""
     before = dump()
     report = run_on_site("""\
 def test_it(self):
@@ -346,16 +346,16 @@ def test_it(self):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_sessions__are_gone(run_on_site: RunOnSite, engine: str) -> None:
-    """Also those that are kept where nothing is rolled back."""
+def test_sessions__are_removed(run_on_site: RunOnSite, engine: str) -> None:
+    """Sessions are removed from backends that are not rolled back, too."""
     before = dump()
     assert_passed(run_on_site(BUY, {"SESSION_ENGINE": engine}))
     assert cache._cache == {}  # type: ignore[attr-defined] # of LocMemCache
     assert dump() == before
 
 
-def test_sessions_in_files__are_gone(run_on_site: RunOnSite, tmp_path: Path) -> None:
-    """Those in files, too, when the test fails."""
+def test_sessions__in_files_are_removed(run_on_site: RunOnSite, tmp_path: Path) -> None:
+    """Sessions in files are removed after a failed test."""
     folder = tmp_path / "sessions"
     folder.mkdir()
     report = run_on_site(
@@ -371,8 +371,8 @@ def test_sessions_in_files__are_gone(run_on_site: RunOnSite, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_sessions_after_a_broken_transaction(run_on_site: RunOnSite, engine: str) -> None:
-    """The database is not asked any more, and the cache is."""
+def test_sessions__after_broken_transaction(run_on_site: RunOnSite, engine: str) -> None:
+    """After a broken transaction, sessions are removed from the cache without the database."""
     report = run_on_site(
         """\
 def test_it(self):
@@ -386,8 +386,8 @@ def test_it(self):
     assert cache._cache == {}  # type: ignore[attr-defined] # of LocMemCache
 
 
-def test_session_of_somebody_else__stays(run_on_site: RunOnSite) -> None:
-    """A test that borrows a session does not end it."""
+def test_sessions__of_others_are_kept(run_on_site: RunOnSite) -> None:
+    """A session that a test reuses is not removed."""
     engine = "django.contrib.sessions.backends.cache"
     with override_settings(SESSION_ENGINE=engine):
         visitor = Client(headers={"host": "shop.example"})
@@ -403,7 +403,7 @@ def test_it(self):
         assert visitor.session.exists(key)
 
 
-def test_language_and_time_zone__end_with_the_request(run_on_site: RunOnSite) -> None:
+def test_language_and_time_zone__are_reset(run_on_site: RunOnSite) -> None:
     report = run_on_site(
         """\
 def test_it(self):
@@ -424,8 +424,8 @@ def test_it(self):
 
 
 @pytest.mark.parametrize("max_age", [0, None])
-def test_connection__stays_the_private_one(run_on_site: RunOnSite, max_age: int | None) -> None:
-    """The site closes its connections after a request; this must not end the transaction."""
+def test_connection__is_kept_between_requests(run_on_site: RunOnSite, max_age: int | None) -> None:
+    """Closing connections at the end of a request does not end the transaction of the test."""
     before = dump()
     with override_settings():
         settings = connections.settings["default"]
@@ -445,8 +445,8 @@ def test_it(self):
     assert dump() == before
 
 
-def test_connection_that_a_view_closes(run_on_site: RunOnSite) -> None:
-    """It is lost with what was written, for the test that asked; nothing is kept."""
+def test_connection__closed_by_a_view(run_on_site: RunOnSite) -> None:
+    """If a view closes the connection, the test is errored and everything is rolled back."""
     before = dump()
     report = run_on_site("""\
 def test_lost(self):
@@ -461,8 +461,8 @@ def test_next(self):
     assert dump() == before
 
 
-def test_view_that_hangs(run_on_site: RunOnSite) -> None:
-    """It is over its time; what it does when it comes back is refused, and its mail kept."""
+def test_timeout__hanging_view(run_on_site: RunOnSite) -> None:
+    """If a view hangs, the test times out, and the view can no longer write or send mail."""
     before = dump()
     # The timeout is long enough to write before the view hangs.
     report = run_on_site("timeout = 3\ndef test_it(self):\n    self.client.get('/hang/')\n")
@@ -476,7 +476,7 @@ def test_view_that_hangs(run_on_site: RunOnSite) -> None:
 
 @pytest.mark.parametrize("is_atomic", [True, False])
 def test_atomic_requests(run_on_site: RunOnSite, is_atomic: bool) -> None:
-    """A request is a transaction of its own, inside the test's, where the site has it so."""
+    """With ATOMIC_REQUESTS, each request is a nested transaction of the test."""
 
     def write_and_fail(_: HttpRequest) -> HttpResponse:
         Account.objects.create(name="half")
@@ -503,7 +503,7 @@ def test_it(self):
     assert dump() == before
 
 
-# Where it asks
+# Host and scheme
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_it(self):
             {"SMOKETEST_PUBLIC_URL": "http://shop.example:8080"},
             "http://shop.example:8080/describe/",
         ),
-        # A proxy in front of the site has another name than the site knows.
+        # The public URL is that of a proxy, whose host the site does not allow.
         ({"SMOKETEST_PUBLIC_URL": "https://proxy.example"}, "https://shop.example/describe/"),
         ({"FORCE_SCRIPT_NAME": "/mounted"}, "http://shop.example/mounted/describe/"),
         (
@@ -542,8 +542,8 @@ def test_it(self):
         ),
     ],
 )  # fmt: skip
-def test_address(run_on_site: RunOnSite, settings: dict[str, Any], url: str) -> None:
-    """The site's own, so that neither ALLOWED_HOSTS nor a redirect to HTTPS is in the way."""
+def test_base_url(run_on_site: RunOnSite, settings: dict[str, Any], url: str) -> None:
+    """Requests use a host and a scheme that the site accepts without a redirect."""
     mount = "/mounted" if "/mounted/" in url else ""
     report = run_on_site(
         f"""\
@@ -563,7 +563,7 @@ def test_it(self):
 
 
 def test_headers(run_on_site: RunOnSite) -> None:
-    """As for any client of Django, they say otherwise; a wrong host is refused as ever."""
+    """Headers of a request override host and user agent; disallowed hosts are rejected."""
     report = run_on_site(
         """\
 def test_it(self):
@@ -577,7 +577,7 @@ def test_it(self):
     assert_passed(report)
 
 
-# The rest of the process
+# Other requests of the process
 
 
 SIGNALS = (request_started, request_finished, got_request_exception)
@@ -593,10 +593,10 @@ def test_it(self):
 """
 
 
-def test_receivers_of_the_process__are_left_alone(
+def test_signal_receivers__are_not_changed(
     run_on_site: RunOnSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is connected or disconnected while a client asks."""
+    """The client connects and disconnects no receivers of request signals."""
     calls: list[str] = []
     for name in ("connect", "disconnect"):
         original = getattr(Signal, name)
@@ -614,13 +614,13 @@ def test_receivers_of_the_process__are_left_alone(
     assert calls == []
     assert [signal.receivers for signal in SIGNALS] == before
 
-    with suppress(ZeroDivisionError):  # Django's own client is what this would find
+    with suppress(ZeroDivisionError):  # Django's client connects receivers
         Client(headers={"host": "shop.example"}).get("/fail/")
     assert set(calls) == {"connect", "disconnect"}
 
 
-def test_signals__are_sent(run_on_site: RunOnSite) -> None:
-    """Once for each request, as by a server."""
+def test_signals__are_sent_once(run_on_site: RunOnSite) -> None:
+    """request_started and request_finished are sent once per request, as by a server."""
 
     def started(**_: Any) -> None:
         events.append("started")
@@ -635,7 +635,7 @@ def test_signals__are_sent(run_on_site: RunOnSite) -> None:
             "def test_it(self):\n"
             "    self.client.get('/describe/')\n"
             "    b''.join(self.client.get('/stream/'))\n"
-            "    next(iter(self.client.get('/stream/')))\n"  # and is not read to its end
+            "    next(iter(self.client.get('/stream/')))\n"  # not read completely
             "    self.client.get('/stream/')\n"
         )
     finally:
@@ -650,8 +650,8 @@ def test_signals__are_sent(run_on_site: RunOnSite) -> None:
     ]  # fmt: skip
 
 
-def test_exception_of_another_request__is_not_the_tests(run_on_site: RunOnSite) -> None:
-    """A page fails for a visitor while a client asks."""
+def test_exception__of_another_request(run_on_site: RunOnSite) -> None:
+    """An exception in a concurrent request of a visitor does not affect the test."""
 
     def note(status: str, *_: Any) -> Any:
         events.append(status)
@@ -672,8 +672,8 @@ def test_exception_of_another_request__is_not_the_tests(run_on_site: RunOnSite) 
     assert events == ["500 Internal Server Error"]
 
 
-def test_exception_of_a_view__is_the_tests(run_on_site: RunOnSite) -> None:
-    """It comes out of the request, as if the test had called the view."""
+def test_exception__of_a_view(run_on_site: RunOnSite) -> None:
+    """An exception in a view is raised in the test."""
     report = run_on_site("def test_it(self):\n    self.client.get('/fail/')\n")
     result = result_of(report, "test_it")
     assert (result.outcome, result.exception) == ("errored", "ZeroDivisionError")
@@ -683,7 +683,7 @@ def test_exception_of_a_view__is_the_tests(run_on_site: RunOnSite) -> None:
 
 
 def test_error_page(run_on_site: RunOnSite, caplog: pytest.LogCaptureFixture) -> None:
-    """What a visitor would see, on demand; the site's log tells of it as ever."""
+    """With raise_request_exception=False, the error page is returned and logged as usual."""
     report = run_on_site("""\
 def test_it(self):
     self.client.raise_request_exception = False
@@ -699,8 +699,7 @@ def test_it(self):
     assert logged == ["Internal Server Error: /fail/", "Not Found: /nowhere/"]
 
 
-def test_middleware__is_made_once(run_on_site: RunOnSite) -> None:
-    """As by a server: one that begins threads, say, begins them once."""
+def test_middleware__is_loaded_once(run_on_site: RunOnSite) -> None:
     settings = {"MIDDLEWARE": ["tests.test_client.async_middleware"]}
     report = run_on_site(
         "def test_a(self):\n    self.assertEqual(self.client.get('/german/')['X-Async'], 'yes')\n"
@@ -711,8 +710,7 @@ def test_middleware__is_made_once(run_on_site: RunOnSite) -> None:
     assert events == ["made"]
 
 
-def test_middleware__is_made_once_for_threads_that_ask_together() -> None:
-    """The others wait for the first."""
+def test_middleware__is_loaded_once_by_concurrent_threads() -> None:
     events.clear()
     with override_settings(**SETTINGS | {"MIDDLEWARE": ["tests.test_client.slow_middleware"]}):
         clients = [smoketest.client.SmokeClient() for _ in range(3)]
@@ -724,8 +722,7 @@ def test_middleware__is_made_once_for_threads_that_ask_together() -> None:
     assert events == ["made"]
 
 
-def test_import__is_light() -> None:
-    """A site that has no such test does not load Django's test framework."""
+def test_import__does_not_load_the_test_framework() -> None:
     code = (
         "import sys, smoketest;"
         "assert not [name for name in sys.modules if name.startswith('django.test')];"
@@ -744,7 +741,7 @@ def _send_inside() -> None:
         server.send_messages([message("s")])
 
 
-WAYS: dict[str, Callable[[], object]] = {
+MAIL_APIS: dict[str, Callable[[], object]] = {
     "send_mail": lambda: send_mail("s", "t", "a@shop.example", ["b@example.com"]),
     "message": lambda: message("s").send(),
     "own connection": lambda: mail.get_connection().send_messages([message("s")]),
@@ -756,47 +753,47 @@ WAYS: dict[str, Callable[[], object]] = {
 }
 
 
-def send(_: HttpRequest, way: str) -> HttpResponse:
-    WAYS[way]()
+def send(_: HttpRequest, api: str) -> HttpResponse:
+    MAIL_APIS[api]()
     return HttpResponse()
 
 
 BACKENDS = [
     LOCMEM,
-    "django.core.mail.backends.smtp.EmailBackend",  # nothing listens there
+    "django.core.mail.backends.smtp.EmailBackend",  # no server listens at this port
     "django.core.mail.backends.console.EmailBackend",
 ]
-#: `EmailMessage.send` guards also those that do not extend Django's.
-DUCK = "tests.test_client.DuckBackend"
-DUCK_WAYS = ["send_mail", "message", "connection of a message", "admins"]
+#: Backends that do not extend Django's are only intercepted by `EmailMessage.send`.
+OTHER_BACKEND = "tests.test_client.DuckTypedBackend"
+OTHER_BACKEND_APIS = ["send_mail", "message", "connection of a message", "admins"]
 
 
 @pytest.mark.parametrize(
-    ("backend", "way"),
+    ("backend", "api"),
     [
-        *((backend, way) for backend in BACKENDS for way in WAYS),
-        *((DUCK, way) for way in DUCK_WAYS),
+        *((backend, api) for backend in BACKENDS for api in MAIL_APIS),
+        *((OTHER_BACKEND, api) for api in OTHER_BACKEND_APIS),
     ],
 )
-def test_mail__stays(
+def test_mail__is_not_sent(
     run_on_site: RunOnSite,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     backend: str,
-    way: str,
+    api: str,
 ) -> None:
-    """However it is sent, and by whichever backend."""
+    """Mail stays in the outbox of the client, whichever API and backend sends it."""
     settings = {
         "EMAIL_BACKEND": backend,
         "EMAIL_PORT": 9,
         "ADMINS": [("Admin", "admin@shop.example")],
-        "ROOT_URLCONF": (path("<way>/", send),),
+        "ROOT_URLCONF": (path("<api>/", send),),
     }
     with override_settings(**settings):
         monkeypatch.setattr("tests.test_client.OLD_CONNECTION", mail.get_connection())
         report = run_on_site(
             f"def test_it(self):\n"
-            f"    self.client.get('/{way}/')\n"
+            f"    self.client.get('/{api}/')\n"
             f"    self.assertEqual([m.subject[-1] for m in self.client.outbox], ['s'])\n"
         )
     assert_passed(report)
@@ -805,15 +802,15 @@ def test_mail__stays(
     assert capsys.readouterr().out == ""
 
 
-def test_mail_with_a_wrong_header(run_on_site: RunOnSite) -> None:
-    """The fault that a server would find is found."""
+def test_mail__invalid_header(run_on_site: RunOnSite) -> None:
+    """An invalid header is an error, as with a real backend."""
     settings = {"ROOT_URLCONF": (path("", lambda _: HttpResponse(message("a\nb").send())),)}
     report = run_on_site("def test_it(self):\n    self.client.get('/')\n", settings)
     assert "newline" in report.results[0].message.lower() or "Header" in report.results[0].message
     assert report.results[0].outcome == "errored"
 
 
-def test_mail_to_nobody(run_on_site: RunOnSite) -> None:
+def test_mail__no_recipients(run_on_site: RunOnSite) -> None:
     settings = {"ROOT_URLCONF": (path("", lambda _: HttpResponse(EmailMessage("s").send())),)}
     report = run_on_site(
         "def test_it(self):\n"
@@ -824,8 +821,8 @@ def test_mail_to_nobody(run_on_site: RunOnSite) -> None:
     assert_passed(report)
 
 
-def test_mail_of_others__goes_out(run_on_site: RunOnSite) -> None:
-    """A visitor's mail is sent while a client's is kept."""
+def test_mail__of_visitors_is_sent(run_on_site: RunOnSite) -> None:
+    """Mail of a visitor is sent while a client intercepts its own."""
 
     def visit() -> None:
         assert meetings["inside"].wait(60)
@@ -845,8 +842,8 @@ def test_it(self):
     assert [m.subject for m in mail.outbox] == ["of a visitor", "of another"]
 
 
-def test_mail_of_the_test_itself__goes_out(run_on_site: RunOnSite) -> None:
-    """Only what the site sends is kept."""
+def test_mail__of_the_test_is_sent(run_on_site: RunOnSite) -> None:
+    """Mail that the test itself sends is not intercepted."""
     report = run_on_site("""\
 def test_it(self):
     from django.core.mail import EmailMessage
@@ -858,8 +855,8 @@ def test_it(self):
     assert [m.subject for m in mail.outbox] == ["of the test"]
 
 
-def test_mail_after_the_test__goes_out(run_on_site: RunOnSite) -> None:
-    """What a view starts for the whole process keeps the context of its request."""
+def test_mail__after_the_test_is_sent(run_on_site: RunOnSite) -> None:
+    """Mail is sent if code uses a copy of the request's context after the test."""
     started: list[contextvars.Context] = []
 
     def start(_: HttpRequest) -> HttpResponse:
@@ -879,9 +876,9 @@ def test_mail_after_the_test__goes_out(run_on_site: RunOnSite) -> None:
     assert [m.subject for m in mail.outbox] == ["of a visitor", "of another"]
 
 
-def test_mail_to_admins_about_an_error(run_on_site: RunOnSite) -> None:
-    """The log's handler is a part of the request."""
-    import logging  # noqa: PLC0415 - the one place
+def test_mail__of_admin_email_handler(run_on_site: RunOnSite) -> None:
+    """Error mail of AdminEmailHandler is intercepted."""
+    import logging  # noqa: PLC0415 - used only here
 
     from django.utils.log import AdminEmailHandler  # noqa: PLC0415
 
@@ -903,11 +900,11 @@ def test_mail_to_admins_about_an_error(run_on_site: RunOnSite) -> None:
     assert mail.outbox == []
 
 
-# Streams and coroutines
+# Streaming and async views
 
 
 def test_stream(run_on_site: RunOnSite) -> None:
-    """Its content is made where the request was served, one chunk at a time."""
+    """A stream is produced lazily, and its mail is intercepted."""
     report = run_on_site("""\
 def test_it(self):
     response = self.client.get("/stream/")
@@ -922,7 +919,7 @@ def test_it(self):
     assert mail.outbox == []
 
 
-def test_async_stream(run_on_site: RunOnSite) -> None:
+def test_stream__async(run_on_site: RunOnSite) -> None:
     report = run_on_site("""\
 async def test_it(self):
     from asgiref.sync import sync_to_async
@@ -937,7 +934,7 @@ async def test_it(self):
 
 @pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
 def test_async_view(run_on_site: RunOnSite, workers: int) -> None:
-    """In a test of either kind, and rolled back."""
+    """Sync and async tests can request an async view, whose changes are rolled back."""
     before = dump()
     report = run_on_site(
         """\
@@ -957,18 +954,18 @@ async def test_async(self):
     assert dump() == before
 
 
-# Smoke tests
+# Use in tests
 
 
-def test_smoke_tests_of_the_site__are_refused(run_on_site: RunOnSite) -> None:
-    """A run would wait for itself."""
+def test_smoketest_endpoint__is_rejected(run_on_site: RunOnSite) -> None:
+    """A smoke test cannot request the smoke test endpoint, because it would wait for itself."""
     report = run_on_site("def test_it(self):\n    self.client.get('/smoketest/')\n")
     assert outcomes(report) == {"test_it": "errored"}
     assert "may not run the smoke tests" in report.results[0].message
 
 
-def test_each_test_has_its_own(run_on_site: RunOnSite) -> None:
-    """Cookies and mail of one are not those of the next; a class may have another client."""
+def test_client__is_new_for_each_test(run_on_site: RunOnSite) -> None:
+    """Cookies and mail are not shared between tests, and a test can replace its client."""
     report = run_on_site("""\
 def test_a(self):
     self.client.post("/order/", {"name": "x"})
@@ -987,20 +984,20 @@ def test_c(self):
 
 
 def test_csrf(run_on_site: RunOnSite) -> None:
-    """It is not asked for, as in any client of Django; a test may say otherwise."""
+    """CSRF checks are disabled by default and can be enabled."""
     report = run_on_site("""\
 def test_it(self):
     from smoketest.client import SmokeClient
-    strict = SmokeClient(enforce_csrf_checks=True)
-    self.addCleanup(strict.close)
-    self.assertEqual(strict.post("/order/", {"name": "x"}).status_code, 403)
+    checking = SmokeClient(enforce_csrf_checks=True)
+    self.addCleanup(checking.close)
+    self.assertEqual(checking.post("/order/", {"name": "x"}).status_code, 403)
     self.assertEqual(self.client.post("/order/", {"name": "x"}).status_code, 201)
 """)
     assert_passed(report)
 
 
 class PlainTest(SmokeTest):
-    """For a runner that knows nothing of smoke tests."""
+    """A smoke test for other unittest runners."""
 
     __test__ = False  # not for pytest
 
@@ -1012,8 +1009,8 @@ class PlainTest(SmokeTest):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.usefixtures("run_on_site")
-def test_other_runners(engine: str) -> None:
-    """It is a client like another there: what it writes stays, but for its sessions and mail."""
+def test_unittest__without_isolation(engine: str) -> None:
+    """Under another runner, changes to databases are kept; sessions and mail are removed."""
     with override_settings(SESSION_ENGINE=engine):
         result = unittest.TestResult()
         unittest.defaultTestLoader.loadTestsFromTestCase(PlainTest).run(result)
@@ -1024,8 +1021,8 @@ def test_other_runners(engine: str) -> None:
     assert mail.outbox == []
 
 
-def test_handler__is_made_anew_for_other_settings() -> None:
-    """`override_settings` holds for the client as for Django's own."""
+def test_handler__follows_settings() -> None:
+    """override_settings() takes effect for an existing client."""
     with override_settings(**SETTINGS | {"MIDDLEWARE": ["tests.test_client.async_middleware"]}):
         client = smoketest.client.SmokeClient()
         assert client.get("/german/")["X-Async"] == "yes"

@@ -1,4 +1,4 @@
-"""The settings: their defaults, what they may be, and what is said of anything else."""
+"""Settings: defaults, valid and invalid values."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Case(NamedTuple):
 
 
 SECONDS = "a number of seconds greater than 0"
-NO_SECONDS = (True, False, "5", [5], math.nan, math.inf, -math.inf, 5j)
-NO_POSITIVE_SECONDS = (None, 0, 0.0, -1, *NO_SECONDS)
+INVALID_SECONDS = (True, False, "5", [5], math.nan, math.inf, -math.inf, 5j)
+INVALID_POSITIVE_SECONDS = (None, 0, 0.0, -1, *INVALID_SECONDS)
 
 BOOLEANS = ((True, False), (None, 0, 1, "True", "no"))
 CASES = {
@@ -34,13 +34,15 @@ CASES = {
         ([], ["polls"], ("polls", "blog"), {"polls"}, frozenset({"polls"})),
         ("polls", None, [1], {"polls": True}, 5),
     ),
-    "SMOKETEST_TIMEOUT": Case("timeout", 10.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS),
-    "SMOKETEST_SLOW_AFTER": Case("slow_after", 1.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS),
+    "SMOKETEST_TIMEOUT": Case("timeout", 10.0, SECONDS, (1, 0.001, 1e6), INVALID_POSITIVE_SECONDS),
+    "SMOKETEST_SLOW_AFTER": Case(
+        "slow_after", 1.0, SECONDS, (1, 0.001, 1e6), INVALID_POSITIVE_SECONDS
+    ),
     "SMOKETEST_RUN_TIMEOUT": Case(
-        "run_timeout", 25.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS
+        "run_timeout", 25.0, SECONDS, (1, 0.001, 1e6), INVALID_POSITIVE_SECONDS
     ),
     "SMOKETEST_LOCK_TIMEOUT": Case(
-        "lock_timeout", 1.0, SECONDS, (1, 0.001, 1e6), NO_POSITIVE_SECONDS
+        "lock_timeout", 1.0, SECONDS, (1, 0.001, 1e6), INVALID_POSITIVE_SECONDS
     ),
     "SMOKETEST_WORKERS": Case(
         "workers",
@@ -54,10 +56,10 @@ CASES = {
         60.0,
         "a number of seconds greater than 0, or None if no runs are expected",
         (None, 30, 0.5),
-        (0, -1, *NO_SECONDS),
+        (0, -1, *INVALID_SECONDS),
     ),
     "SMOKETEST_MAX_AGE": Case(
-        "max_age", 5.0, "a number of seconds, 0 or more", (0, 0.5, 60), (None, -1, *NO_SECONDS)
+        "max_age", 5.0, "a number of seconds, 0 or more", (0, 0.5, 60), (None, -1, *INVALID_SECONDS)
     ),
     "SMOKETEST_STATE_DIR": Case(
         "state_dir",
@@ -91,15 +93,14 @@ VALID = [(name, value) for name, case in CASES.items() for value in case.valid]
 INVALID = [(name, value) for name, case in CASES.items() for value in case.invalid]
 
 
-def test_settings__all_have_a_case() -> None:
-    """Every setting has its cases here, and an id of its own in the system checks."""
+def test_settings__all_are_tested() -> None:
+    """Every setting has a case in this module and a unique check id."""
     assert set(CASES) == set(Conf.settings)
     assert len({setting.check_id for setting in Conf.settings.values()}) == len(Conf.settings)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_setting__default(name: str) -> None:
-    """A site need not set anything."""
     case = CASES[name]
     value = getattr(conf, case.attribute)
     assert value == case.default
@@ -108,19 +109,21 @@ def test_setting__default(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "value"), VALID)
 def test_setting__valid(name: str, value: object) -> None:
-    """What the site sets is taken as it is."""
+    """A valid value is returned unchanged."""
     with override_settings(**{name: value}):
         assert getattr(conf, CASES[name].attribute) is value
 
 
 @pytest.mark.parametrize(("name", "value"), INVALID)
 def test_setting__invalid(name: str, value: object) -> None:
-    """A wrong value is quoted, with what is allowed, and concerns no other setting."""
+    """The message quotes an invalid value and states what is allowed; others are unaffected."""
     with override_settings(**{name: value}):
         with pytest.raises(InvalidSettingError) as caught:
             getattr(conf, CASES[name].attribute)
-        shown = "invalid" if name == "SMOKETEST_TOKENS" else repr(value)  # no secret is quoted
-        assert str(caught.value) == f"{name} is {shown}; it must be {CASES[name].allowed}."
+        displayed = (
+            "invalid" if name == "SMOKETEST_TOKENS" else repr(value)
+        )  # secrets are not displayed
+        assert str(caught.value) == f"{name} is {displayed}; it must be {CASES[name].allowed}."
         assert caught.value.setting is Conf.settings[name]
         assert isinstance(caught.value, ImproperlyConfigured)
         for other, case in CASES.items():
@@ -128,8 +131,8 @@ def test_setting__invalid(name: str, value: object) -> None:
                 assert getattr(conf, case.attribute) == case.default
 
 
-def test_setting__is_never_cached() -> None:
-    """Overriding a setting takes effect at once, and so does its end."""
+def test_setting__is_not_cached() -> None:
+    """Overriding a setting takes effect at once."""
     assert conf.timeout == 10.0
     with override_settings(SMOKETEST_TIMEOUT=3):
         assert conf.timeout == 3
@@ -139,21 +142,21 @@ def test_setting__is_never_cached() -> None:
     assert conf.timeout == 10.0
 
 
-def test_setting__of_the_class() -> None:
-    """The class gives the setting itself, to be described."""
+def test_setting__class_attribute() -> None:
+    """Access on the class returns the descriptor, for documentation and checks."""
     setting = Conf.timeout
     assert (setting.name, setting.default, setting.allowed) == ("SMOKETEST_TIMEOUT", 10.0, SECONDS)
 
 
 def test_unknown_settings__none() -> None:
-    """Settings that exist, and those of others, are not unknown."""
+    """Known settings and settings without the prefix are ignored."""
     known: dict[str, Any] = {name: case.default for name, case in CASES.items()}
     with override_settings(**known, SMOKE_SCREEN=1):
         assert unknown_settings(Conf.settings) == {}
 
 
 def test_unknown_settings__suggestion() -> None:
-    """A misspelt setting is found, with what may have been meant, if anything comes close."""
+    """An unknown setting is returned with a similar name, if there is one."""
     with override_settings(SMOKETEST_TIME_OUT=5, SMOKETEST_ZZZZZZZZZZZZ=1):
         assert unknown_settings(Conf.settings) == {
             "SMOKETEST_TIME_OUT": "Did you mean SMOKETEST_TIMEOUT?",

@@ -34,7 +34,7 @@ from tests.builders import (
 
 TEST = {"django_app", "test", "severity", "maintainer"}
 
-#: Every family: its name, its type and its labels.
+#: The name, type and labels of each metric family.
 FAMILIES = {
     "smoketest_tests": ("gauge", set()),
     "smoketest_collection_errors": ("gauge", set()),
@@ -73,7 +73,7 @@ Samples = list[tuple[dict[str, str], float]]
 def exposed(
     snapshot: Snapshot | None = None, *, interval: float | None = 60.0, **context: Any
 ) -> dict[str, Samples]:
-    """The samples of the text exposition, by their name."""
+    """Return the samples of the text exposition by name."""
     samples: dict[str, Samples] = {}
     for family in text_string_to_metric_families(exposition(snapshot, interval, **context)):
         for sample in family.samples:
@@ -90,12 +90,12 @@ def exposition(
 def make_collector(
     snapshot: Snapshot | None = None, interval: float | None = 60.0, **context: Any
 ) -> SmokeTestCollector:
-    knows = Context(interval=interval, **context)
-    return SmokeTestCollector(lambda: snapshot or make_snapshot(), lambda: knows)
+    current = Context(interval=interval, **context)
+    return SmokeTestCollector(lambda: snapshot or make_snapshot(), lambda: current)
 
 
-def everything() -> Snapshot:
-    """A snapshot of which every family has something to tell."""
+def complete_snapshot() -> Snapshot:
+    """Return a snapshot for which every family has samples."""
     return make_snapshot(
         make_known_test(last_success_at=NOW),
         last_full_run=make_run_summary(),
@@ -104,24 +104,24 @@ def everything() -> Snapshot:
 
 
 def value(samples: dict[str, Samples], name: str) -> float:
-    """The value of the only sample of this name."""
+    """Return the value of the only sample with this name."""
     ((_, number),) = samples[name]
     return number
 
 
-def by(label: str, samples: Samples) -> dict[str, float]:
+def by_label(label: str, samples: Samples) -> dict[str, float]:
     return {labels[label]: number for labels, number in samples}
 
 
-# The families
+# Metric families
 
 
 def test_families__table() -> None:
-    """These are the families, with these types and labels, and there are no others."""
-    text = exposition(everything())
+    """Exactly these families are exposed, with their types and labels."""
+    text = exposition(complete_snapshot())
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     helps = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
-    samples = exposed(everything())
+    samples = exposed(complete_snapshot())
     labels = {name: {frozenset(of) for of, _ in samples[name]} for name in samples}
     assert types == {name: kind for name, (kind, _) in FAMILIES.items()}
     assert set(helps) == set(FAMILIES)
@@ -130,29 +130,29 @@ def test_families__table() -> None:
 
 def test_families__open_metrics() -> None:
     """OpenMetrics has the same samples as the text format."""
-    families = parse_open_metrics(expose(make_collector(everything()), OPEN_METRICS))
+    families = parse_open_metrics(expose(make_collector(complete_snapshot()), OPEN_METRICS))
     samples = [sample for family in families for sample in family.samples]
-    text = exposed(everything())
+    text = exposed(complete_snapshot())
     assert {sample.name for sample in samples} == set(FAMILIES)
     assert len(samples) == sum(map(len, text.values()))
 
 
 @pytest.mark.parametrize("encoding", [TEXT, OPEN_METRICS])
-def test_families__not_created(encoding: smoketest.metrics.Encoding) -> None:
-    """No series tells when a counter began: it would double them, and nobody asks."""
-    assert b"_created" not in expose(make_collector(everything()), encoding)
+def test_families__no_created_series(encoding: smoketest.metrics.Encoding) -> None:
+    """Counters have no `_created` series, which would double their number."""
+    assert b"_created" not in expose(make_collector(complete_snapshot()), encoding)
 
 
 def test_encoding__content_type() -> None:
-    """Prometheus reads nothing whose Content-Type it does not know."""
+    """Prometheus rejects unknown content types."""
     assert TEXT.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert OPEN_METRICS.content_type == (
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
     )
 
 
-def test_describe__collects_nothing() -> None:
-    """Registering the collector, even where a registry describes, reads no results."""
+def test_describe__does_not_collect() -> None:
+    """Registering the collector does not read results."""
 
     def refuse() -> Snapshot:
         pytest.fail("results were read at registration")
@@ -162,23 +162,23 @@ def test_describe__collects_nothing() -> None:
     assert list(collector.describe()) == []
 
 
-def test_collect__anew() -> None:
-    """Each scrape shows what is known at that moment."""
-    moments = iter([NOW, NOW + 60])
+def test_collect__current_values() -> None:
+    """Each scrape returns current values."""
+    timestamps = iter([NOW, NOW + 60])
     collector = SmokeTestCollector(
-        lambda: make_snapshot(last_success_at=next(moments)), lambda: Context(interval=None)
+        lambda: make_snapshot(last_success_at=next(timestamps)), lambda: Context(interval=None)
     )
     name = "smoketest_last_success_timestamp_seconds"
-    for moment in (NOW, NOW + 60):
+    for timestamp in (NOW, NOW + 60):
         (family,) = (family for family in collector.collect() if family.name == name)
-        assert family.samples[0].value == moment
+        assert family.samples[0].value == timestamp
 
 
 # Runs
 
 
-def test_run__last() -> None:
-    """The most recent full run is told in full, with an outcome that no test had as 0."""
+def test_run__last_full_run() -> None:
+    """The latest full run has a sample for every outcome, including those with 0 tests."""
     run = make_run_summary(
         started_at=NOW,
         duration=0.5,
@@ -192,7 +192,7 @@ def test_run__last() -> None:
     assert value(samples, "smoketest_last_run_success") == 0
     assert value(samples, "smoketest_last_run_timestamp_seconds") == NOW + 0.5
     assert value(samples, "smoketest_last_run_duration_seconds") == 0.5
-    assert by("outcome", samples["smoketest_last_run_tests"]) == {
+    assert by_label("outcome", samples["smoketest_last_run_tests"]) == {
         "passed": 3,
         "failed": 0,
         "errored": 4,
@@ -203,13 +203,12 @@ def test_run__last() -> None:
 
 
 def test_run__passed() -> None:
-    """A full run that passed is 1."""
     samples = exposed(make_snapshot(last_full_run=make_run_summary()))
     assert value(samples, "smoketest_last_run_success") == 1
 
 
 def test_run__never() -> None:
-    """Where nothing has run yet, nothing is claimed of a run or of a test."""
+    """Before the first run, no metrics of runs and tests are exposed."""
     assert set(exposed(make_snapshot())) == {
         "smoketest_run_interval_seconds",
         "smoketest_runs_total",
@@ -221,7 +220,7 @@ def test_run__never() -> None:
 
 
 def test_run__never_succeeded() -> None:
-    """There is no time of a success before there was one."""
+    """Before the first success, its timestamp is not exposed."""
     run = make_run_summary(passed=False)
     name = "smoketest_last_success_timestamp_seconds"
     assert name not in exposed(make_snapshot(last_full_run=run))
@@ -230,27 +229,31 @@ def test_run__never_succeeded() -> None:
 
 
 def test_run__interval() -> None:
-    """The interval is shown; with it goes the age at which each test's result is stale."""
-    samples = exposed(everything(), interval=30.0)
+    """The interval is exposed, and a result is stale after three intervals."""
+    samples = exposed(complete_snapshot(), interval=30.0)
     assert value(samples, "smoketest_run_interval_seconds") == 30
     assert value(samples, "smoketest_test_max_age_seconds") == 90
 
 
 def test_run__no_interval() -> None:
-    """Where no runs are expected, nothing can be stale."""
-    samples = exposed(everything(), interval=None)
+    """Without an interval, results are never stale."""
+    samples = exposed(complete_snapshot(), interval=None)
     assert "smoketest_run_interval_seconds" not in samples
     assert "smoketest_test_max_age_seconds" not in samples
 
 
 def test_run__totals() -> None:
-    """Every result of a run is counted, zero included."""
+    """Every result has a counter, including those with 0 runs."""
     samples = exposed(make_snapshot(run_totals={RunResult.FAILED: 7}))
-    assert by("result", samples["smoketest_runs_total"]) == {"passed": 0, "failed": 7, "aborted": 0}
+    assert by_label("result", samples["smoketest_runs_total"]) == {
+        "passed": 0,
+        "failed": 7,
+        "aborted": 0,
+    }
 
 
 def test_totals__not_shared() -> None:
-    """Totals that no other process sees are no counters, so there are none."""
+    """Totals that are not shared by all processes are not exposed."""
     samples = exposed(
         make_snapshot(make_known_test(), is_shared=False, run_totals={RunResult.PASSED: 1})
     )
@@ -263,7 +266,7 @@ def test_totals__not_shared() -> None:
 
 
 def test_test__labels() -> None:
-    """A test is known by its app, its id, its severity and who looks after it."""
+    """Each test has labels for its app, id, severity and maintainer."""
     declaration = make_declaration(severity=Severity.WARNING, maintainer="payments")
     samples = exposed(make_snapshot(make_known_test(make_result(declaration=declaration))))
     labels = {
@@ -288,9 +291,9 @@ def test_test__labels() -> None:
     ],
 )
 def test_test__outcome(outcome: Outcome, success: float | None) -> None:
-    """One outcome is 1 and the others are 0; a test that was skipped has no success."""
+    """One outcome is 1 and the others are 0; a skipped test has no success."""
     samples = exposed(make_snapshot(make_known_test(make_result(outcome))))
-    outcomes = by("outcome", samples["smoketest_test_outcome"])
+    outcomes = by_label("outcome", samples["smoketest_test_outcome"])
     assert outcomes == {**dict.fromkeys(OUTCOMES, 0), outcome.value: 1}
     assert [number for _, number in samples.get("smoketest_test_success", [])] == (
         [] if success is None else [success]
@@ -298,11 +301,11 @@ def test_test__outcome(outcome: Outcome, success: float | None) -> None:
 
 
 def test_test__gauges() -> None:
-    """What is known of a test's runs, and what it declares, is told in seconds."""
+    """The state and options of a test are exposed, with times in seconds."""
     declaration = make_declaration(timeout=7.5, slow_after=2.5, every=3600.0)
     result = make_result(Outcome.FAILED, declaration, started_at=NOW, duration=0.25)
-    known = make_known_test(result, consecutive_failures=3, last_success_at=NOW - 60)
-    samples = exposed(make_snapshot(known))
+    known_test = make_known_test(result, consecutive_failures=3, last_success_at=NOW - 60)
+    samples = exposed(make_snapshot(known_test))
     assert value(samples, "smoketest_test_consecutive_failures") == 3
     assert value(samples, "smoketest_test_last_run_duration_seconds") == 0.25
     assert value(samples, "smoketest_test_last_run_timestamp_seconds") == NOW + 0.25
@@ -313,33 +316,36 @@ def test_test__gauges() -> None:
 
 
 def test_test__never_succeeded() -> None:
-    """There is no time of a success before there was one."""
+    """Before the first success, its timestamp is not exposed."""
     samples = exposed(make_snapshot(make_known_test(last_success_at=None)))
     assert "smoketest_test_last_success_timestamp_seconds" not in samples
 
 
 def test_test__collection_error() -> None:
-    """A module that could not be imported fails as a test does, but declares nothing."""
+    """A collection error has the series of a failed test without declared options."""
     samples = exposed(make_snapshot(make_known_test(make_collection_error("blog.smoke"))))
-    assert by("test", samples["smoketest_test_success"]) == {"blog.smoke": 0}
+    assert by_label("test", samples["smoketest_test_success"]) == {"blog.smoke": 0}
     assert "smoketest_test_slow_threshold_seconds" not in samples
     assert "smoketest_test_timeout_seconds" not in samples
     assert value(samples, "smoketest_test_max_age_seconds") == 180
 
 
 def test_test__totals() -> None:
-    """Every outcome of a test is counted, zero included."""
-    known = make_known_test(totals={Outcome.PASSED: 5, Outcome.TIMED_OUT: 1})
-    totals = exposed(make_snapshot(known))["smoketest_test_runs_total"]
-    assert by("outcome", totals) == {**dict.fromkeys(OUTCOMES, 0), "passed": 5, "timed_out": 1}
-    assert {labels["test"] for labels, _ in totals} == {known.result.id}
+    """Every outcome has a counter, including those with 0 runs."""
+    known_test = make_known_test(totals={Outcome.PASSED: 5, Outcome.TIMED_OUT: 1})
+    totals = exposed(make_snapshot(known_test))["smoketest_test_runs_total"]
+    assert by_label("outcome", totals) == {
+        **dict.fromkeys(OUTCOMES, 0),
+        "passed": 5,
+        "timed_out": 1,
+    }
+    assert {labels["test"] for labels, _ in totals} == {known_test.result.id}
 
 
-def test_test__several() -> None:
-    """Each test has its own series."""
+def test_test__several_tests() -> None:
     other = make_result(Outcome.FAILED, make_declaration("blog.smoke.BlogTest.test_post"))
     samples = exposed(make_snapshot(make_known_test(), make_known_test(other)))
-    assert by("test", samples["smoketest_test_success"]) == {
+    assert by_label("test", samples["smoketest_test_success"]) == {
         "polls.smoke.PollsTest.test_vote": 1,
         "blog.smoke.BlogTest.test_post": 0,
     }
@@ -347,7 +353,7 @@ def test_test__several() -> None:
 
 
 def info(result: Result, **context: Any) -> dict[str, str]:
-    """The labels of ``smoketest_test_info`` of that result."""
+    """Return the labels of ``smoketest_test_info`` for the result."""
     samples = exposed(make_snapshot(make_known_test(result)), **context)
     ((labels, number),) = samples["smoketest_test_info"]
     assert number == 1
@@ -355,7 +361,7 @@ def info(result: Result, **context: Any) -> dict[str, str]:
 
 
 def test_info__links() -> None:
-    """It leads to the test's own result and to its runbook."""
+    """The labels are the URLs of the test's page and its runbook."""
     declaration = make_declaration("polls.smoke.Å.test_a", runbook_url="https://wiki.example/a")
     assert info(make_result(declaration=declaration), page_url="https://example.com/smoke/") == {
         "test": "polls.smoke.Å.test_a",
@@ -364,13 +370,13 @@ def test_info__links() -> None:
     }
 
 
-def test_info__no_page() -> None:
-    """Where the address of the site is not known, there is no link to it."""
+def test_info__no_page_url() -> None:
+    """Without a public URL, the `url` label is empty."""
     assert info(make_result())["url"] == ""
 
 
-def test_info__cut() -> None:
-    """Links are cut at 200 characters; the name of the test, by which series join, never is."""
+def test_info__truncated() -> None:
+    """URLs are truncated after 200 characters; ids, which join series, are not."""
     declaration = make_declaration("t" * 300, runbook_url="r" * 201)
     labels = info(make_result(declaration=declaration), page_url="https://example.com/")
     assert labels["runbook_url"] == "r" * 200
@@ -384,7 +390,7 @@ def test_info__cut() -> None:
 
 
 def test_process__build_info() -> None:
-    """The versions that the process runs are labels."""
+    """Versions and the release are labels."""
     samples = exposed(release="v42")
     assert samples["smoketest_build_info"] == [
         (
@@ -400,7 +406,7 @@ def test_process__build_info() -> None:
 
 
 def test_process__state() -> None:
-    """Abandoned tests are counted, and whether the runs are paused is told."""
+    """Abandoned tests are counted, and pauses are exposed."""
     samples = exposed(abandoned_tests=2, is_paused=True)
     assert value(samples, "smoketest_abandoned_tests") == 2
     assert value(samples, "smoketest_paused") == 1
@@ -409,13 +415,12 @@ def test_process__state() -> None:
 
 
 @pytest.mark.parametrize("is_up", [True, False])
-def test_process__store(is_up: bool) -> None:
-    """Whether the stored results could be read is told."""
+def test_process__results_store_up(is_up: bool) -> None:
     samples = exposed(make_snapshot(is_up=is_up))
     assert value(samples, "smoketest_results_store_up") == is_up
 
 
-# Any text
+# Text in labels
 
 
 def parse_text(body: bytes) -> list[Metric]:
@@ -441,7 +446,7 @@ def label_values(families: Iterable[Metric], name: str, label: str) -> set[str]:
 @PROPERTY
 @given(snapshots(), st.none() | st.floats(1, 1e6), texts())
 def test_expose__any_snapshot(snapshot: Snapshot, interval: float | None, release: str) -> None:
-    """Any snapshot gives an exposition that both parsers accept, without a series twice."""
+    """Any snapshot is parsed by both parsers and has no duplicate series."""
     collector = make_collector(snapshot, interval, release=release)
     for families in (
         parse_text(expose(collector, TEXT)),
@@ -457,14 +462,14 @@ def test_expose__any_snapshot(snapshot: Snapshot, interval: float | None, releas
         assert label_values(families, "smoketest_test_outcome", "test") == expected
 
 
-def known_by(test_id: str, maintainer: str, runbook_url: str, message: str) -> KnownTest:
+def make_failing_test(test_id: str, maintainer: str, runbook_url: str, message: str) -> KnownTest:
     declaration = make_declaration(test_id, maintainer=maintainer, runbook_url=runbook_url)
     return make_known_test(make_result(Outcome.FAILED, declaration, message=message))
 
 
-def assert_come_back(test_id: str, maintainer: str, runbook_url: str, message: str) -> None:
-    """What went into labels is what both parsers find, lone surrogates apart; no message is."""
-    snapshot = make_snapshot(known_by(test_id, maintainer, runbook_url, message))
+def assert_round_trip(test_id: str, maintainer: str, runbook_url: str, message: str) -> None:
+    """Assert that both parsers return the labels unchanged, except for lone surrogates."""
+    snapshot = make_snapshot(make_failing_test(test_id, maintainer, runbook_url, message))
     collector = make_collector(snapshot, page_url="https://example.com/")
     for families in (
         parse_text(expose(collector, TEXT)),
@@ -489,8 +494,8 @@ def encodable(text: str) -> str:
 @example('a"} 1\nsmoketest_up 1', " # {} 1", "{", "}")
 @example("😀", "\r\n", "\u2028\x85", "\ufeff")
 def test_expose__any_text(test_id: str, maintainer: str, runbook_url: str, message: str) -> None:
-    """Any text comes back from a label as it went in."""
-    assert_come_back(test_id, maintainer, runbook_url, message)
+    """Any text in a label is parsed unchanged."""
+    assert_round_trip(test_id, maintainer, runbook_url, message)
 
 
 @settings(PROPERTY, max_examples=20)
@@ -498,27 +503,29 @@ def test_expose__any_text(test_id: str, maintainer: str, runbook_url: str, messa
 @example("\ud800")
 @example("\udc80")
 def test_expose__lone_surrogates(text: str) -> None:
-    """A character that no encoding holds costs itself, not every metric of the site."""
-    assert_come_back(f"polls.smoke.{text}", text, text, text)
+    """A lone surrogate is replaced; the exposition remains valid."""
+    assert_round_trip(f"polls.smoke.{text}", text, text, text)
 
 
-def test_expose__release_of_broken_bytes() -> None:
-    """A release from an environment variable whose bytes are no UTF-8 costs no metric."""
+def test_expose__release_with_invalid_bytes() -> None:
+    """A release from an environment variable that is not UTF-8 is exposed with replacements."""
     release = b"v42-\xff".decode("utf-8", "surrogateescape")
     ((labels, _),) = exposed(release=release)["smoketest_build_info"]
     assert labels["release"] == "v42-?"
 
 
-def test_expose__page_of_broken_bytes() -> None:
-    """An address of the site with a lone surrogate costs no metric."""
+def test_expose__page_url_with_invalid_bytes() -> None:
+    """A URL with a lone surrogate is exposed with a replacement."""
     assert info(make_result(), page_url="https://\udcff/")["url"].startswith("https://?/test/")
 
 
-def test_expose__megabyte() -> None:
-    """A megabyte comes back whole, however much of it has to be escaped."""
+def test_expose__megabyte_label() -> None:
+    """A label of a megabyte is escaped completely."""
     text = 'a"\\\n😀{,}' * 125_000
-    body = expose(make_collector(make_snapshot(known_by("t", text, "", text))), TEXT).decode()
+    body = expose(
+        make_collector(make_snapshot(make_failing_test("t", text, "", text))), TEXT
+    ).decode()
     escaped = text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     labels = f'django_app="polls",maintainer="{escaped}",severity="critical",test="t"'
     assert f"\nsmoketest_test_success{{{labels}}} 0.0\n" in body
-    assert text not in body  # the parsers, too slow for this, would stumble over it
+    assert text not in body  # the parsers are too slow to check this

@@ -1,4 +1,4 @@
-"""The middleware: it serves the endpoints before all others, and nothing else."""
+"""The middleware, which serves only the endpoints, before other middleware."""
 
 from __future__ import annotations
 
@@ -35,12 +35,10 @@ Get = Callable[..., Any]
 
 
 def page(request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
-    """A page of the site."""
     return HttpResponse(f"page {request.path_info}")
 
 
 def fail(_: HttpRequest) -> HttpResponse:
-    """A page with a fault."""
     raise RuntimeError("the page is at fault")
 
 
@@ -50,7 +48,7 @@ OTHERS = [path("", page), path("fail", fail), path("<path:rest>", page)]
 
 @pytest.fixture
 def site(apps: Apps, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Make a site of these URLs, and others of its own; the middleware is the first."""
+    """Configure a site with these URLs and settings; the middleware comes first."""
     overrides = []
 
     def make(*urls: Any, after: list[str] | None = None, **settings: Any) -> None:
@@ -63,7 +61,7 @@ def site(apps: Apps, tmp_path: Path) -> Iterator[Callable[..., None]]:
                 *apps.names,
             ],
             "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
-            # Not a list: Django remembers what it made of it.
+            # A tuple, because Django caches resolvers by URLconf, which must be hashable.
             "ROOT_URLCONF": (*urls, *OTHERS) if urls else "tests.urls",
             "MIDDLEWARE": [FIRST, *(after or [])],
             "SMOKETEST_STATE_DIR": str(tmp_path / "state"),
@@ -93,13 +91,13 @@ def get_asgi(path: str, **headers: str) -> Any:
 
 @pytest.fixture(params=[get_wsgi, get_asgi], ids=["wsgi", "asgi"])
 def get(request: pytest.FixtureRequest) -> Get:
-    """A request to the site, whichever way it is served."""
+    """Send a request through WSGI or ASGI."""
     function: Get = request.param
     return function
 
 
 def assert_served(get: Get, prefix: str = "/smoketest/", **headers: str) -> None:
-    """Both endpoints answer as they would without any middleware."""
+    """Assert that both endpoints respond."""
     index = get(prefix, **headers)
     assert (index.status_code, index.text[:5]) == (200, "PASS\n")
     metrics = get(f"{prefix}metrics", **headers)
@@ -108,8 +106,8 @@ def assert_served(get: Get, prefix: str = "/smoketest/", **headers: str) -> None
     assert metrics.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
-def test_wrong_host(site: Callable[..., None], get: Get) -> None:
-    """A scrape by the address of a pod is served; other pages still refuse it."""
+def test_disallowed_host(site: Callable[..., None], get: Get) -> None:
+    """The endpoints accept any host, such as the IP address of a pod; other pages do not."""
     site(path("smoketest/", SMOKETEST), after=[COMMON])
     assert_served(get, host="10.0.0.7:8000")
     assert_served(get, host="no/host at all")
@@ -118,22 +116,21 @@ def test_wrong_host(site: Callable[..., None], get: Get) -> None:
 
 
 def test_redirect_to_https(site: Callable[..., None], get: Get) -> None:
-    """A scrape over HTTP is served; other pages still redirect."""
+    """The endpoints accept HTTP; other pages redirect to HTTPS."""
     site(path("smoketest/", SMOKETEST), after=[SECURITY], SECURE_SSL_REDIRECT=True)
     assert_served(get)
     assert get("/other").status_code == 301
 
 
 def test_login_required(site: Callable[..., None], get: Get) -> None:
-    """No log-in is asked for; other pages still ask."""
+    """The endpoints require no login; other pages do."""
     site(path("smoketest/", SMOKETEST), after=LOGIN, LOGIN_URL="/login")
     assert_served(get)
     answer = get("/other")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/login?next=/other")
 
 
-def test_all_at_once(site: Callable[..., None], get: Get) -> None:
-    """All of them together, as in production."""
+def test_combined_middleware(site: Callable[..., None], get: Get) -> None:
     site(
         path("smoketest/", SMOKETEST),
         after=[SECURITY, COMMON, *LOGIN],
@@ -143,8 +140,8 @@ def test_all_at_once(site: Callable[..., None], get: Get) -> None:
     assert_served(get, host="10.0.0.7")
 
 
-def test_without_it(site: Callable[..., None], get: Get) -> None:
-    """Without the middleware such a site refuses: the tests above do show something."""
+def test_without_middleware(site: Callable[..., None], get: Get) -> None:
+    """Without the middleware, the endpoints redirect or reject the host."""
     site(path("smoketest/", SMOKETEST), MIDDLEWARE=[SECURITY, COMMON], SECURE_SSL_REDIRECT=True)
     assert get("/smoketest/metrics").status_code == 301
     assert get("/smoketest/metrics", host="10.0.0.7").status_code in (301, 400)
@@ -167,7 +164,7 @@ def test_without_it(site: Callable[..., None], get: Get) -> None:
     ids=["own", "root", "nested", "space", "instance", "namespace", "parameter"],
 )
 def test_prefix(site: Callable[..., None], get: Get, urls: Any, prefix: str) -> None:
-    """The endpoints are wherever the site has included them."""
+    """The endpoints are served at any prefix."""
     site(urls, after=[COMMON])
     assert_served(get, prefix, host="10.0.0.7")
     assert get("/other").text == "page /other"
@@ -175,7 +172,7 @@ def test_prefix(site: Callable[..., None], get: Get, urls: Any, prefix: str) -> 
 
 
 def test_not_included(site: Callable[..., None], get: Get) -> None:
-    """A site that has not included the URLs works on."""
+    """A site without the URLs works unchanged."""
     site(path("unrelated", page))
     assert get("/other").text == "page /other"
     assert get("/smoketest/").text == "page /smoketest/"
@@ -197,15 +194,15 @@ def test_not_included(site: Callable[..., None], get: Get) -> None:
         "/SMOKETEST/",
     ],
 )
-def test_other_paths__go_on(site: Callable[..., None], get: Get, other: str) -> None:
-    """A path that only looks like theirs belongs to the site, with all of its middleware."""
+def test_other_paths__are_not_served(site: Callable[..., None], get: Get, other: str) -> None:
+    """A similar path is handled by the site with its middleware."""
     site(path("smoketest/", SMOKETEST), after=[COMMON])
     assert get(other).text.startswith("page /")
     assert get(other, host="10.0.0.7").status_code == 400
 
 
-def test_unknown_paths__go_on(site: Callable[..., None], get: Get) -> None:
-    """A path at which there is nothing is left to the other middleware, and then 404."""
+def test_unknown_paths__are_not_served(site: Callable[..., None], get: Get) -> None:
+    """An unknown path is handled by the other middleware, and not found."""
     site(after=[COMMON])
     for other in ("/nothing", "/smoketest/nothing"):
         assert get(other).status_code == 404
@@ -214,25 +211,25 @@ def test_unknown_paths__go_on(site: Callable[..., None], get: Get) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (301, "/smoketest/")
 
 
-def test_views_of_the_site_below_the_prefix__go_on(site: Callable[..., None], get: Get) -> None:
-    """A page of the site's own below the prefix is no endpoint."""
+def test_views_below_prefix__are_not_served(site: Callable[..., None], get: Get) -> None:
+    """A view of the site below the prefix is handled by the site."""
     site(path("smoketest/own", page), path("smoketest/", SMOKETEST), after=[COMMON])
     assert get("/smoketest/own").text == "page /smoketest/own"
     assert get("/smoketest/own", host="10.0.0.7").status_code == 400
 
 
 def test_methods(site: Callable[..., None]) -> None:
-    """HEAD is served, and PUT refused, as without the middleware."""
+    """HEAD is allowed, and PUT is not, as without the middleware."""
     site(path("smoketest/", SMOKETEST))
     client = Client()
     assert client.head("/smoketest/metrics").status_code == 200
     assert client.put("/smoketest/").status_code == 405
 
 
-def test_other_paths__cost_an_event_loop_no_thread(
+def test_other_paths__do_not_use_a_thread(
     site: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hop to another thread would cost each request of the site."""
+    """Under ASGI, requests for other paths are not moved to a thread."""
     site(path("smoketest/", SMOKETEST), *OTHERS)
     resolvers: list[int] = []
 
@@ -255,17 +252,17 @@ def test_other_paths__cost_an_event_loop_no_thread(
 
 
 def test_query(site: Callable[..., None], get: Get) -> None:
-    """The query arrives."""
+    """The query string reaches the endpoint."""
     site(path("smoketest/", SMOKETEST))
     assert get("/smoketest/?format=json").json()["status"] == "PASS"
     assert get("/smoketest/?nonsense=1").status_code == 400
-    assert get("/smoketest/?tag=nobody").status_code == 404
+    assert get("/smoketest/?tag=unknown").status_code == 404
 
 
-def test_fault_of_an_endpoint(
+def test_exception__in_an_endpoint(
     site: Callable[..., None], get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception is an error page of Django, not a connection that breaks."""
+    """An exception results in Django's error page."""
     site(path("smoketest/", SMOKETEST))
     monkeypatch.setattr("smoketest.views.parse_query", fail)
     answer = get("/smoketest/")
@@ -275,26 +272,26 @@ def test_fault_of_an_endpoint(
         assert "the page is at fault" in get("/smoketest/").text
 
 
-def test_wrong_setting(site: Callable[..., None], get: Get) -> None:
-    """The answer says where to look."""
+def test_invalid_setting(site: Callable[..., None], get: Get) -> None:
+    """The response refers to `manage.py check`."""
     site(path("smoketest/", SMOKETEST), SMOKETEST_MAX_AGE="soon")
     answer = get("/smoketest/")
     assert answer.status_code == 503
     assert "manage.py check" in answer.text
 
 
-def test_fault_of_a_page(site: Callable[..., None], get: Get) -> None:
-    """An exception in another page is an error page too, and its own fault."""
+def test_exception__in_a_page(site: Callable[..., None], get: Get) -> None:
+    """An exception in another page results in an error page, and the endpoints still work."""
     site(path("smoketest/", SMOKETEST))
     assert get("/fail").status_code == 500
     assert_served(get)
 
 
-# A prefix of the script
+# Script prefix
 
 
 def through_wsgi(script_name: str, path: str) -> tuple[str, bytes]:
-    """What a WSGI server gets: the status and the body."""
+    """Send a request to the WSGI handler; return the status and the body."""
     environ: dict[str, Any] = {"SCRIPT_NAME": script_name, "PATH_INFO": path}
     setup_testing_defaults(environ)
     environ["HTTP_HOST"] = "10.0.0.7"
@@ -307,9 +304,9 @@ def through_wsgi(script_name: str, path: str) -> tuple[str, bytes]:
 
 
 def through_asgi(script_name: str, path: str) -> tuple[str, bytes]:
-    """What an ASGI server gets."""
+    """Send a request to the ASGI handler; return the status and the body."""
 
-    async def ask() -> tuple[str, bytes]:
+    async def send() -> tuple[str, bytes]:
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -327,48 +324,48 @@ def through_asgi(script_name: str, path: str) -> tuple[str, bytes]:
         await communicator.wait(60)
         return str(start["status"]), body["body"]
 
-    return asyncio.run(ask())
+    return asyncio.run(send())
 
 
-@pytest.mark.parametrize("ask", [through_wsgi, through_asgi])
+@pytest.mark.parametrize("send", [through_wsgi, through_asgi])
 @pytest.mark.parametrize("script_name", ["", "/app", "/smoketest", "/a/b"])
 def test_script_prefix(
-    site: Callable[..., None], ask: Callable[[str, str], tuple[str, bytes]], script_name: str
+    site: Callable[..., None], send: Callable[[str, str], tuple[str, bytes]], script_name: str
 ) -> None:
-    """A site below a path of the server: its own paths are what counts."""
+    """The endpoints are served below a script prefix."""
     site(path("smoketest/", SMOKETEST), after=[COMMON])
-    status, body = ask(script_name, "/smoketest/")
+    status, body = send(script_name, "/smoketest/")
     assert (status[:3], body[:5]) == ("200", b"PASS\n")
-    status, body = ask(script_name, "/smoketest/metrics")
+    status, body = send(script_name, "/smoketest/metrics")
     assert status[:3] == "200"
     assert b"smoketest_last_run_success 1.0" in body
-    assert ask(script_name, "/other")[0][:3] == "400"
-    assert ask(script_name, "/")[0][:3] == "400"
+    assert send(script_name, "/other")[0][:3] == "400"
+    assert send(script_name, "/")[0][:3] == "400"
 
 
-def test_prefix__beyond_ascii(site: Callable[..., None]) -> None:
-    """A prefix in another script is served too."""
+def test_prefix__non_ascii(site: Callable[..., None]) -> None:
+    """A prefix with non-ASCII characters is served."""
     site(path("prüfung/", SMOKETEST), after=[COMMON])
     for status, body in (
-        through_wsgi("", "/prüfung/".encode().decode("latin-1")),  # as PEP 3333 has it
+        through_wsgi("", "/prüfung/".encode().decode("latin-1")),  # as required by PEP 3333
         through_asgi("", "/prüfung/"),
     ):
         assert (status[:3], body[:5]) == ("200", b"PASS\n")
 
 
 def test_force_script_name(site: Callable[..., None], get: Get) -> None:
-    """The same with Django's own setting for it."""
+    """FORCE_SCRIPT_NAME is supported."""
     site(path("smoketest/", SMOKETEST), after=[COMMON], FORCE_SCRIPT_NAME="/app")
     for _ in range(2):
         assert_served(get, host="10.0.0.7")
 
 
-# Languages
+# Internationalization
 
 
 @pytest.fixture
 def languages(site: Callable[..., None]) -> None:
-    """A site in two languages, each below its own prefix."""
+    """A site in two languages with language prefixes."""
     site(
         *i18n_patterns(path("smoketest/", SMOKETEST), path("page", page)),
         after=["django.middleware.locale.LocaleMiddleware", COMMON],
@@ -381,7 +378,7 @@ def languages(site: Callable[..., None]) -> None:
 @pytest.mark.usefixtures("languages")
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_i18n(get: Get, language: str) -> None:
-    """The endpoints are there in each language, whichever the thread served before."""
+    """The endpoints are served in each language, regardless of the thread's active language."""
     assert_served(get, f"/{language}/smoketest/", host="10.0.0.7")
     for other in ("en", "de"):
         assert get(f"/{other}/page").text == f"page /{other}/page"
@@ -389,8 +386,8 @@ def test_i18n(get: Get, language: str) -> None:
     assert get(f"/{language}/page", host="10.0.0.7").status_code == 400
 
 
-def test_i18n__without_a_prefix(site: Callable[..., None], get: Get) -> None:
-    """The default language without a prefix, another one with it."""
+def test_i18n__unprefixed_default_language(site: Callable[..., None], get: Get) -> None:
+    """With prefix_default_language=False, only other languages have a prefix."""
     site(
         *i18n_patterns(
             path("smoketest/", SMOKETEST), path("page", page), prefix_default_language=False
@@ -406,8 +403,8 @@ def test_i18n__without_a_prefix(site: Callable[..., None], get: Get) -> None:
     assert_served(get, "/de/smoketest/", host="10.0.0.7")
 
 
-def test_i18n__endpoints_outside(site: Callable[..., None], get: Get) -> None:
-    """Endpoints outside of the languages are where they are, whatever the thread served before."""
+def test_i18n__endpoints_without_language_prefix(site: Callable[..., None], get: Get) -> None:
+    """Endpoints outside i18n_patterns() are served regardless of the active language."""
     site(
         path("smoketest/", SMOKETEST),
         *i18n_patterns(path("page", page)),

@@ -1,4 +1,4 @@
-"""What users import, and the types that they see."""
+"""The public API and its type annotations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import pytest
 import smoketest
 
 
-def test_names() -> None:
-    """The public names, and no others."""
+def test_all() -> None:
     assert sorted(smoketest.__all__) == ["SmokeTest", "options", "tag"]
     assert issubclass(smoketest.SmokeTest, unittest.TestCase)
 
 
-#: The names that release 2.0.0 documents, with their modules.
+#: The names that release 2.0.0 documents, by module.
 RELEASE_2_0 = {
     "smoketest": ("SmokeTest", "tag", "options", "__version__"),
     "smoketest.apps": ("SmokeTestConfig",),
@@ -35,27 +34,27 @@ RELEASE_2_0 = {
 
 
 @pytest.mark.parametrize("module", RELEASE_2_0)
-def test_imports__of_release_2_0_still_work(module: str) -> None:
+def test_imports__release_2_0(module: str) -> None:
     imported = import_module(module)
     assert [name for name in RELEASE_2_0[module] if not hasattr(imported, name)] == []
 
 
 @pytest.mark.parametrize("app", ["essentials", "http", "redis", "celery", "health_check"])
-def test_contrib_apps__of_release_2_0_still_exist(app: str) -> None:
+def test_contrib_apps__release_2_0(app: str) -> None:
     assert find_spec(f"smoketest.contrib.{app}.apps")
 
 
 def test_version() -> None:
-    """The version of the distribution is that of the package."""
+    """The package and its distribution have the same version."""
     assert smoketest.__version__ == version("django-smoketest")
 
 
 def test_typed() -> None:
-    """Type checkers may rely on the annotations (PEP 561)."""
+    """The package includes a py.typed file (PEP 561)."""
     assert files("smoketest").joinpath("py.typed").is_file()
 
 
-def test_import_needs_no_settings() -> None:
-    """A smoke module can be imported, and its tests run by unittest, without a configured site."""
+def test_import__without_settings() -> None:
+    """The package can be imported without a configured site."""
     code = "import smoketest, django.conf; assert not django.conf.settings.configured"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -31,8 +31,8 @@ from tests.builders import (
 WARNING = make_declaration("polls.smoke.PollsTest.test_warning", severity=Severity.WARNING)
 
 
-def test_values__stable() -> None:
-    """Stores, JSON and metric labels hold these words: they never change."""
+def test_values__are_stable() -> None:
+    """Stores, JSON and metric labels contain these values, so they must not change."""
     outcomes = ["passed", "failed", "errored", "timed_out", "skipped", "not_run"]
     assert [str(outcome) for outcome in Outcome] == outcomes
     assert [str(severity) for severity in Severity] == ["critical", "warning"]
@@ -45,8 +45,8 @@ def test_values__stable() -> None:
     assert [str(result) for result in RunResult] == ["passed", "failed", "aborted"]
 
 
-def test_defaults__nothing_special() -> None:
-    """What nobody declared is empty; a test is critical and may use every database."""
+def test_defaults() -> None:
+    """By default, a test is critical, may use all databases and has no metadata."""
     declaration = Declaration(id="a.smoke.A.test_a", app="a", timeout=10.0, slow_after=1.0)
     result = Result(declaration=declaration, outcome=Outcome.PASSED, started_at=NOW)
     report = Report(selection=Selection(), results=(result,), started_at=NOW, duration=0.5)
@@ -97,26 +97,26 @@ def test_defaults__nothing_special() -> None:
     ],
 )
 def test_outcome__kinds(outcome: Outcome, is_problem: bool, is_conclusive: bool) -> None:
-    """A test that did not run tells neither good nor bad of the site."""
+    """Only outcomes of tests that ran are conclusive."""
     assert outcome.is_problem is is_problem
     assert outcome.is_conclusive is is_conclusive
     assert make_result(outcome).is_problem is is_problem
 
 
-def test_result__names() -> None:
-    """A result is known by the id of its test, and by that of the class."""
+def test_result__ids() -> None:
+    """A result has the id of its test and of its class."""
     result = make_result()
     assert result.id == "polls.smoke.PollsTest.test_vote"
     assert result.class_id == "polls.smoke.PollsTest"
 
 
 def test_result__finished_at() -> None:
-    """A result ends its duration after it began."""
+    """The end is the start plus the duration."""
     assert make_result(started_at=10.0, duration=2.5).finished_at == 12.5
 
 
-def test_result__as_carried() -> None:
-    """A result that stands in for a later run says so, and is the same otherwise."""
+def test_result__carried_over() -> None:
+    """A carried-over result is marked and otherwise unchanged."""
     result = make_result(Outcome.FAILED, message="no")
     carried = result.as_carried_over()
     assert carried.carried
@@ -124,21 +124,20 @@ def test_result__as_carried() -> None:
     assert dataclasses.replace(carried, carried=False) == result
 
 
-def test_result__frozen() -> None:
-    """Nobody changes a result once it is known."""
+def test_result__is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_result().outcome = Outcome.FAILED  # type: ignore[misc]
 
 
-def test_declaration__selected() -> None:
-    """A test is selected by its name and tags."""
+def test_declaration__is_selected_by() -> None:
+    """A test is selected by name and tags."""
     declaration = make_declaration(tags=("db",))
     assert declaration.is_selected_by(Selection(names=("polls",), tags=("db",)))
     assert not declaration.is_selected_by(Selection(tags=("cache",)))
 
 
 def test_declaration__collection_error() -> None:
-    """No filter hides a module that cannot be imported."""
+    """A collection error is part of every selection."""
     broken = make_collection_error("blog.smoke").declaration
     assert broken.is_selected_by(Selection(names=("polls",), tags=("db",), excluded_tags=("x",)))
 
@@ -161,7 +160,7 @@ def test_declaration__collection_error() -> None:
     ],
 )
 def test_report__status(results: tuple[Result, ...], passed: bool) -> None:
-    """Critical tests that failed, or could not be asked, fail the run; warnings never do."""
+    """Critical tests that did not pass or run fail the report; warnings do not."""
     report = make_report(*results)
     assert report.passed is passed
     assert report.status == ("PASS" if passed else "FAIL")
@@ -171,7 +170,7 @@ def test_report__status(results: tuple[Result, ...], passed: bool) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED])
 @pytest.mark.parametrize("stop_reason", [StopReason.FAIL_FAST, StopReason.DEADLINE])
 def test_report__aborted(stop_reason: StopReason, outcome: Outcome) -> None:
-    """A run that was cut short counts as aborted, whatever came of its tests."""
+    """A stopped run counts as aborted, whatever the outcomes of its tests."""
     assert make_report(make_result(outcome), stop_reason=stop_reason).result is RunResult.ABORTED
 
 
@@ -184,18 +183,18 @@ def test_report__aborted(stop_reason: StopReason, outcome: Outcome) -> None:
         (make_report(selection=Selection(tags=("db",))), False),
     ],
 )
-def test_report__full(report: Report, is_full: bool) -> None:
-    """Only an unfiltered run that came to its end says everything of the site."""
+def test_report__is_full(report: Report, is_full: bool) -> None:
+    """Only an unfiltered run that completed is full."""
     assert report.is_full is is_full
 
 
 def test_report__finished_at() -> None:
-    """A run ends its duration after it began."""
+    """The end is the start plus the duration."""
     assert make_report(duration=2.5).finished_at == NOW + 2.5
 
 
 def test_report__problems() -> None:
-    """The problems are those tests that ran and did not pass; warnings are some of them."""
+    """Problems are the tests that ran and did not pass, including warnings."""
     passed, skipped = make_result(), make_result(Outcome.SKIPPED)
     failed, timed_out = make_result(Outcome.FAILED), make_result(Outcome.TIMED_OUT, WARNING)
     report = make_report(passed, failed, skipped, timed_out)
@@ -203,8 +202,8 @@ def test_report__problems() -> None:
     assert report.warnings == (timed_out,)
 
 
-def test_report__count() -> None:
-    """Results can be asked for by several outcomes at once, and keep their order."""
+def test_report__with_outcome() -> None:
+    """Results can be filtered by several outcomes and keep their order."""
     errored, passed = make_result(Outcome.ERRORED), make_result()
     timed_out = make_result(Outcome.TIMED_OUT)
     report = make_report(timed_out, passed, errored)
@@ -214,7 +213,7 @@ def test_report__count() -> None:
 
 
 def test_narrowed_to__selection() -> None:
-    """A report of everything answers for a part; broken modules are in every part."""
+    """A report of a full run is reduced to a selection; collection errors are kept."""
     vote = make_result()
     post = make_result(Outcome.FAILED, make_declaration("blog.smoke.BlogTest.test_post"))
     broken = make_collection_error("shop.smoke")
@@ -225,8 +224,7 @@ def test_narrowed_to__selection() -> None:
     assert (narrowed.started_at, narrowed.duration) == (report.started_at, report.duration)
 
 
-def test_narrowed_to__same() -> None:
-    """A report of the selection is left as it is."""
+def test_narrowed_to__same_selection() -> None:
     report = make_report(make_result(), selection=Selection(tags=("db",)))
     assert report.narrowed_to(Selection(tags=("db",))) is report
 
@@ -237,11 +235,11 @@ def test_narrowed_to__same() -> None:
 @example(make_report(make_result(declaration=make_declaration(databases=("__all__",)))))
 @example(make_report(make_result(declaration=make_declaration(maintainer="\ud800"))))
 def test_to_dict__round_trip(report: Report) -> None:
-    """Any report comes back from JSON as it was."""
+    """Any report is restored from JSON unchanged."""
     again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
     assert again == report
     assert isinstance(again.stop_reason, StopReason)
     for result in again.results:
         assert isinstance(result.outcome, Outcome)
         assert isinstance(result.declaration.severity, Severity)
-    hash(again)  # tuples all the way down
+    hash(again)  # fails if a value is not immutable

@@ -1,4 +1,4 @@
-"""Tests of `smoketest.results`."""
+"""Tests of `smoketest.results.Selection`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TEST = "polls.smoke.PollsTest.test_vote"
 
 
 def test_selection__default() -> None:
-    """Without a filter every test is selected, whatever its tags."""
+    """Without filters, all tests are selected."""
     assert Selection().is_everything
     assert Selection().matches(TEST, ())
     assert Selection().matches(TEST, {"db"})
@@ -22,7 +22,7 @@ def test_selection__default() -> None:
     ids=str,
 )
 def test_selection__filtered(selection: Selection) -> None:
-    """Any filter makes it less than everything."""
+    """Each kind of filter makes a selection incomplete."""
     assert not selection.is_everything
 
 
@@ -42,13 +42,13 @@ def test_selection__filtered(selection: Selection) -> None:
     ],
 )
 def test_names__prefix(name: str, expected: bool) -> None:
-    """A name selects what is called so, and what lies below it; never half a word."""
+    """A name selects the object with this dotted path and all objects below it."""
     assert Selection(names=(name,)).matches(TEST, ()) is expected
     assert is_dotted_prefix(name, TEST) is expected
 
 
 def test_names__several() -> None:
-    """One name of several suffices."""
+    """A test needs to match only one of the names."""
     assert Selection(names=("blog", "polls")).matches(TEST, ())
     assert not Selection(names=("blog", "shop")).matches(TEST, ())
 
@@ -64,21 +64,21 @@ def test_names__several() -> None:
     ],
 )
 def test_tags__any(tags: tuple[str, ...], expected: bool) -> None:
-    """One tag of several suffices."""
+    """A test needs only one of the tags."""
     assert Selection(tags=("db", "readiness")).matches(TEST, tags) is expected
 
 
 @pytest.mark.parametrize(
     ("tags", "expected"), [((), True), (("db",), True), (("slow",), False), (("db", "slow"), False)]
 )
-def test_excluded_tags__win(tags: tuple[str, ...], expected: bool) -> None:
-    """A test that carries an excluded tag is left out, whatever else selects it."""
+def test_excluded_tags__take_precedence(tags: tuple[str, ...], expected: bool) -> None:
+    """A test with an excluded tag is never selected."""
     assert Selection(excluded_tags=("slow",)).matches(TEST, tags) is expected
     assert not Selection(names=(TEST,), tags=("db",), excluded_tags=("db",)).matches(TEST, ("db",))
 
 
-def test_names_and_tags__both() -> None:
-    """A test has to match the names and the tags."""
+def test_names_and_tags__combined() -> None:
+    """A test must match both the names and the tags."""
     selection = Selection(names=("polls",), tags=("db",))
     assert selection.matches(TEST, ("db",))
     assert not selection.matches(TEST, ())
@@ -96,13 +96,13 @@ def test_names_and_tags__both() -> None:
         ),
     ],
 )
-def test_str__words(selection: Selection, expected: str) -> None:
-    """A message can name the selection."""
+def test_str(selection: Selection, expected: str) -> None:
+    """The string representation describes the filters for messages."""
     assert str(selection) == expected
 
 
 @pytest.mark.parametrize(
-    ("ran", "asked", "covers"),
+    ("ran", "requested", "covers"),
     [
         (Selection(), Selection(), True),
         (Selection(), Selection(tags=("db",)), True),
@@ -111,6 +111,6 @@ def test_str__words(selection: Selection, expected: str) -> None:
         (Selection(tags=("db",)), Selection(names=("polls",)), False),
     ],
 )
-def test_covers(ran: Selection, asked: Selection, covers: bool) -> None:
-    """A run covers what it was asked for; a run of everything covers any selection."""
-    assert ran.covers(asked) is covers
+def test_covers(ran: Selection, requested: Selection, covers: bool) -> None:
+    """A run covers its own selection; a full run covers any selection."""
+    assert ran.covers(requested) is covers

@@ -1,4 +1,4 @@
-"""What the settings make: shared state, or that of the process, and the coordinator."""
+"""Services created from the settings: state, run options and coordinator."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DATABASE = {
     "OPTIONS": {"sslpassword": "battery staple"},
 }
 
-#: Nothing is connected to here: the settings are only read.
+#: The databases are configured but not connected to.
 sets_databases = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES:UserWarning")
 
 
-def use_a_file(tmp_path: Path, settings: Any) -> str:
-    """Set a state folder that cannot be used."""
+def set_unusable_state_dir(tmp_path: Path, settings: Any) -> str:
+    """Set SMOKETEST_STATE_DIR to a file and return its path."""
     path = tmp_path / "file"
     path.touch()
     settings.SMOKETEST_STATE_DIR = str(path)
@@ -44,7 +44,7 @@ def use_a_file(tmp_path: Path, settings: Any) -> str:
 
 
 def test_state__shared(tmp_path: Path, settings: Any) -> None:
-    """Where there is a folder, results, locks and abandoned tests are those of the host."""
+    """With a state directory, results, locks and abandoned tests are shared by the host."""
     settings.SMOKETEST_STATE_DIR = tmp_path
     shared = state()
     assert isinstance(shared.store, SharedStore)
@@ -59,8 +59,8 @@ def test_state__shared(tmp_path: Path, settings: Any) -> None:
     assert state() is shared
 
 
-def test_state__of_another_folder(tmp_path: Path, settings: Any) -> None:
-    """A setting that changes takes effect at once."""
+def test_state__changed_setting(tmp_path: Path, settings: Any) -> None:
+    """A changed setting takes effect at once."""
     settings.SMOKETEST_STATE_DIR = str(tmp_path / "one")
     one = state()
     settings.SMOKETEST_STATE_DIR = str(tmp_path / "two")
@@ -70,11 +70,11 @@ def test_state__of_another_folder(tmp_path: Path, settings: Any) -> None:
 
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_state__locks(tmp_path: Path, settings: Any, is_shared: bool) -> None:
-    """One may run and two may wait; these locks are all different."""
+    """There are one run lock and two waiting locks, independent of each other."""
     if is_shared:
         settings.SMOKETEST_STATE_DIR = str(tmp_path)
     else:
-        use_a_file(tmp_path, settings)
+        set_unusable_state_dir(tmp_path, settings)
     current = state()
     assert len(current.waiting_locks) == 2
     locks = [current.run_lock, *current.waiting_locks]
@@ -86,11 +86,9 @@ def test_state__locks(tmp_path: Path, settings: Any, is_shared: bool) -> None:
         release()
 
 
-def test_state__of_this_process(
-    tmp_path: Path, settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without a folder the process keeps its own state, is not up, and says so once."""
-    path = use_a_file(tmp_path, settings)
+def test_state__not_shared(tmp_path: Path, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a state directory, the process has its own state and logs an error once."""
+    path = set_unusable_state_dir(tmp_path, settings)
     with caplog.at_level(logging.ERROR, "smoketest"):
         own = state()
         assert state() is own
@@ -109,17 +107,17 @@ def test_state__of_this_process(
     )
 
 
-def test_state__folder_is_repaired(tmp_path: Path, settings: Any) -> None:
-    """As soon as the folder can be used, the state is shared again, without a restart."""
-    path = Path(use_a_file(tmp_path, settings))
+def test_state__repaired_directory(tmp_path: Path, settings: Any) -> None:
+    """Once the directory can be used, the state is shared without a restart."""
+    path = Path(set_unusable_state_dir(tmp_path, settings))
     assert not state().store.is_shared
     path.unlink()
     assert state().store.is_shared
     assert path.is_dir()
 
 
-def test_state_folder__set_by_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing is set, the folder that systemd gives is used."""
+def test_state_folder__systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a setting, the STATE_DIRECTORY of systemd is used."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     assert state_folder().path.parent == tmp_path
 
@@ -132,10 +130,10 @@ def test_state_folder__set_by_systemd(tmp_path: Path, monkeypatch: pytest.Monkey
         0,
     ],
 )
-def test_state_folder__not_set(
+def test_state_folder__empty_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
-    """A setting that is empty, in whatever way, is refused or leaves the choice to us."""
+    """An empty setting selects the default directory or is rejected."""
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "here").mkdir()
@@ -151,8 +149,8 @@ def test_state_folder__not_set(
 
 @sets_databases
 @pytest.mark.parametrize("key", ["ENGINE", "HOST", "PORT", "NAME"])
-def test_site_identity__of_another_database(key: str, settings: Any) -> None:
-    """Sites with different databases are different sites."""
+def test_site_identity__other_database(key: str, settings: Any) -> None:
+    """The identity depends on the databases."""
     settings.DATABASES = {"default": DATABASE}
     before = site_identity()
     settings.DATABASES = {"default": {**DATABASE, key: "other"}}
@@ -169,8 +167,8 @@ def test_site_identity__of_another_database(key: str, settings: Any) -> None:
         ("DATABASES", {}),
     ],
 )
-def test_site_identity__of_another_site(name: str, value: object, settings: Any) -> None:
-    """So are those with different settings modules, URLs or aliases."""
+def test_site_identity__other_site(name: str, value: object, settings: Any) -> None:
+    """The identity depends on the settings module, the URLconf and the database aliases."""
     settings.DATABASES = {"default": DATABASE}
     before = site_identity()
     setattr(settings, name, value)
@@ -179,7 +177,7 @@ def test_site_identity__of_another_site(name: str, value: object, settings: Any)
 
 @sets_databases
 def test_site_identity__without_secrets(settings: Any) -> None:
-    """Changing a password does not change the site, and no secret is part of its identity."""
+    """The identity contains no secrets and does not change with a password."""
     settings.DATABASES = {"default": DATABASE}
     before = site_identity()
     assert "correct horse" not in str(before)
@@ -190,7 +188,6 @@ def test_site_identity__without_secrets(settings: Any) -> None:
 
 @sets_databases
 def test_site_identity__order_of_databases(settings: Any) -> None:
-    """The order in which the databases are listed does not matter."""
     other = {**DATABASE, "NAME": "other"}
     settings.DATABASES = {"default": DATABASE, "other": other}
     before = site_identity()
@@ -198,8 +195,7 @@ def test_site_identity__order_of_databases(settings: Any) -> None:
     assert site_identity() == before
 
 
-def test_run_options__of_the_settings(settings: Any) -> None:
-    """What the runner is told are the settings of the site."""
+def test_run_options__from_settings(settings: Any) -> None:
     settings.SMOKETEST_SKIP_APPS = ["polls"]
     settings.SMOKETEST_TIMEOUT = 1
     settings.SMOKETEST_SLOW_AFTER = 2
@@ -218,32 +214,31 @@ def test_run_options__of_the_settings(settings: Any) -> None:
     )
 
 
-def test_coordinator__of_the_settings(tmp_path: Path, settings: Any) -> None:
-    """The coordinator has the shared state, the settings, and when the code was loaded."""
+def test_coordinator__from_settings(tmp_path: Path, settings: Any) -> None:
+    """The coordinator has the shared state, the settings and the time the code was loaded."""
     settings.SMOKETEST_STATE_DIR = str(tmp_path)
     settings.SMOKETEST_MAX_AGE = 7
-    made = coordinator()
+    current = coordinator()
     shared = state()
-    assert made.store is shared.store
-    assert made.abandoned is shared.abandoned
-    assert made.run_lock is shared.run_lock
-    assert made.waiting_locks is shared.waiting_locks
-    assert made.options == run_options()
-    assert made.max_age == 7
+    assert current.store is shared.store
+    assert current.abandoned is shared.abandoned
+    assert current.run_lock is shared.run_lock
+    assert current.waiting_locks is shared.waiting_locks
+    assert current.options == run_options()
+    assert current.max_age == 7
     config: Any = django_apps.get_app_config("smoketest")
-    assert made.code_loaded_at == config.code_loaded_at
-    assert 0.0 < made.code_loaded_at < time()
+    assert current.code_loaded_at == config.code_loaded_at
+    assert 0.0 < current.code_loaded_at < time()
 
 
 def test_coordinator__invalid_setting(settings: Any) -> None:
-    """A wrong setting is raised, not guessed."""
     settings.SMOKETEST_WORKERS = "many"
     with pytest.raises(InvalidSettingError, match="SMOKETEST_WORKERS is 'many'"):
         coordinator()
 
 
-def test_coordinator__app_is_missing() -> None:
-    """Who adds the URLs alone is told what else to add."""
+def test_coordinator__missing_app() -> None:
+    """If only the URLs are installed, the error message names the missing app."""
     with (
         override_settings(INSTALLED_APPS=["tests.ledger"]),
         pytest.raises(ImproperlyConfigured, match='"smoketest" is not in INSTALLED_APPS'),

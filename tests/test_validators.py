@@ -66,7 +66,7 @@ def test_did_you_mean() -> None:
     ],
 )
 def test_parse_duration__valid(text: str, seconds: float) -> None:
-    """A number of seconds, minutes, hours or days; without a unit, of seconds."""
+    """A number with an optional unit: seconds, minutes, hours or days."""
     assert parse_duration(text) == seconds
 
 
@@ -82,7 +82,7 @@ def test_parse_duration__valid(text: str, seconds: float) -> None:
     ],
 )
 def test_parse_duration__invalid(text: str) -> None:
-    """Anything else is refused, with what was written and what is allowed."""
+    """The message quotes the text and states what is allowed."""
     with pytest.raises(ValueError, match="is not a valid duration") as caught:
         parse_duration(text)
     assert str(caught.value) == (
@@ -94,17 +94,17 @@ def test_parse_duration__invalid(text: str) -> None:
 @PROPERTY
 @given(st.text() | st.from_regex(r"\d+(\.\d+)?[smhd]?", fullmatch=True))
 def test_parse_duration__any_text(text: str) -> None:
-    """A duration is more than nothing and has an end; what is none raises nothing else."""
+    """Any text results in a positive, finite duration or a ValueError."""
     try:
         seconds = parse_duration(text)
     except ValueError as error:
-        assert "such as 90s or 30m" in str(error)  # noqa: PT017 - either outcome is fine
+        assert "such as 90s or 30m" in str(error)  # noqa: PT017 - both outcomes are valid
     else:
         assert 0 < seconds < float("inf")
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 20, "4000000d"])
-def test_parse_duration__endless(text: str) -> None:
-    """Refused is what would end after the year 9999: no calendar can say when that is."""
+def test_parse_duration__too_long(text: str) -> None:
+    """A duration that ends after the year 9999 is rejected: datetime cannot represent it."""
     with pytest.raises(ValueError, match="is not a valid duration"):
         parse_duration(text)

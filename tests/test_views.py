@@ -1,4 +1,4 @@
-"""The endpoints, as a client sees them."""
+"""HTTP responses of the endpoints."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class T(SmokeTest):
 
 
 def test_url_names() -> None:
-    """The names of 1.x, and one for the metrics."""
+    """The URL names of 1.x and of the metrics are defined."""
     assert reverse("smoketest:smoketest") == "/smoketest/"
     assert reverse("smoketest:metrics") == "/smoketest/metrics"
 
 
-def test_index__passes(site: Site) -> None:
-    """200 and the text of 1.x, which no cache may keep."""
+def test_index__pass(site: Site) -> None:
+    """A passing run has status 200 and the text format of 1.x, which must not be cached."""
     response = site(PASSES).get("/smoketest/")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -72,8 +72,8 @@ def test_index__passes(site: Site) -> None:
     assert response.text.startswith("PASS\ntest classes: 1\ntests run: 2\ntests passed: 2\n")
 
 
-def test_index__fails(site: Site) -> None:
-    """500 and the problems."""
+def test_index__fail(site: Site) -> None:
+    """A failing run has status 500 and lists its problems."""
     response = site(FAILS).get("/smoketest/")
     assert response.status_code == 500
     assert response.text.startswith("FAIL\n")
@@ -82,8 +82,8 @@ def test_index__fails(site: Site) -> None:
     )
 
 
-def test_index__failing_warning_passes(site: Site) -> None:
-    """A failing test of severity warning is told of, and the site still passes."""
+def test_index__failing_warning(site: Site) -> None:
+    """A failing test of severity warning is reported, and the status is 200."""
     client = site(FAILS.replace("(SmokeTest):", "(SmokeTest):\n    severity = 'warning'"))
     response = client.get("/smoketest/", headers={"accept": "application/json"})
     assert response.status_code == 200
@@ -92,8 +92,8 @@ def test_index__failing_warning_passes(site: Site) -> None:
     assert len(response.json()["warnings"]) == 2
 
 
-def test_index__fail_is_no_error_of_the_site(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """The logger of the package tells of a FAIL; Django, which may mail the admins, does not."""
+def test_index__failure_logging(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """A failing run is logged by the package, but not by django.request, which may mail admins."""
     client = site(FAILS)
     assert client.get("/smoketest/").status_code == 500
     assert client.get("/smoketest/?only_if_cached=1&tag=x").status_code == 504
@@ -116,14 +116,14 @@ def test_index__fail_is_no_error_of_the_site(site: Site, caplog: pytest.LogCaptu
     ],
 )
 def test_index__format_by_accept(site: Site, accept: str | None, media_type: str) -> None:
-    """Accept chooses the format; what cannot be understood gets text."""
+    """Accept selects the format; the default is text."""
     headers = {} if accept is None else {"accept": accept}
     response = site(PASSES).get("/smoketest/", headers=headers)
     assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
 
 
 def test_index__format_by_parameter(site: Site) -> None:
-    """?format= overrides Accept."""
+    """?format= takes precedence over Accept."""
     client = site(PASSES)
     assert client.get("/smoketest/?format=json").json()["status"] == "PASS"
     response = client.get("/smoketest/?format=text", headers={"accept": "application/json"})
@@ -131,7 +131,7 @@ def test_index__format_by_parameter(site: Site) -> None:
 
 
 def test_index__selection(site: Site) -> None:
-    """?test=, ?tag= and ?exclude_tag= choose what is run."""
+    """?test=, ?tag= and ?exclude_tag= select tests."""
     client = site(PASSES)
 
     def ids(query: str) -> list[str]:
@@ -149,29 +149,29 @@ def test_index__selection(site: Site) -> None:
 
 
 def test_index__failfast(site: Site) -> None:
-    """?failfast=1 runs no further test after a failure."""
+    """?failfast=1 stops the run after a failure."""
     counts = site(FAILS).get("/smoketest/?failfast=1&format=json").json()
     assert (counts["tests_failed"], counts["tests_not_run"]) == (1, 2)
     assert counts["cut_short_by"] == "failfast"
 
 
-def test_index__nothing_matches(site: Site) -> None:
-    """A selection that matches nothing is 404 and says what to do."""
-    response = site(PASSES).get("/smoketest/?tag=nobody")
+def test_index__no_match(site: Site) -> None:
+    """A selection without matches has status 404."""
+    response = site(PASSES).get("/smoketest/?tag=unknown")
     assert response.status_code == 404
-    assert "No smoke test matches tag nobody" in response.text
+    assert "No smoke test matches tag unknown" in response.text
     assert "module.Class.method" in response.text
 
 
 def test_index__no_tests(site: Site) -> None:
-    """A site without smoke tests is 404, never PASS, and says how to write one."""
+    """A site without smoke tests has status 404 and explains how to add one."""
     response = site(None).get("/smoketest/", headers={"accept": "application/json"})
     assert response.status_code == 404
     assert "smoke.py" in response.json()["error"]
 
 
 def test_index__unknown_parameter(site: Site) -> None:
-    """400 names the parameters that there are."""
+    """An unknown parameter has status 400 and lists the known parameters."""
     response = site(PASSES).get("/smoketest/?tags=db&format=json")
     assert response.status_code == 400
     assert "test, tag, exclude_tag, failfast, format, max_age, only_if_cached" in response.text
@@ -179,7 +179,7 @@ def test_index__unknown_parameter(site: Site) -> None:
 
 
 def test_index__stored_result(site: Site) -> None:
-    """A stored result says its age, rounded up, and overrides are those of RFC 9111."""
+    """A stored result has its age in seconds, rounded up; Cache-Control follows RFC 9111."""
     client = site(PASSES, SMOKETEST_MAX_AGE=600)
     assert client.get("/smoketest/").headers["Age"] == "0"
     time.sleep(0.05)
@@ -195,16 +195,16 @@ def test_index__stored_result(site: Site) -> None:
     assert int(client.get("/smoketest/?only_if_cached=1").headers["Age"]) >= 1
 
 
-def test_index__nothing_stored(site: Site) -> None:
-    """Only-if-cached runs nothing: 504 when there is nothing stored."""
+def test_index__no_stored_result(site: Site) -> None:
+    """only-if-cached without a stored result has status 504."""
     client = site(PASSES)
     response = client.get("/smoketest/", headers={"cache-control": "only-if-cached"})
     assert response.status_code == 504
     assert "only-if-cached" in response.text
 
 
-def test_index__too_many_wait(site: Site) -> None:
-    """503 with Retry-After for those who may not wait."""
+def test_index__too_many_waiting_requests(site: Site) -> None:
+    """A request that may not wait has status 503 and Retry-After."""
     client = site(PASSES)
     folder = services.state_folder()
     locks = [HostLock(folder, name).acquire() for name in ("run", "waiting-0", "waiting-1")]
@@ -217,8 +217,8 @@ def test_index__too_many_wait(site: Site) -> None:
         release()
 
 
-def test_index__state_folder_is_lost(site: Site, tmp_path: Path) -> None:
-    """A state folder that becomes unusable is told of, with what to do."""
+def test_index__unusable_state_directory(site: Site, tmp_path: Path) -> None:
+    """A state directory that becomes unusable is reported by the metrics; tests still run."""
     client = site(PASSES)
     client.get("/smoketest/")
     for file in (tmp_path / "state").iterdir():
@@ -230,8 +230,8 @@ def test_index__state_folder_is_lost(site: Site, tmp_path: Path) -> None:
     assert "smoketest_results_store_up 0.0" in client.get("/smoketest/metrics").text
 
 
-def test_index__tracebacks_with_debug_alone(site: Site) -> None:
-    """Outsiders see messages, no tracebacks."""
+def test_index__tracebacks_require_debug(site: Site) -> None:
+    """Clients without full access get messages but no tracebacks."""
     client = site(FAILS)
     assert "traceback" not in client.get("/smoketest/?format=json").json()["results"][0]
     with override_settings(DEBUG=True):
@@ -240,21 +240,21 @@ def test_index__tracebacks_with_debug_alone(site: Site) -> None:
 
 
 def test_index__methods(site: Site) -> None:
-    """HEAD answers like GET; what would change something is refused."""
+    """HEAD is allowed; PUT and POST are not."""
     client = site(PASSES)
     assert client.head("/smoketest/").status_code == 200
     assert client.put("/smoketest/").status_code == 405
     assert Client(enforce_csrf_checks=True).post("/smoketest/").status_code == 403
 
 
-def test_index__no_transaction_of_the_request() -> None:
-    """With ATOMIC_REQUESTS no transaction of the site is open while the tests run."""
+def test_index__non_atomic_requests() -> None:
+    """With ATOMIC_REQUESTS, the view does not run in a transaction."""
     view = IndexView.as_view()
     assert view._non_atomic_requests == {"default", "other"}  # type: ignore[attr-defined]
 
 
 class SubclassedView(IndexView):
-    """What a user of 1.x may have done."""
+    """A subclass as written by users of 1.x."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().get(request, *args, **kwargs)
@@ -270,7 +270,7 @@ urlpatterns = [
 
 
 def test_index__subclass(site: Site) -> None:
-    """The view can be extended."""
+    """A subclass can add headers and cookies to the response."""
     response = site(PASSES, ROOT_URLCONF=__name__).get("/own/")
     assert (response.status_code, response.headers["X-Site"]) == (200, "shop")
 
@@ -280,7 +280,6 @@ async def get_async(path: str, **headers: str) -> Any:
 
 
 def test_index__asgi(site: Site) -> None:
-    """Under ASGI the answer is the same."""
     site(PASSES)
     response = asyncio.run(get_async("/smoketest/", accept="application/json"))
     assert response.status_code == 200
@@ -288,7 +287,7 @@ def test_index__asgi(site: Site) -> None:
 
 
 def test_index__asgi_subclass(site: Site) -> None:
-    """Under ASGI, too, a subclass may set headers and cookies on the response."""
+    """Under ASGI, a subclass can add headers and cookies to the response."""
     site(PASSES, ROOT_URLCONF=__name__)
     response = asyncio.run(get_async("/own/"))
     assert response.text.startswith("PASS")
@@ -297,7 +296,7 @@ def test_index__asgi_subclass(site: Site) -> None:
 
 
 def test_metrics__before_any_run(site: Site) -> None:
-    """200 and what is known: nothing has run, and the store works."""
+    """Before the first run, the status is 200 and the store is up."""
     response = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False).get("/smoketest/metrics")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -306,8 +305,8 @@ def test_metrics__before_any_run(site: Site) -> None:
     assert "smoketest_results_store_up 1.0" in response.text
 
 
-def test_metrics__after_a_failing_run(site: Site) -> None:
-    """200 whatever the tests say, and the scrape runs nothing."""
+def test_metrics__after_failing_run(site: Site) -> None:
+    """After a failing run, the status is 200, and the scrape starts no run."""
     client = site(FAILS, SMOKETEST_PUBLIC_URL="https://shop.example/", SMOKETEST_RELEASE="7")
     client.get("/smoketest/")
     for _ in range(2):
@@ -341,7 +340,7 @@ def test_metrics__after_a_failing_run(site: Site) -> None:
     ],
 )
 def test_metrics__format_by_accept(site: Site, accept: str, version: str) -> None:
-    """OpenMetrics 1.0 or text 0.0.4, whichever the scraper prefers."""
+    """Accept selects OpenMetrics 1.0.0 or text 0.0.4."""
     response = site(PASSES).get("/smoketest/metrics", headers={"accept": accept})
     assert f"version={version}" in response.headers["Content-Type"]
     if version == "1.0.0":
@@ -350,8 +349,8 @@ def test_metrics__format_by_accept(site: Site, accept: str, version: str) -> Non
         assert "# EOF" not in response.text
 
 
-def test_metrics__store_cannot_be_read(site: Site, tmp_path: Path) -> None:
-    """A store that cannot be read is a sample, not an error."""
+def test_metrics__unreadable_store(site: Site, tmp_path: Path) -> None:
+    """A store that cannot be read is exposed as a sample."""
     client = site(PASSES)
     client.get("/smoketest/")
     database = tmp_path / "state" / "results.sqlite3"
@@ -362,7 +361,7 @@ def test_metrics__store_cannot_be_read(site: Site, tmp_path: Path) -> None:
     assert "smoketest_results_store_up 0.0" in response.text
 
 
-# Runs that scrapes start.
+# Runs that scrapes start
 
 HANGS = """
 from tests.hanging import hang
@@ -372,11 +371,11 @@ class T(SmokeTest):
     def test_slow(self):
         hang()
 """
-#: Settings of a site whose test hangs for a while before it passes.
-PATIENT = {"SMOKETEST_RUN_TIMEOUT": 240, "SMOKETEST_INTERVAL": 3600, "SMOKETEST_MAX_AGE": 600}
+#: Settings that let a run hang until it is released.
+LONG_TIMEOUTS = {"SMOKETEST_RUN_TIMEOUT": 240, "SMOKETEST_INTERVAL": 3600, "SMOKETEST_MAX_AGE": 600}
 
 
-def settle() -> None:
+def wait_for_background_runs() -> None:
     """Wait for the run in the background to end, if there is one."""
     for thread in threading.enumerate():
         if thread.name == "smoketest-background":
@@ -385,17 +384,17 @@ def settle() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_run_outlives_its_site(site: Site) -> Iterator[None]:  # noqa: ARG001 - ends before it
-    """What a scrape has started ends before the site does."""
+def no_run_after_the_test(site: Site) -> Iterator[None]:  # noqa: ARG001 - torn down before the site
+    """Wait for runs that scrapes have started before the site is removed."""
     reset()
     yield
     released.set()
-    settle()
+    wait_for_background_runs()
 
 
-def test_metrics__scrape_starts_a_run(site: Site) -> None:
-    """A scrape starts the run that is due, without waiting for it; the next ones start none."""
-    client = site(HANGS, **PATIENT)
+def test_metrics__starts_due_run(site: Site) -> None:
+    """A scrape starts a due run without waiting for it; later scrapes start none."""
+    client = site(HANGS, **LONG_TIMEOUTS)
     for _ in range(3):
         response = client.get("/smoketest/metrics")
         assert response.status_code == 200
@@ -403,17 +402,17 @@ def test_metrics__scrape_starts_a_run(site: Site) -> None:
     assert begun.wait(60)
     assert_hanging()
     released.set()
-    settle()
+    wait_for_background_runs()
     text = client.get("/smoketest/metrics").text
-    settle()
+    wait_for_background_runs()
     assert 'smoketest_runs_total{result="passed"} 1.0' in text
     assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
     assert "smoketest_last_run_success 1.0" in text
 
 
-def test_index__waits_for_the_run_of_a_scrape(site: Site) -> None:
-    """Who asks while such a run goes on gets its report, not another run."""
-    client = site(HANGS, **PATIENT)
+def test_index__waits_for_background_run(site: Site) -> None:
+    """A request during a background run waits for its report."""
+    client = site(HANGS, **LONG_TIMEOUTS)
     client.get("/smoketest/metrics")
     assert begun.wait(60)
     assert_hanging()
@@ -421,26 +420,26 @@ def test_index__waits_for_the_run_of_a_scrape(site: Site) -> None:
     response = client.get("/smoketest/?format=json")
     assert response.status_code == 200
     assert response.json()["tests_passed"] == 1
-    settle()
+    wait_for_background_runs()
     assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
 
 
 @pytest.mark.parametrize(
     "smoke", [FAILS, "raise ValueError", "", None], ids=["fails", "import", "empty", "none"]
 )
-def test_metrics__ok_whatever_the_tests_do(site: Site, smoke: str | None) -> None:
-    """Prometheus drops the body of any answer but 200: the metrics are always 200."""
+def test_metrics__status_is_200(site: Site, smoke: str | None) -> None:
+    """The status is always 200, because Prometheus ignores the body of other responses."""
     client = site(smoke)
     for _ in range(2):
         response = client.get("/smoketest/metrics")
-        settle()
+        wait_for_background_runs()
         assert response.status_code == 200
         assert "smoketest_results_store_up 1.0" in response.text
         assert response.headers["Cache-Control"] == "no-store, private"
 
 
-def test_metrics__abandoned_tests_cannot_be_counted(site: Site, tmp_path: Path) -> None:
-    """200 also where one file among the state is not what it should be."""
+def test_metrics__unreadable_abandoned_tests(site: Site, tmp_path: Path) -> None:
+    """The status is 200 if abandoned tests cannot be counted."""
     client = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False)
     client.get("/smoketest/")
     (tmp_path / "state" / "abandoned-00.json").touch()
@@ -450,8 +449,8 @@ def test_metrics__abandoned_tests_cannot_be_counted(site: Site, tmp_path: Path) 
     assert "smoketest_last_run_success 1.0" in response.text
 
 
-def get_below_a_prefix(path: str) -> str:
-    """What a server answers that has mounted the site at /shop."""
+def get_with_script_name(path: str) -> str:
+    """Return the response body of a site that is mounted at /shop."""
     environ: dict[str, Any] = {"SCRIPT_NAME": "/shop", "PATH_INFO": path, "HTTP_HOST": "testserver"}
     setup_testing_defaults(environ)
     response = WSGIHandler()(environ, lambda *_: lambda _: None)
@@ -462,26 +461,26 @@ def get_below_a_prefix(path: str) -> str:
         clear_script_prefix()
 
 
-def test_metrics__address_below_a_prefix(site: Site) -> None:
-    """The address of a test is the same whether a request or a scrape made it run."""
+def test_metrics__url_with_script_name(site: Site) -> None:
+    """The URL of a test is the same after a run of a request and of a scrape."""
     site(PASSES, SMOKETEST_PUBLIC_URL="https://shop.example", SMOKETEST_INTERVAL=0.001)
 
-    def addresses() -> set[str]:
-        """What is known, without a run."""
+    def urls() -> set[str]:
+        """Return the URLs of the tests without starting a run."""
         with override_settings(SMOKETEST_RUN_ON_SCRAPE=False):
-            text = get_below_a_prefix("/smoketest/metrics")
+            text = get_with_script_name("/smoketest/metrics")
         return set(re.findall(r'smoketest_test_info{.*,url="(.*?)test/', text))
 
-    assert get_below_a_prefix("/smoketest/").startswith("PASS")
-    by_request = addresses()
-    get_below_a_prefix("/smoketest/metrics")
-    settle()
-    by_scrape = addresses()
+    assert get_with_script_name("/smoketest/").startswith("PASS")
+    by_request = urls()
+    get_with_script_name("/smoketest/metrics")
+    wait_for_background_runs()
+    by_scrape = urls()
     assert len(by_request) == 1
     assert by_scrape == by_request
 
 
-# Compression.
+# Compression
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
@@ -510,10 +509,10 @@ def test_metrics__address_below_a_prefix(site: Site) -> None:
         (";;,=", False),
     ],
 )
-def test_metrics__compressed_by_accept_encoding(
+def test_metrics__gzip(
     site: Site, accept: str, accept_encoding: str | None, is_compressed: bool
 ) -> None:
-    """gzip for those who accept it, the same page; caches are told what it depends on."""
+    """The page is compressed if Accept-Encoding allows gzip, and Vary lists the header."""
     client = site(PASSES, SMOKETEST_RUN_ON_SCRAPE=False)
     client.get("/smoketest/")
     plain = client.get("/smoketest/metrics", headers={"accept": accept})
@@ -529,8 +528,7 @@ def test_metrics__compressed_by_accept_encoding(
     assert response.headers["Content-Type"] == plain.headers["Content-Type"]
 
 
-def test_metrics__compressed_without_a_store(site: Site, tmp_path: Path) -> None:
-    """What there is without a store is compressed as well."""
+def test_metrics__gzip_without_a_store(site: Site, tmp_path: Path) -> None:
     client = site(PASSES)
     client.get("/smoketest/")
     (tmp_path / "state" / "results.sqlite3").unlink()
@@ -540,18 +538,18 @@ def test_metrics__compressed_without_a_store(site: Site, tmp_path: Path) -> None
     assert b"smoketest_results_store_up 0.0" in gzip.decompress(response.content)
 
 
-# The pause.
+# Pauses
 
 
 def pause(seconds: float = 600) -> float:
-    """Pause the runs and return the Unix time at which the pause ends."""
+    """Pause runs and return the Unix time at which the pause ends."""
     until = time.time() + seconds
     services.state().store.pause(Pause(until=until, reason="moving the database"))
     return until
 
 
 def pause_line(until: float) -> str:
-    """Return the line of a report during the pause."""
+    """Return the line of a report that describes the pause."""
     return f"paused until {utc(until)}: moving the database"
 
 
@@ -566,7 +564,7 @@ def pause_line(until: float) -> str:
     ],
 )
 def test_index__paused(site: Site, query: str, headers: dict[str, str]) -> None:
-    """While the runs are paused everybody gets the latest stored result, which says so."""
+    """During a pause, all requests get the latest stored result with the pause."""
     client = site(FAILS)
     started_at = client.get("/smoketest/?format=json").json()["started_at"]
     assert "paused" not in client.get("/smoketest/").text
@@ -580,16 +578,16 @@ def test_index__paused(site: Site, query: str, headers: dict[str, str]) -> None:
     assert answer.status_code == 500
     assert answer.json()["started_at"] == started_at
     assert answer.json()["paused"]["reason"] == "moving the database"
-    told = datetime.fromisoformat(answer.json()["paused"]["until"]).timestamp()
-    assert told == pytest.approx(until, abs=1)
+    paused_until = datetime.fromisoformat(answer.json()["paused"]["until"]).timestamp()
+    assert paused_until == pytest.approx(until, abs=1)
     services.state().store.resume()
     resumed = client.get("/smoketest/?format=json&max_age=0").json()
     assert resumed["paused"] is None
     assert resumed["started_at"] > started_at
 
 
-def test_index__paused_with_a_filter(site: Site) -> None:
-    """The stored result is narrowed to what was asked for, as ever."""
+def test_index__paused_with_selection(site: Site) -> None:
+    """During a pause, the stored result is reduced to the selection."""
     client = site(FAILS)
     client.get("/smoketest/")
     until = pause()
@@ -600,8 +598,8 @@ def test_index__paused_with_a_filter(site: Site) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["text", "json"])
-def test_index__paused_and_nothing_stored(site: Site, format_name: str) -> None:
-    """503 says until when, why, and how to end it."""
+def test_index__paused_without_stored_result(site: Site, format_name: str) -> None:
+    """The status is 503, with the end, the reason and how to resume."""
     client = site(PASSES)
     until = pause()
     response = client.get(
@@ -615,11 +613,11 @@ def test_index__paused_and_nothing_stored(site: Site, format_name: str) -> None:
 
 
 def test_metrics__paused(site: Site) -> None:
-    """A scrape during a pause starts nothing and tells of the pause; a pause ends by itself."""
+    """During a pause, a scrape starts no run; after the pause, it does."""
     client = site(PASSES)
     pause()
     text = client.get("/smoketest/metrics").text
-    settle()
+    wait_for_background_runs()
     assert "smoketest_paused 1.0" in text
     assert 'smoketest_runs_total{result="passed"} 0.0' in client.get("/smoketest/metrics").text
     pause(0.2)
@@ -628,23 +626,23 @@ def test_metrics__paused(site: Site) -> None:
         lambda text: "smoketest_paused 0.0" in text,
         what="the end of the pause",
     )
-    settle()
+    wait_for_background_runs()
     assert 'smoketest_runs_total{result="passed"} 1.0' in client.get("/smoketest/metrics").text
 
 
-# Under the middleware of a site.
+# Other middleware of the site
 
 
 def other_page(_: HttpRequest) -> HttpResponse:
-    """Any page of the site: long enough to be compressed, and never twice the same."""
+    """Return a page long enough for compression, with different content each time."""
     return HttpResponse(f"{time.time_ns()}" * 100)
 
 
 urlpatterns.append(path("other/", other_page))
 
 
-def test_endpoints__log_in_is_required(site: Site) -> None:
-    """A site that lets nobody in without a log-in does not redirect those who monitor it."""
+def test_endpoints__login_required_middleware(site: Site) -> None:
+    """LoginRequiredMiddleware does not redirect the endpoints to the login page."""
     client = site(PASSES)
     with override_settings(
         ROOT_URLCONF=__name__,
@@ -664,11 +662,11 @@ def test_endpoints__log_in_is_required(site: Site) -> None:
         assert client.get("/other/").headers["Location"] == "/login/?next=/other/"
         assert client.get("/smoketest/metrics").status_code == 200
         assert client.get("/smoketest/").status_code == 200
-        settle()
+        wait_for_background_runs()
 
 
-def test_endpoints__site_is_cached(site: Site) -> None:
-    """Django's cache of a whole site, whatever its age, never answers for the endpoints."""
+def test_endpoints__cache_middleware(site: Site) -> None:
+    """Django's cache middleware does not cache the endpoints."""
     client = site(
         PASSES,
         ROOT_URLCONF=__name__,
@@ -677,7 +675,7 @@ def test_endpoints__site_is_cached(site: Site) -> None:
         CACHES={
             "default": {
                 "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-                "LOCATION": "test_endpoints__site_is_cached",
+                "LOCATION": "test_endpoints__cache_middleware",
             }
         },
         MIDDLEWARE=[
@@ -699,8 +697,8 @@ def test_endpoints__site_is_cached(site: Site) -> None:
         assert line in gzip.decompress(zipped.content).decode()
 
 
-def test_metrics__site_is_compressed(site: Site) -> None:
-    """Django's compression of a whole site leaves what is compressed already alone."""
+def test_metrics__gzip_middleware(site: Site) -> None:
+    """GZipMiddleware does not compress the metrics again."""
     client = site(
         PASSES,
         ROOT_URLCONF=__name__,

@@ -1,4 +1,4 @@
-"""A site on which the command runs."""
+"""Fixtures of the command tests."""
 
 from __future__ import annotations
 

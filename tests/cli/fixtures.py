@@ -1,4 +1,4 @@
-"""The sites of `tests.cli.site` as fixtures."""
+"""Fixtures that run the command on the sites of `tests.cli.site`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.conftest import Apps
 
 @pytest.fixture
 def run(apps: Apps, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command as the shell does: its exit code, output and errors.
+    """Run the command as a shell does; return its exit code, output and errors.
 
-    The site has one smoke module, and its results in `tmp_path / "state"`.
+    The site has one smoke module and stores its results in `tmp_path / "state"`.
     """
 
     def run(*arguments: str, smoke: str = PASSES, **settings: Any) -> tuple[int, str, str]:
@@ -41,7 +41,7 @@ def run(apps: Apps, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A site whose one smoke test passes; no process of it outlives the test."""
+    """A site with one passing smoke test. Its processes are killed after the test."""
     folder = tmp_path / "site"
     folder.mkdir()
     site = Site(folder)
@@ -53,7 +53,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def ran(tmp_path: Path) -> Callable[[], int]:
-    """How often the test of `tests.cli.site.counting` has run."""
+    """Return how many times the test of `tests.cli.site.counting` has run."""
     path = tmp_path / "ran"
     path.touch()
     return lambda: len(path.read_text())
@@ -61,7 +61,10 @@ def ran(tmp_path: Path) -> Callable[[], int]:
 
 @pytest.fixture
 def refused(run: Run, ran: Callable[[], int], tmp_path: Path) -> Callable[..., str]:
-    """Run the command with arguments that it has to refuse before anything runs: what it says."""
+    """Run the command with invalid arguments and return its error message.
+
+    Assert that it exits with 2 and that no test runs.
+    """
 
     def refused(*arguments: str) -> str:
         code, stdout, stderr = run(*arguments, smoke=counting(tmp_path))

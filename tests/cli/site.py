@@ -1,4 +1,4 @@
-"""A site on which `manage.py smoketest` runs, in this process or in one of its own."""
+"""A site for tests of `manage.py smoketest`, which runs in the test process or as a subprocess."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def counting(tmp_path: Path, *, options: str = "") -> str:
-    """A smoke module whose test writes down that it ran."""
+    """Return a smoke module whose test appends to a file each time it runs."""
     return f"""
 class T(SmokeTest):
     {options or "pass"}
@@ -48,7 +48,7 @@ SMOKETEST_STATE_DIR = "{folder}/state"
 SMOKETEST_RUN_ON_SCRAPE = False
 SMOKETEST_RUN_TIMEOUT = 300
 """
-#: Long enough that no test would pass that waits for it.
+#: Hangs long enough that a test which waits for it fails.
 HANGS = """
 class T(SmokeTest):
     timeout = 60
@@ -59,7 +59,7 @@ class T(SmokeTest):
 
 
 class Process:
-    """A `manage.py smoketest` that runs."""
+    """A running `manage.py smoketest`."""
 
     def __init__(
         self, folder: Path, number: int, arguments: tuple[str, ...], environment: dict[str, str]
@@ -85,7 +85,7 @@ class Process:
         return self.errors.read_text()
 
     def wait_for(self, pattern: str, *, count: int = 1) -> None:
-        """Until the output, or the errors, have it so many times."""
+        """Wait until stdout and stderr match the pattern `count` times."""
 
         def look() -> str:
             text = f"{self.stdout}\n{self.stderr}"
@@ -100,9 +100,9 @@ class Process:
         )
 
     def end(self, number: int) -> int:
-        """Send a signal and return the exit code; fail if the process or a child is left.
+        """Send a signal and return the exit code; fail if a process of the group survives.
 
-        The limit is far below the 60 s that `HANGS` takes, and far above what a slow machine needs.
+        The limit of 30 s is far below the 60 s of `HANGS` and enough for a slow machine.
         """
         self.popen.send_signal(number)
         code = self.popen.wait(30)
@@ -116,7 +116,7 @@ class Process:
         return code
 
     def wait(self) -> int:
-        """Wait for the process to end by itself and return the exit code."""
+        """Wait for the process to exit and return the exit code."""
         return self.popen.wait(60)
 
     def kill(self) -> None:
@@ -126,7 +126,7 @@ class Process:
 
 
 class Site:
-    """A site in a folder: settings, one app with a smoke module."""
+    """A site in a folder: settings, URLs and an app with a smoke module."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,14 +140,14 @@ class Site:
         )
 
     def smoke(self, source: str, **settings: Any) -> None:
-        """Its smoke module, and other settings."""
+        """Write the smoke module and append settings."""
         lines = [line for line in IMPORTS.splitlines() if "tests." not in line]
         (self.folder / "shop" / "smoke.py").write_text("\n".join(lines) + textwrap.dedent(source))
         with (self.folder / "settings.py").open("a") as file:
             file.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
 
     def environment(self) -> dict[str, str]:
-        """Of its processes."""
+        """Return the environment variables of its processes."""
         return clean_environment() | {
             "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT))),
             "DJANGO_SETTINGS_MODULE": "settings",
@@ -162,7 +162,7 @@ class Site:
         return process
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run the command to its end: its exit code, output and errors."""
+        """Run the command to completion and return its exit code, output and errors."""
         process = self.start(*arguments)
         code = process.wait()
         return code, process.stdout, process.stderr

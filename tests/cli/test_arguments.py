@@ -1,4 +1,4 @@
-"""Which options go together, and what each takes; what is wrong exits with 2 and runs nothing."""
+"""Arguments of `manage.py smoketest`: values, combinations, selection and run options."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ URL = "http://127.0.0.1:1/smoketest/"
         (["--url", URL, "--token", "one\nX-Header: two"], "contains spaces or non-ASCII char"),
     ],
 )
-def test_wrong_value(refused: Callable[..., str], arguments: list[str], message: str) -> None:
-    """It is quoted, with what is allowed."""
+def test_invalid_value(refused: Callable[..., str], arguments: list[str], message: str) -> None:
+    """The error message quotes the value and states what is allowed."""
     assert message in refused(*arguments)
 
 
-def test_wrong_format(run: Run) -> None:
-    """All formats are named."""
+def test_invalid_value__format(run: Run) -> None:
+    """The error message lists all formats."""
     stderr = run("--format", "yaml")[2]
     assert all(name in stderr for name in FORMATS)
 
@@ -54,14 +54,14 @@ def test_wrong_format(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        # Nothing of a run goes with a pause.
+        # --pause and --resume accept no option of a run.
         (["--pause", "1h", "--reason", "x", "a.b"], "--pause does not run tests; leave out ID"),
         (["--resume", "--failed"], "--resume does not run tests; leave out --failed."),
         (["--resume", "--workers", "0"], "leave out --workers."),
         (["--resume", "--list"], "leave out --list."),
         (["--resume", "--url", URL], "leave out --url."),
         (["--resume", "--format", "json"], "leave out --format."),
-        # Nor what one run alone can do with regular runs.
+        # --every accepts no option of a single run.
         (["--every", "60s", "shop"], "--every runs all tests regularly and prints a line for each"),
         (["--every", "60s", "--tag", "db"], "leave out --tag."),
         (["--every", "60s", "--exclude-tag", "db"], "leave out --exclude-tag."),
@@ -72,7 +72,7 @@ def test_wrong_format(run: Run) -> None:
         (["--every", "60s", "--no-store"], "leave out --no-store."),
         (["--every", "60s", "--until-stable", "5s"], "leave out --until-stable."),
         (["--every", "60s", "--list", "--url", URL], "leave out --list and --url."),
-        # What tells of stored results needs them.
+        # Exports require stored results.
         (
             ["--no-store", "--textfile", "x.prom"],
             "--no-store cannot be used with --textfile, because only stored results are exported.",
@@ -80,14 +80,14 @@ def test_wrong_format(run: Run) -> None:
         (["--no-store", "--pushgateway", "localhost:9091"], "with --pushgateway, because"),
         (["--no-store", "--format", "prometheus"], "of this host; leave out --no-store."),
         (["--url", URL, "--format", "prometheus"], "of this host; leave out --url."),
-        # The gate
+        # --until-stable
         (["--deadline", "5m"], "--deadline requires --until-stable."),
         (
             ["--until-stable", "300s"],
             "--until-stable 300s must be shorter than the --deadline of 300s",
         ),
         (["--until-stable", "5s", "--deadline", "5s"], "increase the --deadline."),
-        # Another site
+        # --url
         (["--token", "x" * 20], "--token requires --url."),
         (["--url", URL, "--failed"], "--url runs the tests on the deployed site, with its sett"),
         (["--url", URL, "--workers", "4"], "leave out --workers."),
@@ -97,7 +97,7 @@ def test_wrong_format(run: Run) -> None:
         (["--url", URL, "--list"], "leave out --list."),
         (["--url", URL, "--textfile", "x.prom"], "leave out --textfile."),
         (["--url", URL, "--pushgateway", "localhost:9091"], "leave out --pushgateway."),
-        # The list
+        # --list
         (["--list", "--failfast"], "--list does not run tests; leave out --failfast."),
         (["--list", "--workers", "2"], "--list does not run tests; leave out --workers."),
         (["--list", "--workers", "0"], "--list does not run tests; leave out --workers."),
@@ -110,13 +110,15 @@ def test_wrong_format(run: Run) -> None:
         (["--list", "--format", "prometheus"], "--list supports only the formats text and json."),
     ],
 )
-def test_wrong_combination(refused: Callable[..., str], arguments: list[str], message: str) -> None:
-    """What contradicts, or would be ignored in silence, is named."""
+def test_invalid_combination(
+    refused: Callable[..., str], arguments: list[str], message: str
+) -> None:
+    """The error message names the options that conflict or would be ignored."""
     assert message in refused(*arguments)
 
 
-def test_token__of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is better there than in a list of processes; the end of its line is no part of it."""
+def test_token__from_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trailing newline in the environment variable is ignored; the token is not printed."""
     monkeypatch.setenv(TOKEN_VARIABLE, "sixteen-or-more-characters\n")
     code, _, stderr = run("--url", URL)
     assert code == 1
@@ -124,7 +126,7 @@ def test_token__of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "sixteen" not in stderr
 
 
-# Which tests
+# Selection
 
 SEVERAL = """
 class T(SmokeTest):
@@ -162,7 +164,7 @@ class U(SmokeTest):
     ],
 )
 def test_selection(run: Run, arguments: list[str], names: set[str]) -> None:
-    """What is selected runs, once."""
+    """Each selected test runs exactly once."""
     code, stdout, stderr = run(*arguments, smoke=SEVERAL)
     assert code == 0
     assert f"tests run: {len(names)}\n" in stdout
@@ -182,14 +184,14 @@ def test_selection(run: Run, arguments: list[str], names: set[str]) -> None:
         (["app0.smoke.U", "--tag", "db"], "No smoke test matches test app0.smoke.U, tag db."),
     ],
 )
-def test_selection__of_nothing(run: Run, arguments: list[str], message: str) -> None:
-    """Exit code 3 and what may have been meant."""
+def test_selection__no_match(run: Run, arguments: list[str], message: str) -> None:
+    """The command exits with 3 and suggests similar names."""
     code, stdout, stderr = run(*arguments, smoke=SEVERAL)
     assert (code, stdout) == (3, "")
     assert message in stderr
 
 
-# Those that failed last
+# --failed
 
 FAILING = """
 class T(SmokeTest):
@@ -208,7 +210,7 @@ class U(SmokeTest):
 
 
 def test_failed(run: Run) -> None:
-    """Those that failed run again, warnings too, until they pass."""
+    """All tests that failed in the last run, including warnings, run again until they pass."""
     assert run(smoke=FAILING)[0] == 1
     for _ in range(2):
         code, stdout, stderr = run("--failed")
@@ -226,16 +228,16 @@ def test_failed(run: Run) -> None:
         (["--exclude-tag", "db"], "test_warns"),
     ],
 )
-def test_failed__and_a_selection(run: Run, arguments: list[str], name: str) -> None:
-    """Both hold."""
+def test_failed__with_selection(run: Run, arguments: list[str], name: str) -> None:
+    """Only tests that match both --failed and the selection run."""
     run(smoke=FAILING)
     _, stdout, stderr = run("--failed", *arguments)
     assert "tests run: 1\n" in stdout
     assert f".{name} (" in stderr
 
 
-def test_failed__none(run: Run) -> None:
-    """Exit code 3, never PASS: nothing has been tested. Neither has it before the first run."""
+def test_failed__no_failures(run: Run) -> None:
+    """The command exits with 3 if no test has failed or none has run yet."""
     for _ in range(2):
         code, stdout, stderr = run("--failed")
         assert (code, stdout) == (3, "")
@@ -244,7 +246,7 @@ def test_failed__none(run: Run) -> None:
 
 
 def test_failed__unknown_name(run: Run) -> None:
-    """A name that nothing has is told of as without --failed."""
+    """An unknown name is reported as it is without --failed."""
     run(smoke=FAILING)
     code, _, stderr = run("--failed", "app0.smoke.T.test_fals")
     assert code == 3
@@ -252,8 +254,8 @@ def test_failed__unknown_name(run: Run) -> None:
 
 
 @pytest.mark.parametrize("hook", ["setUpClass", "tearDownClass", "tearDownModule"])
-def test_failed__fixture(run: Run, hook: str) -> None:
-    """What a fixture spoiled is all of its class, or module."""
+def test_failed__fixture_error(run: Run, hook: str) -> None:
+    """After a fixture error, all tests of the class or module run again."""
     if hook == "tearDownModule":
         smoke = f"{PASSES}\ndef tearDownModule():\n    raise RuntimeError\n"
     else:
@@ -265,8 +267,8 @@ def test_failed__fixture(run: Run, hook: str) -> None:
     assert f"{hook}" in stderr
 
 
-def test_failed__module_that_can_be_imported_now(run: Run, apps: Apps) -> None:
-    """All of its tests run, or those of them that were selected."""
+def test_failed__module_importable_again(run: Run, apps: Apps) -> None:
+    """After a collection error is fixed, the selected tests of the module run."""
     assert run(smoke="raise RuntimeError")[0] == 1
     (apps.folder / "app0" / "smoke.py").write_text(
         "from smoketest import SmokeTest\n"
@@ -280,15 +282,15 @@ def test_failed__module_that_can_be_imported_now(run: Run, apps: Apps) -> None:
     assert "test_one" not in stderr
 
 
-def test_failed__module_that_still_cannot_be_imported(run: Run) -> None:
+def test_failed__module_not_importable(run: Run) -> None:
     run(smoke="raise RuntimeError")
     code, stdout, _ = run("--failed")
     assert code == 1
     assert "app0.smoke errored" in stdout
 
 
-def test_failed__test_that_is_gone(run: Run, apps: Apps) -> None:
-    """Nobody is told of a test that the site has no more."""
+def test_failed__removed_test(run: Run, apps: Apps) -> None:
+    """A failed test that no longer exists is ignored."""
     run(smoke=FAILS)
     apps.names.clear()
     apps.add(FAILS, name="app1")
@@ -297,7 +299,7 @@ def test_failed__test_that_is_gone(run: Run, apps: Apps) -> None:
     assert "No test failed when it last ran" in stderr
 
 
-# How they run
+# Run options
 
 SLOW = """
 class T(SmokeTest):
@@ -312,7 +314,7 @@ class U(SmokeTest):
 
 
 def test_timeout(run: Run) -> None:
-    """It is for the tests that declare none."""
+    """--timeout applies to tests that do not declare a timeout."""
     code, stdout, _ = run("--timeout", "0.2s", smoke=SLOW)
     assert code == 1
     assert "app0.smoke.T.test_default errored: timed out after 0.2 s" in stdout
@@ -320,7 +322,7 @@ def test_timeout(run: Run) -> None:
 
 
 def test_run_timeout(run: Run) -> None:
-    """It ends the run, whatever the tests declare; and is no longer than it says."""
+    """--run-timeout ends the run regardless of the timeouts that tests declare."""
     hanging.reset()
     smoke = SLOW.replace("time.sleep(0.5)", "hanging.hang()")
     code, stdout, _ = run(
@@ -334,24 +336,24 @@ def test_run_timeout(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "seconds"), [([], 90), (["--run-timeout", "2m"], 120)])
-def test_run_timeout__of_the_site(
+def test_run_timeout__from_settings(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], seconds: float
 ) -> None:
-    """A site whose run takes long has the time that it was given."""
-    seen = []
-    run_it = Coordinator.run
+    """SMOKETEST_RUN_TIMEOUT is the default of --run-timeout."""
+    timeouts = []
+    original_run = Coordinator.run
 
-    def look(coordinator: Coordinator, *args: object, **kwargs: object) -> object:
-        seen.append(coordinator.options.run_timeout)
-        return run_it(coordinator, *args, **kwargs)  # type: ignore[arg-type]
+    def record_timeout(coordinator: Coordinator, *args: object, **kwargs: object) -> object:
+        timeouts.append(coordinator.options.run_timeout)
+        return original_run(coordinator, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Coordinator, "run", look)
+    monkeypatch.setattr(Coordinator, "run", record_timeout)
     assert run(*arguments, SMOKETEST_RUN_TIMEOUT=90)[0] == 0
-    assert seen == [seconds]
+    assert timeouts == [seconds]
 
 
 def test_workers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many threads as it says; 0 is the calling one."""
+    """--workers sets the number of threads; 0 runs the tests in the main thread."""
     smoke = "import os, threading\nbarrier = threading.Barrier(2)\n" + "".join(
         f"class T{n}(SmokeTest):\n"
         "    def test_it(self):\n"
@@ -368,7 +370,7 @@ def test_workers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failfast(run: Run) -> None:
-    """Nothing begins after the first failure; a warning is none."""
+    """No test starts after the first critical failure; a warning does not stop the run."""
     run_all = run("--failfast", "--workers", "1", smoke=FAILING)[1]
     assert "tests failed: 1\n" in run_all
     assert "tests not run: 2\n" in run_all
@@ -376,7 +378,7 @@ def test_failfast(run: Run) -> None:
 
 
 def test_no_store(run: Run, tmp_path: Path) -> None:
-    """What was stored is there as before, and nothing says where."""
+    """Stored results are unchanged, and the path of the store is not printed."""
     run(smoke=FAILS)
     before = (tmp_path / "state" / "results.sqlite3").read_bytes()
     code, _, stderr = run("--no-store")

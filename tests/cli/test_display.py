@@ -1,4 +1,4 @@
-"""The lines that tell of a run while it goes on."""
+"""Progress lines of a run."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ WARNING = make_declaration(severity=Severity.WARNING)
     ],
 )
 def test_line(result: Result, line: str) -> None:
-    """One line, whatever the message is."""
+    """Line breaks in a message are replaced by spaces."""
     assert display.line(result) == line
 
 
-def told(*events: Event) -> list[tuple[str, Result | None]]:
+def written_lines(*events: Event) -> list[tuple[str, Result | None]]:
     written: list[tuple[str, Result | None]] = []
-    with display.lines(lambda line, result: written.append((line, result))) as tell:
+    with display.lines(lambda line, result: written.append((line, result))) as write_event:
         for event in events:
-            tell(event)
+            write_event(event)
     return written
 
 
 def test_lines() -> None:
-    """How many tests there are, and a line for each that has its result."""
+    """The number of tests is written first, then a line for each result."""
     result = make_result()
-    assert told(Started(("a", "b")), Running("a"), Finished(result)) == [
+    assert written_lines(Started(("a", "b")), Running("a"), Finished(result)) == [
         ("Running 2 tests.", None),
         (display.line(result), result),
     ]
 
 
 def test_lines__one_test() -> None:
-    assert told(Started(("a",))) == [("Running 1 test.", None)]
+    assert written_lines(Started(("a",))) == [("Running 1 test.", None)]
 
 
 def test_lines__waiting() -> None:
-    assert told(Waiting()) == [("Another run is in progress; waiting for it.", None)]
+    assert written_lines(Waiting()) == [("Another run is in progress; waiting for it.", None)]

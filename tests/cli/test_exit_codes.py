@@ -1,4 +1,4 @@
-"""Each exit code, of a real process; and what Ctrl-C and SIGTERM leave behind, which is nothing."""
+"""Exit codes of the command in a subprocess, and cleanup after SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
 from tests.servers.site import require_module
 
-#: One test has passed when the other hangs, with a row that is written and a lock that is held.
+#: One test passes; the other inserts a row and then hangs inside its transaction.
 WRITES_AND_HANGS = """
 class A(SmokeTest):
     def test_passes(self):
@@ -35,8 +35,8 @@ class B(SmokeTest):
             {then}
 """
 SLEEPS = WRITES_AND_HANGS.format(then='print("hanging", flush=True); time.sleep(60)')
-#: In the middle of a statement, of which the server alone knows.
-SLEEPS_THERE = WRITES_AND_HANGS.format(
+#: Hangs inside a statement on the database server.
+SLEEPS_ON_SERVER = WRITES_AND_HANGS.format(
     then='print("hanging", flush=True); cursor.execute("SELECT pg_sleep(60)")'
 )
 TABLE = "CREATE TABLE ledger (entry text)"
@@ -51,35 +51,35 @@ def test_failed(site: Site) -> None:
     assert site.run()[0] == Exit.FAILED == 1
 
 
-def test_failed__is_told_once_as_it_happens_and_in_the_report(site: Site) -> None:
-    """A site without LOGGING does not hear it from the logger as well."""
+def test_failed__is_printed_once_per_stream(site: Site) -> None:
+    """Without LOGGING, the logger does not print the failure again."""
     site.smoke(FAILS.replace("'x'", "'the shop is shut'"))
     _, stdout, stderr = site.run()
     assert (stdout.count("the shop is shut"), stderr.count("the shop is shut")) == (1, 1)
 
 
-def test_failed__warning(site: Site) -> None:
-    """A warning is no reason to stop a deployment."""
+def test_passed__failing_warning(site: Site) -> None:
+    """A failing test of severity warning does not change the exit code."""
     site.smoke(FAILS.replace("def", "severity = 'warning'\n    def"))
     assert site.run()[0] == 0
 
 
-def test_failed__time_out_of_a_test(site: Site) -> None:
-    """One test that ran out of time did not pass; it is not the run that did."""
+def test_failed__test_timed_out(site: Site) -> None:
+    """The exit code is 1 if a test times out; 4 is for the timeout of the run."""
     site.smoke(HANGS.replace("60", "0.1", 1))
     assert site.run()[0] == 1
 
 
-def test_failed__fail_fast(site: Site) -> None:
-    """What was left out because another test failed makes no other code of it."""
+def test_failed__failfast(site: Site) -> None:
+    """Tests that --failfast did not run do not change the exit code."""
     site.smoke(FAILS + "\n    def test_other(self):\n        pass\n")
     code, stdout, _ = site.run("--failfast")
     assert code == 1
     assert "tests not run: 1" in stdout
 
 
-def test_failed__module_cannot_be_imported(site: Site) -> None:
-    """Whatever was selected: the test asked for may be in there."""
+def test_failed__collection_error(site: Site) -> None:
+    """A collection error fails any selection, because the module may contain the selected test."""
     site.smoke("\nimport nonsense")
     code, stdout, stderr = site.run("shop.smoke.T.test_it", "--tag", "db")
     assert code == 1
@@ -87,8 +87,8 @@ def test_failed__module_cannot_be_imported(site: Site) -> None:
     assert "Traceback" not in stderr
 
 
-def test_failed__nobody_answers(site: Site) -> None:
-    """A site that cannot be asked has not passed."""
+def test_failed__site_unreachable(site: Site) -> None:
+    """A site that cannot be reached fails the command."""
     code, stdout, stderr = site.run("--url", "http://127.0.0.1:1/smoketest/")
     assert (code, stdout) == (1, "")
     assert "http://127.0.0.1:1/smoketest/ cannot be reached: " in stderr
@@ -106,7 +106,7 @@ def test_usage__setting(site: Site) -> None:
     assert "SMOKETEST_TIMEOUT is 'soon'" in stderr
 
 
-def test_nothing__no_tests(site: Site) -> None:
+def test_no_match__no_tests(site: Site) -> None:
     (site.folder / "shop" / "smoke.py").unlink()
     for arguments in ((), ("--failed",), ("--list",)):
         code, stdout, stderr = site.run(*arguments)
@@ -115,8 +115,8 @@ def test_nothing__no_tests(site: Site) -> None:
         assert "Traceback" not in stderr
 
 
-def test_nothing__unknown_name(site: Site) -> None:
-    """One unknown name is enough: nothing is run of the others."""
+def test_no_match__unknown_name(site: Site) -> None:
+    """If one of the names is unknown, no test runs."""
     code, stdout, stderr = site.run("shop.smoke.T", "shop.smoke.S.test_it")
     assert (code, stdout) == (3, "")
     assert "No smoke test is named shop.smoke.S.test_it. Did you mean shop.smoke.T" in stderr
@@ -124,7 +124,7 @@ def test_nothing__unknown_name(site: Site) -> None:
 
 
 def test_timed_out__run(site: Site) -> None:
-    """The time of the whole run was over."""
+    """--run-timeout exits with 4."""
     site.smoke(HANGS.replace('print("hanging", flush=True)', "pass"))
     code, stdout, _ = site.run("--run-timeout", "0.3s", "--format", "json")
     assert code == Exit.TIMED_OUT == 4
@@ -132,8 +132,8 @@ def test_timed_out__run(site: Site) -> None:
     assert result["message"] == "the run timed out after 0.3 s"
 
 
-def test_timed_out__another_run(site: Site) -> None:
-    """The run of somebody else did not end in time."""
+def test_timed_out__waiting_for_another_run(site: Site) -> None:
+    """A run in progress that does not end before the deadline exits with 4."""
     site.run()
     with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
         shared = services.state()
@@ -144,14 +144,14 @@ def test_timed_out__another_run(site: Site) -> None:
     assert re.search(r"no result: Another run did not end within 0\.[45]\d* s", stderr)
 
 
-# Ctrl-C and SIGTERM
+# SIGINT and SIGTERM
 
 SIGNALS = [(signal.SIGINT, Exit.INTERRUPTED, 130), (signal.SIGTERM, Exit.TERMINATED, 143)]
 
 
 @pytest.fixture
 def ledger(site: Site) -> Iterator[sqlite3.Connection]:
-    """The table that the tests of the site write to."""
+    """A table that the smoke tests of the site write to."""
     with closing(sqlite3.connect(site.folder / "db", timeout=1)) as database:
         database.execute(TABLE)
         database.commit()
@@ -163,7 +163,7 @@ def ledger(site: Site) -> Iterator[sqlite3.Connection]:
 def test_interrupt(
     site: Site, ledger: sqlite3.Connection, number: int, name: Exit, code: int, workers: int
 ) -> None:
-    """It tells what is known, and writes nothing: whoever comes next can write at once."""
+    """Completed results are printed, the transaction is rolled back and the lock is released."""
     site.smoke(SLEEPS, SMOKETEST_WORKERS=workers)
     process = site.start()
     process.wait_for("hanging")
@@ -179,7 +179,7 @@ def test_interrupt(
 
 @pytest.mark.parametrize("workers", [4, 0])
 def test_interrupt__twice(site: Site, ledger: sqlite3.Connection, workers: int) -> None:
-    """Whoever is in a hurry gets no more than the code, and no traceback of ours."""
+    """A second SIGINT during shutdown ends the process without a traceback."""
     site.smoke(SLEEPS, SMOKETEST_WORKERS=workers)
     process = site.start()
     process.wait_for("hanging")
@@ -193,7 +193,7 @@ def test_interrupt__twice(site: Site, ledger: sqlite3.Connection, workers: int) 
 @pytest.mark.parametrize("to_file", [False, True])
 @pytest.mark.parametrize("format_name", ["json", "junit", "ndjson"])
 def test_interrupt__format(site: Site, format_name: str, to_file: bool) -> None:
-    """What others read is whole."""
+    """The output is a complete document although the run was interrupted."""
     site.smoke(HANGS.replace('print("hanging", flush=True)', "open('hanging', 'w').close()"))
     path = site.folder / "report"
     process = site.start("--format", format_name, *(["--output", str(path)] if to_file else []))
@@ -207,17 +207,15 @@ def test_interrupt__format(site: Site, format_name: str, to_file: bool) -> None:
             events = [json.loads(line) for line in content.splitlines()]
             assert [event["event"] for event in events] == ["start", "running", "report"]
         case "junit":
-            suites = ElementTree.fromstring(content)  # noqa: S314 - it is ours
+            suites = ElementTree.fromstring(content)  # noqa: S314 - trusted XML
             assert suites.find(".//skipped").attrib == {  # type: ignore[union-attr]
                 "message": "not run: the run was interrupted"
             }
 
 
 @pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
-def test_interrupt__while_it_waits_for_another_run(
-    site: Site, number: int, name: Exit, code: int
-) -> None:
-    """Nothing has run, nothing is told but that it ended, and the other run goes on."""
+def test_interrupt__waiting_for_another_run(site: Site, number: int, name: Exit, code: int) -> None:
+    """An interrupted wait prints no report and does not affect the run in progress."""
     site.run()
     with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
         shared = services.state()
@@ -232,16 +230,16 @@ def test_interrupt__while_it_waits_for_another_run(
     assert site.run()[0] == 0
 
 
-def test_interrupt__at_the_gate(site: Site) -> None:
-    """Between two rounds."""
+def test_interrupt__until_stable(site: Site) -> None:
+    """SIGINT between two runs of --until-stable exits with 130."""
     process = site.start("--until-stable", "60s")
     process.wait_for("passing for 0 of 60 s")
     assert process.end(signal.SIGINT) == 130
     assert process.stderr.endswith("Interrupted.\n")
 
 
-def test_interrupt__leaves_the_next_run_alone(site: Site) -> None:
-    """The test that was interrupted does not count as running."""
+def test_interrupt__next_run(site: Site) -> None:
+    """An interrupted test does not count as abandoned in the next run."""
     site.smoke(HANGS)
     process = site.start()
     process.wait_for("hanging")
@@ -251,7 +249,7 @@ def test_interrupt__leaves_the_next_run_alone(site: Site) -> None:
     assert (code, stdout.partition("\n")[0]) == (0, "PASS")
 
 
-# With PostgreSQL
+# PostgreSQL
 
 
 @pytest.fixture(scope="module")
@@ -262,8 +260,8 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-def in_transaction(server: PostgreSQL) -> str:
-    """The backends that hold something, and what they do."""
+def open_transactions(server: PostgreSQL) -> str:
+    """Return the client backends that have an open transaction."""
     return server.sql(
         "SELECT pid, state, query FROM pg_stat_activity"
         " WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client"
@@ -272,16 +270,16 @@ def in_transaction(server: PostgreSQL) -> str:
 
 
 def start_on(site: Site, server: PostgreSQL, smoke: str, workers: int) -> Process:
-    """Until its test holds a lock."""
+    """Start the command and wait until its test holds a lock."""
     site.smoke(smoke, SMOKETEST_WORKERS=workers, DATABASES={"default": server.django()})
     process = site.start()
     process.wait_for("hanging")
-    assert in_transaction(server) != ""
+    assert open_transactions(server) != ""
     return process
 
 
 @pytest.mark.parametrize("workers", [4, 0])
-@pytest.mark.parametrize("smoke", [SLEEPS, SLEEPS_THERE], ids=["python", "server"])
+@pytest.mark.parametrize("smoke", [SLEEPS, SLEEPS_ON_SERVER], ids=["python", "server"])
 @pytest.mark.parametrize(("number", "name", "code"), SIGNALS)
 def test_interrupt__postgresql(
     site: Site,
@@ -292,11 +290,11 @@ def test_interrupt__postgresql(
     code: int,
     workers: int,
 ) -> None:
-    """The server rolls the transaction back, although its statement would take 60 s."""
+    """The server rolls back the transaction, even in the middle of a statement of 60 s."""
     process = start_on(site, postgresql, smoke, workers)
     assert process.end(number) == name == code
     wait_for(
-        lambda: in_transaction(postgresql),
+        lambda: open_transactions(postgresql),
         lambda found: found == "",
         within=20,
         what="the end of the transaction",
@@ -307,9 +305,9 @@ def test_interrupt__postgresql(
     assert postgresql.sql("SELECT count(*) FROM ledger") == "0"
 
 
-def test_interrupt__just_before_the_wait(site: Site) -> None:
-    """A signal whose handler runs just before the command waits does not end that wait."""
-    # As the C handler does, `interrupt_main` notes the signal without waking the main thread.
+def test_interrupt__just_before_wait(site: Site) -> None:
+    """A signal that arrives just before the main thread waits ends the command."""
+    # Like the C signal handler, `interrupt_main` sets a flag without waking the main thread.
     hangs = "import _thread; _thread.interrupt_main(); time.sleep(60)"
     site.smoke(HANGS.replace("time.sleep(60)", hangs))
     assert site.start().popen.wait(30) == 130

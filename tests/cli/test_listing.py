@@ -1,4 +1,4 @@
-"""`--list` names the tests and runs none."""
+"""`--list`: print the ids of the selected tests without running them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class U(SmokeTest):
 
 
 def test_text(run: Run) -> None:
-    """An id a line, in their order, and nothing else: for a shell to loop over."""
+    """One id per line, in order and without other output, so that a shell can loop over it."""
     assert run("--list", smoke=SEVERAL) == (
         0,
         "app0.smoke.T.test_one\napp0.smoke.T.test_two\napp0.smoke.U.test_three\n",
@@ -45,8 +45,8 @@ def test_text(run: Run) -> None:
     )
 
 
-def test_ids_are_taken(run: Run) -> None:
-    """What is listed can be given."""
+def test_text__ids_are_valid_arguments(run: Run) -> None:
+    """Every listed id can be passed back to the command."""
     stdout = run("--list", smoke=SEVERAL)[1]
     assert run("--list", *stdout.split())[1] == stdout
 
@@ -57,19 +57,19 @@ def test_selection(run: Run) -> None:
 
 
 def test_failed(run: Run) -> None:
-    """What would run, before it does."""
+    """--list --failed lists the tests that --failed would run."""
     run("app0.smoke.U", smoke=SEVERAL)
     assert run("--list", "--failed")[1] == "app0.smoke.U.test_three\n"
 
 
-def test_selection__of_nothing(run: Run) -> None:
+def test_selection__no_match(run: Run) -> None:
     code, stdout, stderr = run("--list", "app0.smoke.T.test_tow", smoke=SEVERAL)
     assert (code, stdout) == (3, "")
     assert "Did you mean app0.smoke.T.test_two" in stderr
 
 
 def test_json(run: Run) -> None:
-    """What the authors declared."""
+    """Each test is listed with its declared options."""
     code, stdout, _ = run("--list", "--format", "json", smoke=SEVERAL, SMOKETEST_TIMEOUT=7)
     assert code == 0
     one, two, three = json.loads(stdout)
@@ -92,22 +92,21 @@ def test_json(run: Run) -> None:
     assert (three["databases"], three["read_only"]) == (["default"], True)
 
 
-def test_runs_nothing(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """And stores nothing."""
+def test_runs_and_stores_nothing(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     run("--list", smoke=counting(tmp_path))
     assert ran() == 0
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
         assert services.state().store.latest_results() == {}
 
 
-def test_while_another_run_goes_on(run: Run) -> None:
-    """It waits for nobody, and a pause is no matter."""
+def test_paused(run: Run) -> None:
+    """Listing works while runs are paused."""
     run("--pause", "1h", "--reason", "x", smoke=SEVERAL)
     assert run("--list")[0] == 0
 
 
-def test_module_cannot_be_imported(run: Run, apps: Apps) -> None:
-    """The others are named, the broken one is told of, and the exit code says that it fails."""
+def test_collection_error(run: Run, apps: Apps) -> None:
+    """Importable tests are listed; the collection error is printed and sets the exit code."""
     apps.add("raise RuntimeError('no such luck')")
     apps.add(SEVERAL)
     for arguments in ((), ("--tag", "db"), ("app1.smoke.T.test_one",)):
@@ -118,7 +117,7 @@ def test_module_cannot_be_imported(run: Run, apps: Apps) -> None:
 
 
 def test_secrets(run: Run, apps: Apps) -> None:
-    """They are masked as in a report, in what an author declared and in what an import said."""
+    """Secrets in declarations and in import errors are masked."""
     apps.add("""
     from django.conf import settings
     class T(SmokeTest):
@@ -138,7 +137,7 @@ def test_secrets(run: Run, apps: Apps) -> None:
 
 
 def test_output(run: Run, tmp_path: Path) -> None:
-    """To a file, and then not to the terminal."""
+    """With --output, the list is written only to the file."""
     path = tmp_path / "tests.txt"
     assert run("--list", "--output", str(path), smoke=SEVERAL) == (0, "", "")
     assert path.read_text().splitlines()[0] == "app0.smoke.T.test_one"

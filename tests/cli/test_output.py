@@ -1,4 +1,4 @@
-"""`--output` writes a file in whole or not at all."""
+"""`--output`: write a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cli.site import FAILS, Run, counting
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """One that is not the usual one."""
+    """Set a umask other than the default."""
     before = os.umask(0o027)
     yield
     os.umask(before)
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.usefixtures("umask")
 def test_write(tmp_path: Path) -> None:
-    """UTF-8, with the rights that any new file gets, and nothing beside it."""
+    """The file is UTF-8 with the permissions of the umask, and no temporary file remains."""
     path = tmp_path / "junit.xml"
     output.write(path, "ü\n")
     assert path.read_bytes() == "ü\n".encode()
@@ -44,7 +44,7 @@ def test_write(tmp_path: Path) -> None:
 
 
 def test_write__replaces(tmp_path: Path) -> None:
-    """Who reads the old file meanwhile reads it to its end."""
+    """A process that has the old file open can read it to the end."""
     path = tmp_path / "junit.xml"
     path.write_text("old and long")
     with path.open() as reader:
@@ -54,8 +54,8 @@ def test_write__replaces(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_write__link(tmp_path: Path) -> None:
-    """A link stays one."""
+def test_write__symlink(tmp_path: Path) -> None:
+    """A symbolic link is preserved, and its target is written."""
     target, link = tmp_path / "target", tmp_path / "link"
     link.symlink_to(target)
     output.write(link, "new")
@@ -64,7 +64,7 @@ def test_write__link(tmp_path: Path) -> None:
 
 
 def test_write__pipe(tmp_path: Path) -> None:
-    """A pipe stays one, and so would ``/dev/null``."""
+    """A named pipe and `/dev/null` are written to and not replaced."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     read: list[str] = []
@@ -79,14 +79,13 @@ def test_write__pipe(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device()
 
 
-def test_write__full() -> None:
-    """A disk without space: what is there stays as it was."""
+def test_write__no_space() -> None:
     with pytest.raises(OutputError, match="/dev/full cannot be written: No space left on device"):
         output.write(Path("/dev/full"), "new")
 
 
 def test_write__interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens before the last step leaves the old file, and nothing beside it."""
+    """An interruption leaves the old file unchanged and no temporary file."""
     path = tmp_path / "junit.xml"
     path.write_text("old")
 
@@ -101,28 +100,27 @@ def test_write__interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("function", [output.check, lambda path: output.write(path, "new")])
-def test_folder_does_not_exist(tmp_path: Path, function: Callable[[Path], None]) -> None:
+def test_missing_directory(tmp_path: Path, function: Callable[[Path], None]) -> None:
     path = tmp_path / "missing" / "junit.xml"
-    with pytest.raises(OutputError) as refusal:
+    with pytest.raises(OutputError) as failure:
         function(path)
-    assert str(refusal.value).startswith(f"{path} cannot be written: ")
-    assert str(refusal.value).endswith("Choose a directory that exists and is writable.")
+    assert str(failure.value).startswith(f"{path} cannot be written: ")
+    assert str(failure.value).endswith("Choose a directory that exists and is writable.")
 
 
 @pytest.mark.parametrize("function", [output.check, lambda path: output.write(path, "new")])
-def test_folder_is_none(tmp_path: Path, function: Callable[[Path], None]) -> None:
+def test_parent_is_a_file(tmp_path: Path, function: Callable[[Path], None]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         function(tmp_path / "file" / "junit.xml")
 
 
-def test_is_a_folder(tmp_path: Path) -> None:
+def test_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a directory; use the path of a file"):
         output.check(tmp_path)
 
 
 def test_is_a_socket(tmp_path: Path) -> None:
-    """Nobody can write into one by its path."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -131,15 +129,15 @@ def test_is_a_socket(tmp_path: Path) -> None:
     assert path.is_socket()
 
 
-def test_folder_of_others() -> None:
-    """It is told of before anything runs, also where the tests run as root."""
+def test_directory_not_writable() -> None:
+    """A directory without write permission is reported, also when the tests run as root."""
     program = (
         "import os, sys; from pathlib import Path; from smoketest.cli import output\n"
         "if not os.getuid(): os.setgid(65534); os.setuid(65534)\n"
         "try: output.check(Path(sys.argv[1]))\n"
         "except output.OutputError as error: print(error)\n"
     )
-    # Not in pytest's folder, which is private to the user who runs the tests.
+    # pytest's temporary directory is private to the user who runs the tests.
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o555)
         done = subprocess.run(
@@ -155,7 +153,7 @@ def test_folder_of_others() -> None:
 
 @pytest.mark.parametrize("format_name", ["text", "json", "junit", "ndjson", "prometheus"])
 def test_command(run: Run, tmp_path: Path, format_name: str) -> None:
-    """The file has the format, the terminal the text, and the exit code is that of the run."""
+    """The file has the requested format; standard output has the text report."""
     path = tmp_path / "report"
     code, stdout, _ = run("--format", format_name, "--output", str(path), smoke=FAILS)
     assert code == 1
@@ -176,10 +174,8 @@ def test_command(run: Run, tmp_path: Path, format_name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing/report", "."])
-def test_command__cannot_be_written(
-    run: Run, tmp_path: Path, ran: Callable[[], int], name: str
-) -> None:
-    """Exit code 2, before the tests run for nothing."""
+def test_command__not_writable(run: Run, tmp_path: Path, ran: Callable[[], int], name: str) -> None:
+    """The command exits with 2 before any test runs."""
     code, stdout, stderr = run("--output", str(tmp_path / name), smoke=counting(tmp_path))
     assert (code, stdout) == (2, "")
     assert stderr.startswith("CommandError: ")

@@ -1,4 +1,4 @@
-"""A deployed site is asked for a run: real ones, and peers whose answers are none of ours."""
+"""`--url`: run the tests of a deployed site, a stub server or another service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOKEN = "nothing-but-a-test-token"
 
 @dataclass
 class Reply:
-    """What a peer answers: these bytes, after a while, and piece by piece."""
+    """A response of the stub server: its bytes, delays and truncation."""
 
     status: int = 200
     body: str | bytes = ""
@@ -41,22 +41,22 @@ class Reply:
     after: float = 0.0
     #: Seconds before each byte.
     drip: float = 0.0
-    #: Bytes that are promised and never come.
+    #: Number of bytes by which Content-Length exceeds the body.
     missing: int = 0
 
 
 @dataclass
-class Peer:
-    """A server that gives the replies one after the other, the last one for ever."""
+class StubServer:
+    """An HTTP server that sends the replies in order and repeats the last one."""
 
     url: str = ""
     replies: list[Reply] = field(default_factory=list)
     #: Path and headers of each request.
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    #: Ends all delays.
+    #: Ends all delays when set.
     is_over: Event = field(default_factory=Event)
 
-    def ask(
+    def request(
         self,
         *replies: Reply,
         selection: Selection = EVERYTHING,
@@ -70,14 +70,14 @@ class Peer:
 
 
 @pytest.fixture
-def peer() -> Iterator[Peer]:
-    peer = Peer()
+def stub() -> Iterator[StubServer]:
+    stub = StubServer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            peer.seen.append((self.path, dict(self.headers.items())))
-            reply = peer.replies.pop(0) if len(peer.replies) > 1 else peer.replies[0]
-            peer.is_over.wait(reply.after)
+            stub.seen.append((self.path, dict(self.headers.items())))
+            reply = stub.replies.pop(0) if len(stub.replies) > 1 else stub.replies[0]
+            stub.is_over.wait(reply.after)
             body = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -89,25 +89,25 @@ def peer() -> Iterator[Peer]:
                     self.wfile.write(body)
                     return
                 for byte in body:
-                    peer.is_over.wait(reply.drip)
+                    stub.is_over.wait(reply.drip)
                     self.wfile.write(bytes([byte]))
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server
-            """Nothing."""
+            """Silence the request log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        peer.url = f"http://127.0.0.1:{server.server_port}/smoketest/"
-        yield peer
-        peer.is_over.set()
+        stub.url = f"http://127.0.0.1:{server.server_port}/smoketest/"
+        yield stub
+        stub.is_over.set()
         server.shutdown()
         thread.join()
 
 
 @dataclass
 class Clock:
-    """The `time` module of a client. It stands still, except for the sleeps of the client."""
+    """Replacement for the `time` module of the client; only `sleep` advances it."""
 
     now: float = 0.0
     sleeps: list[float] = field(default_factory=list)
@@ -132,37 +132,37 @@ def content(*results: Any, age: float = 0.0, **fields: Any) -> str:
     return render(make_answer(report, age=age), with_tracebacks=False)
 
 
-def refused(ask: Callable[[], Answer]) -> str:
-    with pytest.raises(RefusedError) as refusal:
-        ask()
-    return str(refusal.value)
+def refused(request: Callable[[], Answer]) -> str:
+    with pytest.raises(RefusedError) as failure:
+        request()
+    return str(failure.value)
 
 
-def no_answer(ask: Callable[[], Answer], *, is_timeout: bool = False) -> str:
+def no_answer(request: Callable[[], Answer], *, is_timeout: bool = False) -> str:
     with pytest.raises(NoAnswerError) as failure:
-        ask()
+        request()
     assert failure.value.is_timeout is is_timeout
     return str(failure.value)
 
 
-# The question
+# Requests
 
 
-def test_question(peer: Peer) -> None:
-    """A run that begins after the call, as JSON; everything and without a token."""
-    peer.ask(Reply(body=content()))
-    ((path, headers),) = peer.seen
+def test_request(stub: StubServer) -> None:
+    """The default request asks for a fresh run of all tests as JSON, without a token."""
+    stub.request(Reply(body=content()))
+    ((path, headers),) = stub.seen
     assert path == "/smoketest/"
     assert headers["Accept"] == "application/json"
     assert headers["Cache-Control"] == "no-cache"
     assert "Authorization" not in headers
 
 
-def test_question__selection(peer: Peer) -> None:
-    """The names and tags are parameters, whatever characters they have."""
+def test_request__selection(stub: StubServer) -> None:
+    """Names and tags are sent as URL-encoded query parameters."""
     selection = Selection(names=("a.b", "ü&="), tags=("db",), excluded_tags=("slow", "x y"))
-    peer.ask(Reply(body=content()), selection=selection, failfast=True, token=TOKEN)
-    ((path, headers),) = peer.seen
+    stub.request(Reply(body=content()), selection=selection, failfast=True, token=TOKEN)
+    ((path, headers),) = stub.seen
     assert parse_qs(urlsplit(path).query) == {
         "test": ["a.b", "ü&="],
         "tag": ["db"],
@@ -172,13 +172,13 @@ def test_question__selection(peer: Peer) -> None:
     assert headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-# Answers of ours
+# Reports
 
 
-def test_answer__passed(peer: Peer) -> None:
-    """The report that the site made, with the selection that it was asked for."""
+def test_report__passed(stub: StubServer) -> None:
+    """The report carries the selection of the request and the release of the site."""
     selection = Selection(tags=("db",))
-    answer = peer.ask(Reply(body=content(release="v42", duration=0.01)), selection=selection)
+    answer = stub.request(Reply(body=content(release="v42", duration=0.01)), selection=selection)
     assert answer.report.passed
     assert answer.report.selection == selection
     assert answer.report.release == "v42"
@@ -186,16 +186,16 @@ def test_answer__passed(peer: Peer) -> None:
     assert answer.pause is None
 
 
-def test_answer__failed(peer: Peer) -> None:
-    """A FAIL is an answer as good as a PASS."""
+def test_report__failed(stub: StubServer) -> None:
+    """A 500 response with a report is returned as a report."""
     result = make_result(Outcome.FAILED, message="1 != 2")
-    answer = peer.ask(Reply(500, content(result)))
+    answer = stub.request(Reply(500, content(result)))
     assert [one.message for one in answer.report.problems] == ["1 != 2"]
 
 
-def test_answer__warning(peer: Peer) -> None:
+def test_report__warning(stub: StubServer) -> None:
     declaration = make_declaration(severity=Severity.WARNING)
-    answer = peer.ask(Reply(body=content(make_result(Outcome.FAILED, declaration))))
+    answer = stub.request(Reply(body=content(make_result(Outcome.FAILED, declaration))))
     assert answer.report.passed
     assert len(answer.report.warnings) == 1
 
@@ -204,93 +204,95 @@ def test_answer__warning(peer: Peer) -> None:
     ("age", "duration"), [(3600, 0.1), (0, 3600), (0.1, 0)], ids=["old", "long", "just before"]
 )
 @pytest.mark.usefixtures("clock")
-def test_answer__of_a_run_that_began_before(peer: Peer, age: float, duration: float) -> None:
-    """Such a run, which a cache may hold, says nothing of what was deployed since."""
-    message = no_answer(lambda: peer.ask(Reply(body=content(age=age, duration=duration))))
-    assert message == f"{peer.url} returned a run that started before the request."
+def test_report__run_started_before_request(stub: StubServer, age: float, duration: float) -> None:
+    """A run that started before the request, such as a cached one, is rejected."""
+    message = no_answer(lambda: stub.request(Reply(body=content(age=age, duration=duration))))
+    assert message == f"{stub.url} returned a run that started before the request."
 
 
-def test_answer__of_a_run_that_took_its_time(peer: Peer) -> None:
-    """The whole time of the call may have been the run's."""
-    answer = peer.ask(Reply(body=content(age=0.1, duration=0.4), after=0.5))
+def test_report__slow_run(stub: StubServer) -> None:
+    """A run that took as long as the request is accepted."""
+    answer = stub.request(Reply(body=content(age=0.1, duration=0.4), after=0.5))
     assert answer.report.duration == 0.4
 
 
-def test_answer__paused(peer: Peer) -> None:
-    """A PASS from before the pause is no answer."""
+def test_report__paused(stub: StubServer) -> None:
+    """A stored report from before a pause is rejected."""
     report = make_report(make_result())
     pause = Pause(until=1_769_950_800.0, reason="moving the database")
     body = render(make_answer(report, pause=pause), with_tracebacks=False)
-    message = no_answer(lambda: peer.ask(Reply(body=body)))
+    message = no_answer(lambda: stub.request(Reply(body=body)))
     assert "are paused until 2026-02-01T13:00:00.000+00:00 (moving the database)" in message
 
 
-def test_answer__nothing_matches(peer: Peer) -> None:
-    """What the site says of it, with its suggestions."""
+def test_report__nothing_matches(stub: StubServer) -> None:
+    """The error message of the site, with its suggestions, is passed on."""
     body = json.dumps({"error": "No smoke test matches tag db."})
     with pytest.raises(NothingMatchesError, match=r"^No smoke test matches tag db\.$"):
-        peer.ask(Reply(404, body))
+        stub.request(Reply(404, body))
 
 
-def test_answer__wrong_question(peer: Peer) -> None:
+def test_report__bad_request(stub: StubServer) -> None:
     body = json.dumps({"error": "Unknown parameter 'failfast'."})
-    message = refused(lambda: peer.ask(Reply(400, body)))
-    assert message == f"{peer.url} returned 400: Unknown parameter 'failfast'."
+    message = refused(lambda: stub.request(Reply(400, body)))
+    assert message == f"{stub.url} returned 400: Unknown parameter 'failfast'."
 
 
-def test_answer__busy(peer: Peer, clock: Clock) -> None:
-    """It is asked again when it says so, within the time."""
+def test_report__busy(stub: StubServer, clock: Clock) -> None:
+    """A 503 response with Retry-After is retried within the timeout."""
     busy = Reply(503, json.dumps({"error": "Busy."}), {"Retry-After": "1"})
-    answer = peer.ask(busy, Reply(body=content()))
+    answer = stub.request(busy, Reply(body=content()))
     assert answer.report.passed
     assert clock.sleeps == [1]
-    assert len(peer.seen) == 2
+    assert len(stub.seen) == 2
 
 
-def test_answer__busy_for_too_long(peer: Peer, clock: Clock) -> None:
-    """The time is kept."""
+def test_report__busy_beyond_timeout(stub: StubServer, clock: Clock) -> None:
+    """A retry that would exceed the timeout is not attempted."""
     busy = Reply(503, json.dumps({"error": "Busy."}), {"Retry-After": "60"})
-    message = no_answer(lambda: peer.ask(busy, timeout=100), is_timeout=True)
-    assert message == f"{peer.url} returned 503: Busy."
+    message = no_answer(lambda: stub.request(busy, timeout=100), is_timeout=True)
+    assert message == f"{stub.url} returned 503: Busy."
     assert clock.sleeps == [60]
-    assert len(peer.seen) == 2
+    assert len(stub.seen) == 2
 
 
-def test_answer__not_for_long(peer: Peer) -> None:
-    """A site that will not answer within the time, such as a paused one, is not waited for."""
+def test_report__retry_after_too_long(stub: StubServer) -> None:
+    """A response whose Retry-After exceeds the timeout is not retried."""
     busy = Reply(503, json.dumps({"error": "Paused."}), {"Retry-After": "1800"})
-    assert "returned 503: Paused." in no_answer(lambda: peer.ask(busy))
-    assert len(peer.seen) == 1
+    assert "returned 503: Paused." in no_answer(lambda: stub.request(busy))
+    assert len(stub.seen) == 1
 
 
-# Other answers
+# Errors
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_token(peer: Peer, status: int) -> None:
-    """A token that is missing, or wrong, will be so the next time; it is in no message."""
-    message = refused(lambda: peer.ask(Reply(status, "No.")))
-    assert message.startswith(f"{peer.url} returned {status}: the token is missing. Set the env")
-    message = refused(lambda: peer.ask(Reply(status, "No."), token=TOKEN))
+def test_token(stub: StubServer, status: int) -> None:
+    """A missing or invalid token is a permanent error, and the token is not in the message."""
+    message = refused(lambda: stub.request(Reply(status, "No.")))
+    assert message.startswith(f"{stub.url} returned {status}: the token is missing. Set the env")
+    message = refused(lambda: stub.request(Reply(status, "No."), token=TOKEN))
     assert "the token is not one of its SMOKETEST_TOKENS" in message
     assert TOKEN not in message
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("header", ["Location", "location"])
-def test_redirect(peer: Peer, status: int, header: str) -> None:
-    """It is not followed, so that nobody else gets the token; the message says where it leads."""
+def test_redirect(stub: StubServer, status: int, header: str) -> None:
+    """A redirect is not followed, so that the token is not sent elsewhere; the message shows it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.settimeout(0.05)
         address = f"http://127.0.0.1:{other.getsockname()[1]}/"
-        message = refused(lambda: peer.ask(Reply(status, headers={header: address}), token=TOKEN))
+        message = refused(
+            lambda: stub.request(Reply(status, headers={header: address}), token=TOKEN)
+        )
         with pytest.raises(TimeoutError):
             other.accept()
-    assert f"{peer.url} redirects to {address}. Use the URL of the smoke tests" in message
+    assert f"{stub.url} redirects to {address}. Use the URL of the smoke tests" in message
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "expected"),
     [
         (Reply(404, "<h1>Not Found</h1>"), "returned 404: there are no smoke tests at this URL."),
         (Reply(500, "<h1>Server\nError</h1>"), "returned 500: <h1>Server Error</h1>"),
@@ -304,70 +306,70 @@ def test_redirect(peer: Peer, status: int, header: str) -> None:
         (Reply(200, b"\xff\xfe\x00"), "returned 200: \ufffd\ufffd\x00"),
     ],
 )
-def test_something_else(peer: Peer, reply: Reply, said: str) -> None:
-    """What may be there while a site is being deployed: asking again may help."""
-    assert said in no_answer(lambda: peer.ask(reply))
+def test_unexpected_response(stub: StubServer, reply: Reply, expected: str) -> None:
+    """An unexpected response, common during a deployment, can be retried."""
+    assert expected in no_answer(lambda: stub.request(reply))
 
 
-def test_something_else__is_shown_in_part(peer: Peer) -> None:
-    message = no_answer(lambda: peer.ask(Reply(500, "x" * 10_000)))
-    assert message == f"{peer.url} returned 500: {'x' * remote.SHOWN}…"
+def test_unexpected_response__is_truncated(stub: StubServer) -> None:
+    message = no_answer(lambda: stub.request(Reply(500, "x" * 10_000)))
+    assert message == f"{stub.url} returned 500: {'x' * remote.SHOWN}…"
 
 
-def test_first_version(peer: Peer) -> None:
-    """django-smoketest 1.x has no results to tell of: it cannot be asked at all."""
+def test_version_1(stub: StubServer) -> None:
+    """A response of django-smoketest 1.x is a permanent error, because it has no results."""
     body = json.dumps({"status": "PASS", "test_classes": 1, "tests_run": 1, "time": 3.2})
-    message = refused(lambda: peer.ask(Reply(body=body)))
-    assert message.startswith(f"The response of {peer.url} is not a report of django-smoketest 2")
+    message = refused(lambda: stub.request(Reply(body=body)))
+    assert message.startswith(f"The response of {stub.url} is not a report of django-smoketest 2")
 
 
-def test_huge(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than so much is read."""
+def test_huge_response(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is read only up to a limit."""
     monkeypatch.setattr(remote, "GREATEST_ANSWER", 100_000)
-    message = no_answer(lambda: peer.ask(Reply(body=content(release="x" * 5_000_000))))
+    message = no_answer(lambda: stub.request(Reply(body=content(release="x" * 5_000_000))))
     assert 'returned 200: {"status": "PASS"' in message
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_cut_in_the_middle(peer: Peer, status: int) -> None:
-    """A connection that breaks off, as when the site is restarted."""
+def test_truncated_response(stub: StubServer, status: int) -> None:
+    """A connection that closes in the middle of the body is an error that can be retried."""
     whole = content()
     reply = Reply(status, whole[: len(whole) // 2], missing=len(whole) // 2)
-    assert peer.url in no_answer(lambda: peer.ask(reply))
+    assert stub.url in no_answer(lambda: stub.request(reply))
 
 
-def test_never(peer: Peer) -> None:
-    """A site that never answers is given up on in time."""
+def test_no_response(stub: StubServer) -> None:
+    """A site that never responds is an error after the timeout."""
     began = time.monotonic()
-    message = no_answer(lambda: peer.ask(Reply(after=60), timeout=0.3), is_timeout=True)
-    assert re.fullmatch(rf"{peer.url} did not respond within 0\.[23]\d* s\.", message)
+    message = no_answer(lambda: stub.request(Reply(after=60), timeout=0.3), is_timeout=True)
+    assert re.fullmatch(rf"{stub.url} did not respond within 0\.[23]\d* s\.", message)
     assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("timeout", [0, -1])
-def test_never__time_is_over(peer: Peer, timeout: float) -> None:
-    """As at the end of a deadline, or of a wait for a site that was busy."""
-    no_answer(lambda: peer.ask(Reply(after=60), timeout=timeout), is_timeout=True)
+def test_no_response__no_time_left(stub: StubServer, timeout: float) -> None:
+    """A timeout of 0 or less, as at the end of a deadline, fails at once."""
+    no_answer(lambda: stub.request(Reply(after=60), timeout=timeout), is_timeout=True)
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_never__ends(peer: Peer, status: int) -> None:
-    """Nor is one waited for that answers a byte at a time."""
+def test_no_response__slow_body(stub: StubServer, status: int) -> None:
+    """A body that arrives one byte at a time does not extend the timeout."""
     began = time.monotonic()
     reply = Reply(status, "x" * 600, drip=0.1)
-    no_answer(lambda: peer.ask(reply, timeout=0.5), is_timeout=True)
+    no_answer(lambda: stub.request(reply, timeout=0.5), is_timeout=True)
     assert time.monotonic() - began < 30
 
 
-def test_nobody_there() -> None:
+def test_connection_refused() -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     site = RemoteSite(url=url)
     message = no_answer(lambda: site.run(EVERYTHING, failfast=False, timeout=60))
     assert message == f"{url} cannot be reached: [Errno 111] Connection refused"
 
 
-def test_no_http() -> None:
-    """Something that speaks another protocol."""
+def test_not_http() -> None:
+    """A response of another protocol is reported."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -384,7 +386,7 @@ def test_no_http() -> None:
     assert "cannot be reached: SSH-2.0" in message
 
 
-# Addresses
+# URLs
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def test_no_http() -> None:
     ],
 )
 def test_check_url(url: str, expected: str) -> None:
-    """An address of a page, whose last slash may be left out."""
+    """The trailing slash of the URL is optional."""
     assert check_url(url) == expected
 
 
@@ -422,13 +424,13 @@ def test_check_url(url: str, expected: str) -> None:
     ],
 )
 def test_check_url__refused(url: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r".") as refusal:
+    with pytest.raises(ValueError, match=r".") as failure:
         check_url(url)
-    assert message in str(refusal.value)
-    assert "hunter2" not in str(refusal.value)
+    assert message in str(failure.value)
+    assert "hunter2" not in str(failure.value)
 
 
-# A real site
+# A deployed site
 
 
 @pytest.fixture(scope="module")
@@ -437,49 +439,49 @@ def site() -> Iterator[ExampleSite]:
         yield site
 
 
-def ask(site: ExampleSite, selection: Selection = EVERYTHING) -> Answer:
+def request(site: ExampleSite, selection: Selection = EVERYTHING) -> Answer:
     url = check_url(f"http://{site.address}/smoketest")
     return RemoteSite(url=url).run(selection, failfast=False, timeout=120)
 
 
 @pytest.mark.e2e
 def test_site(site: ExampleSite) -> None:
-    """Each answer is a new run of the whole site, or of what was selected."""
-    first, second = ask(site), ask(site)
+    """Each request starts a new run of all tests or of the selection."""
+    first, second = request(site), request(site)
     assert first.report.passed
     assert len(first.report.results) > 5
     assert second.report.started_at > first.report.finished_at
     assert first.report.release == "example"
     ids = [result.id for result in first.report.results]
-    one = ask(site, Selection(names=(ids[0],))).report
+    one = request(site, Selection(names=(ids[0],))).report
     assert [result.id for result in one.results] == [ids[0]]
 
 
 @pytest.mark.e2e
 def test_site__fails(site: ExampleSite) -> None:
-    """What broke after the last run is seen at once, whatever the site has stored."""
-    assert ask(site).report.passed
+    """A test that fails is reported at once, regardless of earlier stored results."""
+    assert request(site).report.passed
     site.break_("orders")
     try:
-        report = ask(site).report
+        report = request(site).report
     finally:
         site.mend()
     assert not report.passed
     assert any("orders" in result.id and result.message for result in report.problems)
-    assert ask(site).report.passed
+    assert request(site).report.passed
 
 
 @pytest.mark.e2e
 def test_site__nothing_matches(site: ExampleSite) -> None:
     with pytest.raises(NothingMatchesError, match=r"No smoke test matches test orders\.smoke\.T"):
-        ask(site, Selection(names=("orders.smoke.T",)))
+        request(site, Selection(names=("orders.smoke.T",)))
 
 
 @pytest.mark.e2e
-def test_site__many_ask_at_once(site: ExampleSite) -> None:
-    """More than may wait there: those that are sent away ask again, and all get their answer."""
+def test_site__concurrent_requests(site: ExampleSite) -> None:
+    """Requests that the site rejects with 503 are retried, and all succeed."""
     answers: list[Answer] = []
-    threads = [Thread(target=lambda: answers.append(ask(site))) for _ in range(6)]
+    threads = [Thread(target=lambda: answers.append(request(site))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -490,18 +492,18 @@ def test_site__many_ask_at_once(site: ExampleSite) -> None:
 
 @pytest.mark.e2e
 def test_site__paused(site: ExampleSite) -> None:
-    """Its operator said so, for the reason that is told."""
+    """The reason for a pause is reported."""
     site.manage("smoketest", "--pause", "1h", "--reason", "moving the database")
     try:
-        assert "(moving the database)" in no_answer(lambda: ask(site))
+        assert "(moving the database)" in no_answer(lambda: request(site))
     finally:
         site.manage("smoketest", "--resume")
-    assert ask(site).report.passed
+    assert request(site).report.passed
 
 
 @pytest.mark.e2e
-def test_site__other_address(site: ExampleSite) -> None:
-    """A page of the site that is none of ours."""
+def test_site__wrong_path(site: ExampleSite) -> None:
+    """Another page of the site is not accepted as a report."""
     url = f"http://{site.address}/"
     other = RemoteSite(url=url)
     message = no_answer(lambda: other.run(EVERYTHING, failfast=False, timeout=60))

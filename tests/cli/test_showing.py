@@ -1,4 +1,4 @@
-"""What goes to which stream, in which colours, and to readers who have had enough."""
+"""Output streams, colors, verbosity and broken pipes of the command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.cli.site import FAILS, PASSES, Run, Site
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is one."""
+    """A stream that reports itself as a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -35,7 +35,7 @@ Show = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Show:
-    """What a report that failed looks like, on streams that are terminals or not."""
+    """Write a failing report to the given streams and return what they contain."""
 
     def show(*, stdout: io.StringIO, stderr: io.StringIO, **changes: Any) -> tuple[str, str]:
         monkeypatch.setattr("smoketest.cli.showing.HAS_RICH", False)
@@ -47,10 +47,10 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
             Outcome.FAILED, make_declaration("a.T.test_w", severity=Severity.WARNING)
         )
         failure = make_result(Outcome.FAILED, message="1 != 2")
-        with screen.progress() as tell:
-            tell(Started(("a", "b")))
-            tell(Finished(failure))
-            tell(Finished(warning))
+        with screen.progress() as write_event:
+            write_event(Started(("a", "b")))
+            write_event(Finished(failure))
+            write_event(Finished(warning))
         screen.message("Done.")
         screen.message("Not well.", is_ok=False)
         screen.show(Answer(report=make_report(failure, warning), age=0.0))
@@ -60,7 +60,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
 
 
 def test_streams(show: Show) -> None:
-    """The report is on one, what happened on the way to it on the other."""
+    """The report goes to standard output, progress and messages to standard error."""
     stdout, stderr = show(stdout=io.StringIO(), stderr=io.StringIO())
     assert stdout.startswith("FAIL\ntest classes: 2\n")
     assert stdout.endswith("\n")
@@ -73,8 +73,8 @@ def test_streams(show: Show) -> None:
     ]
 
 
-def test_colours(show: Show) -> None:
-    """Of Django's palette."""
+def test_colors(show: Show) -> None:
+    """The colors are those of Django's palette."""
     stdout, stderr = show(stdout=Terminal(), stderr=Terminal())
     style = color_style(force_color=True)
     assert stdout.startswith(style.ERROR("FAIL") + "\n")
@@ -86,7 +86,7 @@ def test_colours(show: Show) -> None:
     assert lines[4] == style.ERROR("Not well.")
 
 
-def test_colours__without_them_it_is_the_same(show: Show) -> None:
+def test_colors__same_text_as_without(show: Show) -> None:
     stdout, stderr = show(stdout=Terminal(), stderr=Terminal())
     plain = show(stdout=io.StringIO(), stderr=io.StringIO())
     codes = {"\x1b[31;1m", "\x1b[33;1m", "\x1b[32;1m", "\x1b[0m"}
@@ -96,7 +96,7 @@ def test_colours__without_them_it_is_the_same(show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "environment", "coloured"),
+    ("options", "environment", "has_color"),
     [
         ({}, {}, (False, False)),
         ({"force_color": True}, {}, (True, True)),
@@ -104,21 +104,21 @@ def test_colours__without_them_it_is_the_same(show: Show) -> None:
         ({"no_color": True}, {}, (False, False)),
     ],
 )
-def test_colours__piped(
+def test_colors__piped(
     show: Show,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
     environment: dict[str, str],
-    coloured: tuple[bool, bool],
+    has_color: tuple[bool, bool],
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     written = show(stdout=io.StringIO(), stderr=io.StringIO(), **options)
-    assert tuple("\x1b" in one for one in written) == coloured
+    assert tuple("\x1b" in one for one in written) == has_color
 
 
 @pytest.mark.parametrize(
-    ("stdout", "stderr", "environment", "coloured"),
+    ("stdout", "stderr", "environment", "has_color"),
     [
         (Terminal, io.StringIO, {}, (True, False)),
         (io.StringIO, Terminal, {}, (False, True)),
@@ -126,42 +126,42 @@ def test_colours__piped(
         (Terminal, Terminal, {"NO_COLOR": ""}, (True, True)),
     ],
 )
-def test_colours__terminal(
+def test_colors__terminal(
     show: Show,
     monkeypatch: pytest.MonkeyPatch,
     stdout: type[io.StringIO],
     stderr: type[io.StringIO],
     environment: dict[str, str],
-    coloured: tuple[bool, bool],
+    has_color: tuple[bool, bool],
 ) -> None:
-    """Each stream for itself; `NO_COLOR` as https://no-color.org has it."""
+    """Each stream is checked separately; NO_COLOR follows https://no-color.org."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     written = show(stdout=stdout(), stderr=stderr())
-    assert tuple("\x1b" in one for one in written) == coloured
+    assert tuple("\x1b" in one for one in written) == has_color
 
 
-def test_verbosity__silent(show: Show) -> None:
-    """`-v 0`: the report, and what is bad."""
+def test_verbosity__0(show: Show) -> None:
+    """Only the report and errors are printed."""
     stdout, stderr = show(stdout=io.StringIO(), stderr=io.StringIO(), verbosity=0)
     assert stdout.startswith("FAIL\n")
     assert stderr == "Not well.\n"
 
 
-def test_verbosity__gate(show: Show) -> None:
-    """A gate tells of its rounds alone, and of each test with `-v 2`."""
+def test_verbosity__until_stable(show: Show) -> None:
+    """--until-stable prints a line for each run, and for each test only with `-v 2`."""
     _, stderr = show(stdout=io.StringIO(), stderr=io.StringIO(), until_stable=30.0)
     assert stderr == "Done.\nNot well.\n"
     _, stderr = show(stdout=io.StringIO(), stderr=io.StringIO(), until_stable=30.0, verbosity=2)
     assert stderr.startswith("Running 2 tests.\n")
 
 
-# The command, in a pipe
+# The command with piped output
 
 
 @pytest.mark.parametrize("arguments", [(), ("-v", "0")])
-def test_command__silent(run: Run, arguments: tuple[str, ...]) -> None:
-    """A run that passes has nothing to say with `-v 0` but its report."""
+def test_command__verbosity_0(run: Run, arguments: tuple[str, ...]) -> None:
+    """With `-v 0`, a passing run prints only its report."""
     code, stdout, stderr = run(*arguments, smoke=PASSES)
     assert code == 0
     assert stdout.startswith("PASS\n")
@@ -169,8 +169,8 @@ def test_command__silent(run: Run, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["json", "ndjson", "junit", "prometheus"])
-def test_command__format_alone_on_standard_output(run: Run, format_name: str) -> None:
-    """For a program that reads it."""
+def test_command__format_on_standard_output(run: Run, format_name: str) -> None:
+    """Standard output contains only the formatted report, so that a program can parse it."""
     code, stdout, _ = run("--format", format_name, smoke=FAILS)
     assert code == 1
     match format_name:
@@ -185,7 +185,7 @@ def test_command__format_alone_on_standard_output(run: Run, format_name: str) ->
             assert stdout.startswith("# HELP ")
 
 
-#: More than the buffer of a pipe holds.
+#: Longer than the buffer of a pipe.
 LONG = """
 class T(SmokeTest):
     def test_1(self):
@@ -210,8 +210,8 @@ MANY = LONG + "".join(f"    def test_{n}(self):\n        pass\n" for n in range(
         ("--list", "2>errors"),
     ],
 )
-def test_reader_has_had_enough(site: Site, arguments: str, redirection: str) -> None:
-    """Behind ``| head -1``: no word of it, all tests run, and the exit code is that of the run."""
+def test_broken_pipe(site: Site, arguments: str, redirection: str) -> None:
+    """With ``| head``, all tests run, the exit code is unchanged and no error is printed."""
     site.smoke(MANY if arguments == "--list" else LONG)
     command = f"{sys.executable} -m django smoketest {arguments} {redirection} | head -c 10"
     done = subprocess.run(
@@ -230,16 +230,16 @@ def test_reader_has_had_enough(site: Site, arguments: str, redirection: str) -> 
         assert (code, stdout) == (0, "shop.smoke.T.test_2\n")
 
 
-def test_locale_without_all_characters(site: Site) -> None:
-    """They are written as Python writes them."""
+def test_encoding_errors(site: Site) -> None:
+    """Characters that the encoding of the stream lacks are escaped."""
     site.smoke(FAILS.replace("'x'", "'ü 😀'"))
     process = site.start(PYTHONIOENCODING="ascii")
     assert process.wait() == 1
     assert "test_it failed: \\xfc \\U0001f600" in process.stdout
 
 
-def test_write__reader_is_gone() -> None:
-    """Nothing is raised, neither now nor when Python ends; what follows goes nowhere."""
+def test_write__broken_pipe() -> None:
+    """Writing to a broken pipe raises nothing, also when the stream is flushed at exit."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:

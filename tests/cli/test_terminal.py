@@ -1,4 +1,4 @@
-"""The command on a terminal, with and without rich; and in a pipe."""
+"""The command on a pseudo-terminal, with and without rich, and in a pipe."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ needs_rich = pytest.mark.skipif(not HAS_RICH, reason="rich is not installed")
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 RED, GREEN = "\x1b[31;1m", "\x1b[32;1m"  # of Django's palette
-#: A colour, whatever else is set with it.
-COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*[39][0-7](?:;[0-9]+)*m")
+#: A color, alone or combined with other attributes.
+COLOR = re.compile(r"\x1b\[(?:[0-9]+;)*[39][0-7](?:;[0-9]+)*m")
 
-#: Seconds within which an interrupted command ends: far below the 60 s that `HANGS` takes.
+#: Seconds within which an interrupted command ends: far below the 60 s of `HANGS`.
 PROMPT = 30
 
-#: One has failed, one passed, while two run until the file is there.
+#: One test fails and one passes; two run until the file exists.
 SEVERAL = """
 import os
 
@@ -62,7 +62,7 @@ class C(SmokeTest):
 
 
 class Terminal:
-    """A pseudo-terminal, with a command on those of its streams that are not piped."""
+    """A pseudo-terminal and a command, of whose streams one may be piped to a file."""
 
     def __init__(
         self, site: Site, *arguments: str, piped: str = "", columns: int = 100, **environment: str
@@ -87,7 +87,7 @@ class Terminal:
         self.text = ""
 
     def read(self, within: float) -> bool:
-        """Whether there was something to read."""
+        """Read what is available; return whether there was anything."""
         if not select.select([self.master], [], [], within)[0]:
             return False
         self.text += os.read(self.master, 65536).decode(errors="replace")
@@ -100,7 +100,7 @@ class Terminal:
             self.read(0.1)
 
     def wait(self, *, within: float = 60) -> int:
-        """Its exit code, when all that it wrote was read."""
+        """Read the output to its end and return the exit code."""
         deadline = time.monotonic() + within
         while self.popen.poll() is None:
             assert time.monotonic() < deadline, self.text
@@ -111,12 +111,12 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What was written, without codes."""
+        """The output without escape codes."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self.text).splitlines()
 
     @property
-    def is_as_before(self) -> bool:
-        """Whether its modes are, and its cursor is to be seen."""
+    def is_restored(self) -> bool:
+        """Whether the terminal modes are as before and the cursor is visible."""
         is_shown = self.text.rfind(HIDE_CURSOR) <= self.text.rfind(SHOW_CURSOR)
         return is_shown and termios.tcgetattr(self.slave) == self.before
 
@@ -147,7 +147,7 @@ def start(site: Site) -> Iterator[Start]:
 
 @pytest.fixture
 def without_rich(site: Site) -> None:
-    """A site where rich is installed, and cannot be imported."""
+    """Make `import rich` fail on the site."""
     (site.folder / "rich").mkdir()
     (site.folder / "rich" / "__init__.py").write_text("raise ImportError('out of order')")
 
@@ -157,12 +157,12 @@ def without_rich(site: Site) -> None:
 
 @needs_rich
 def test_live(site: Site, start: Start) -> None:
-    """How far it is, what runs for how long, and what has failed so far; then the report."""
+    """Show progress, running tests and failures during the run, then the report."""
     site.smoke(SEVERAL)
     began = time.monotonic()
     terminal = start()
     terminal.wait_for("the first to fail")
-    assert "FAIL\r\n" not in terminal.text  # it is told before the end
+    assert "FAIL\r\n" not in terminal.text  # the failure is shown during the run
     terminal.wait_for("2 of 4 tests")
     for test in ("B.test_hangs", "C.test_hangs_too"):
         terminal.wait_for(rf"[1-9][0-9]*\.[0-9] s[^\n]* shop\.smoke\.{test}\b")
@@ -173,7 +173,7 @@ def test_live(site: Site, start: Start) -> None:
     assert HIDE_CURSOR in terminal.text
     (site.folder / "go").touch()
     assert terminal.wait() == 1
-    assert terminal.is_as_before
+    assert terminal.is_restored
     failure = "failed    shop.smoke.A.test_fails "
     assert sum(line.startswith(failure) for line in terminal.lines) == 1
     end = terminal.text.rpartition(SHOW_CURSOR)[2]
@@ -186,20 +186,20 @@ def test_live(site: Site, start: Start) -> None:
 def test_live__passes(start: Start) -> None:
     terminal = start()
     assert terminal.wait() == 0
-    assert terminal.is_as_before
+    assert terminal.is_restored
     assert f"{GREEN}PASS" in terminal.text
 
 
 @needs_rich
 @pytest.mark.parametrize("workers", ["4", "0"])
 def test_live__interrupted(site: Site, start: Start, workers: str) -> None:
-    """Ctrl-C, as the terminal sends it: the terminal is as it was, with what is known."""
+    """After SIGINT, the terminal is restored and the completed results are printed."""
     site.smoke(HANGS.replace('print("hanging", flush=True)', "pass"))
     terminal = start("--workers", workers)
     terminal.wait_for(r"[1-9] s.* shop\.smoke\.T\.test_it")
     os.killpg(terminal.popen.pid, signal.SIGINT)
     assert terminal.wait(within=PROMPT) == 130
-    assert terminal.is_as_before
+    assert terminal.is_restored
     assert "tests not run: 1" in terminal.lines
     assert "Traceback" not in terminal.text
 
@@ -211,12 +211,12 @@ def test_live__terminated(site: Site, start: Start) -> None:
     terminal.wait_for("hanging")
     terminal.popen.send_signal(signal.SIGTERM)
     assert terminal.wait(within=PROMPT) == 143
-    assert terminal.is_as_before
+    assert terminal.is_restored
 
 
 @needs_rich
-def test_live__interrupted_while_it_waits(site: Site, start: Start) -> None:
-    """For another run."""
+def test_live__interrupted_while_waiting(site: Site, start: Start) -> None:
+    """SIGINT while the command waits for another run restores the terminal."""
     site.smoke(HANGS)
     other = site.start()
     other.wait_for("hanging")
@@ -224,12 +224,12 @@ def test_live__interrupted_while_it_waits(site: Site, start: Start) -> None:
     terminal.wait_for("Another run is in progress; waiting for it")
     os.killpg(terminal.popen.pid, signal.SIGINT)
     assert terminal.wait(within=PROMPT) == 130
-    assert terminal.is_as_before
+    assert terminal.is_restored
 
 
 @needs_rich
 def test_live__fixture_fails(site: Site, start: Start) -> None:
-    """What a fixture comes to counts as no test: the display stays until all have ended."""
+    """A fixture error is not counted as a test, and the display stays until all tests end."""
     fixture = "\n    @classmethod\n    def tearDownClass(cls):\n        raise RuntimeError\n"
     hang = SEVERAL.partition("class A")[0]
     slow = "class U(SmokeTest):\n    timeout = 60\n    def test_slow(self):\n        hang()\n"
@@ -242,18 +242,18 @@ def test_live__fixture_fails(site: Site, start: Start) -> None:
 
 
 @needs_rich
-def test_live__gate(start: Start) -> None:
-    """A line a round stays."""
+def test_live__until_stable(start: Start) -> None:
+    """Each round leaves a line on the terminal."""
     terminal = start("--until-stable", "0.5s", "--deadline", "60s")
     assert terminal.wait() == 0
     rounds = [line for line in terminal.lines if "PASS, 1 tests in" in line]
     assert len(rounds) == 2
-    assert terminal.is_as_before
+    assert terminal.is_restored
 
 
 @needs_rich
-def test_live__markup(site: Site, start: Start) -> None:
-    """A message is shown as it is."""
+def test_live__markup_in_message(site: Site, start: Start) -> None:
+    """Rich markup in a message is printed literally."""
     site.smoke(FAILS.replace("'x'", "'[red]no[/red] [link=x] :smile:'"))
     terminal = start()
     assert terminal.wait() == 1
@@ -263,15 +263,15 @@ def test_live__markup(site: Site, start: Start) -> None:
 
 
 @needs_rich
-def test_live__report_is_piped(start: Start) -> None:
-    """The display is on the terminal, and the JSON alone in the file."""
+def test_live__piped_report(start: Start) -> None:
+    """The display is on the terminal, and only the report is in the file."""
     terminal = start("--format", "json", piped="stdout")
     assert terminal.wait() == 0
     assert HIDE_CURSOR in terminal.text
     assert json.loads(terminal.piped.read_text())["status"] == "PASS"
 
 
-# Without it
+# Without rich
 
 
 def is_plain(terminal: Terminal) -> bool:
@@ -280,7 +280,7 @@ def is_plain(terminal: Terminal) -> bool:
 
 @pytest.mark.usefixtures("without_rich")
 def test_lines(site: Site, start: Start) -> None:
-    """A line for each test as it ends, in colours; that rich is out of order matters to nobody."""
+    """If rich cannot be imported, a line in color is printed for each test as it ends."""
     site.smoke(SEVERAL)
     terminal = start()
     terminal.wait_for(re.escape(RED) + "failed    shop.smoke.A.test_fails")
@@ -299,27 +299,27 @@ def test_lines__interrupted(site: Site, start: Start) -> None:
     terminal.wait_for("hanging")
     os.killpg(terminal.popen.pid, signal.SIGINT)
     assert terminal.wait(within=PROMPT) == 130
-    assert terminal.is_as_before
+    assert terminal.is_restored
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
-def test_lines__on_a_dumb_terminal(start: Start, term: str) -> None:
-    """Where no line can be changed."""
+def test_lines__dumb_terminal(start: Start, term: str) -> None:
+    """A terminal that cannot move its cursor gets plain lines."""
     terminal = start(TERM=term)
     assert terminal.wait() == 0
     assert is_plain(terminal)
     assert "Running 1 test." in terminal.lines
 
 
-def test_silent(start: Start) -> None:
-    """`-v 0`: the report, and no display."""
+def test_verbosity_0(start: Start) -> None:
+    """Only the report is printed, without a live display."""
     terminal = start("-v", "0")
     assert terminal.wait() == 0
     assert is_plain(terminal)
     assert terminal.lines[0] == "PASS"
 
 
-# Colours
+# Colors
 
 
 @pytest.mark.parametrize(
@@ -330,18 +330,18 @@ def test_silent(start: Start) -> None:
         ([], {"DJANGO_COLORS": "nocolor"}),
     ],
 )
-def test_colours__none(
+def test_colors__disabled(
     site: Site, start: Start, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    """Neither in the report nor in the display."""
+    """Neither the report nor the progress has colors."""
     site.smoke(FAILS)
     terminal = start(*arguments, **environment)
     assert terminal.wait() == 1
     assert "FAIL" in terminal.lines
-    assert not COLOUR.search(terminal.text)
+    assert not COLOR.search(terminal.text)
 
 
-def test_colours(site: Site, start: Start) -> None:
+def test_colors(site: Site, start: Start) -> None:
     site.smoke(FAILS)
     terminal = start()
     assert terminal.wait() == 1
@@ -349,8 +349,8 @@ def test_colours(site: Site, start: Start) -> None:
 
 
 @pytest.mark.parametrize("piped", ["stdout", "stderr"])
-def test_colours__piped(site: Site, start: Start, piped: str) -> None:
-    """What is piped has no escape codes at all."""
+def test_colors__piped(site: Site, start: Start, piped: str) -> None:
+    """A piped stream has no escape codes."""
     site.smoke(FAILS)
     terminal = start(piped=piped)
     assert terminal.wait() == 1
@@ -362,15 +362,15 @@ def test_colours__piped(site: Site, start: Start, piped: str) -> None:
     assert (f"{RED}FAIL" in terminal.text) == (piped == "stderr")
 
 
-def test_colours__all_piped(site: Site) -> None:
+def test_colors__all_piped(site: Site) -> None:
     site.smoke(FAILS)
     for arguments in ((), ("--nonsense",), ("no.such.test",)):
         _, stdout, stderr = site.run(*arguments)
         assert "\x1b" not in stdout + stderr
 
 
-def test_colours__forced(site: Site) -> None:
-    """Into a pipe, where somebody wants that: in the report alone, not in what programs read."""
+def test_colors__forced(site: Site) -> None:
+    """--force-color adds colors to piped text output but not to other formats."""
     site.smoke(FAILS)
     code, stdout, stderr = site.run("--force-color")
     assert code == 1
@@ -380,8 +380,8 @@ def test_colours__forced(site: Site) -> None:
     assert json.loads(site.run("--force-color", "--format", "json")[1])["status"] == "FAIL"
 
 
-def test_report_of_a_terminal_is_that_of_a_pipe(site: Site, start: Start) -> None:
-    """But for its colours and its times."""
+def test_report__terminal_and_pipe_are_equal(site: Site, start: Start) -> None:
+    """The text of the report does not depend on the stream."""
     site.smoke(FAILS)
     terminal = start(piped="stderr")
     terminal.wait()

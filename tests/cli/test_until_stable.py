@@ -1,4 +1,4 @@
-"""The gate of a deployment, for real: sites that become healthy, or never do, or are restarted."""
+"""`--until-stable` with real sites: healthy, failing, restarted and paused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.processes import free_port, wait_for
 
 TOKEN = "nothing-but-a-test-token"
 
-#: Passes as soon as a file is there.
+#: Passes once a file exists.
 WHEN_READY = """
 import os
 class T(SmokeTest):
@@ -26,8 +26,8 @@ class T(SmokeTest):
 """
 
 
-class Served:
-    """The site behind a web server of its own, which can be stopped and started."""
+class ServedSite:
+    """A web server for the site that can be stopped and started."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -55,42 +55,42 @@ class Served:
 
 
 @pytest.fixture
-def served(site: Site) -> Iterator[Served]:
-    served = Served(site)
+def served(site: Site) -> Iterator[ServedSite]:
+    served = ServedSite(site)
     site.smoke(PASSES, ALLOWED_HOSTS=["127.0.0.1"], SMOKETEST_TOKENS=[TOKEN])
     yield served
     served.stop()
 
 
-def assert_opened(stderr: str) -> None:
-    """Assert that the last two rounds passed, the second of them at least 1 s after the first."""
+def assert_stable(stderr: str) -> None:
+    """Assert that the last two rounds passed, the second at least 1 s after the first."""
     first, second = re.findall(r"PASS, .*; passing for (\d+) of 1 s", stderr)
     assert int(first) == 0
     assert int(second) >= 1
 
 
 def test_healthy(site: Site) -> None:
-    """A line for each round on standard error, and the last report on standard output."""
+    """Rounds are printed to standard error, and the last report to standard output."""
     code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "50s")
     assert code == 0
     assert stdout.startswith("PASS\n")
-    assert_opened(stderr)
+    assert_stable(stderr)
     assert "Running 1 test." not in stderr
 
 
 def test_becomes_healthy(site: Site) -> None:
-    """It waits for that, and not for longer than it must."""
+    """The command waits until the test passes."""
     site.smoke(WHEN_READY)
     process = site.start("--until-stable", "1s", "--deadline", "120s")
     process.wait_for("FAIL, 1 tests in .* s; 1 critical: shop.smoke.T.test_it")
     (site.folder / "ready").touch()
     assert process.wait() == 0
-    assert_opened(process.stderr)
+    assert_stable(process.stderr)
     assert process.stdout.startswith("PASS\n")
 
 
 def test_never_healthy(site: Site) -> None:
-    """Exit code 4, by the deadline, with the last report and the reason."""
+    """The command exits with 4 and prints the last report and the reason."""
     site.smoke(FAILS)
     code, stdout, stderr = site.run("--until-stable", "1s", "--deadline", "1.5s")
     assert code == 4
@@ -102,7 +102,7 @@ def test_never_healthy(site: Site) -> None:
 
 
 def test_paused(site: Site) -> None:
-    """A stored PASS is no reason to open it."""
+    """A stored PASS does not count while runs are paused."""
     site.run()
     site.run("--pause", "1h", "--reason", "moving the database")
     code, stdout, stderr = site.run("--until-stable", "0.5s", "--deadline", "1s")
@@ -111,8 +111,8 @@ def test_paused(site: Site) -> None:
     assert "(moving the database), so nothing was run. End the pause with --resume." in stderr
 
 
-def test_round_that_was_cut(site: Site) -> None:
-    """A round whose time was over says so."""
+def test_run_timeout(site: Site) -> None:
+    """A run that reaches --run-timeout fails its round."""
     site.smoke(HANGS, SMOKETEST_WORKERS=1)
     # After one round there is too little time left for another.
     code, _, stderr = site.run(
@@ -123,15 +123,15 @@ def test_round_that_was_cut(site: Site) -> None:
     assert 0.3 <= float(duration) < 30
 
 
-def test_selection(run: Run) -> None:
-    """What is not there will not come by waiting."""
+def test_selection__no_match(run: Run) -> None:
+    """An unknown name exits with 3 at once."""
     code, _, stderr = run("--until-stable", "1s", "app0.smoke.S")
     assert code == 3
     assert "No smoke test is named app0.smoke.S" in stderr
 
 
-def test_silent(run: Run) -> None:
-    """`-v 0`: the report alone."""
+def test_verbosity_0(run: Run) -> None:
+    """Only the report is printed."""
     code, stdout, stderr = run("--until-stable", "0.1s", "-v", "0")
     assert (code, stderr) == (0, "")
     assert stdout.startswith("PASS\n")
@@ -141,8 +141,8 @@ def test_silent(run: Run) -> None:
 
 
 @pytest.mark.e2e
-def test_url(site: Site, served: Served) -> None:
-    """The report of the site, with its exit codes; the token is in the environment or an option."""
+def test_url(site: Site, served: ServedSite) -> None:
+    """The report and exit code of the site are used; the token is an option or a variable."""
     served.start()
     wait_for(served.is_up, what="the site")
     code, stdout, stderr = site.run("--url", served.url)
@@ -157,8 +157,8 @@ def test_url(site: Site, served: Served) -> None:
 
 
 @pytest.mark.e2e
-def test_url__restarted_meanwhile(site: Site, served: Served) -> None:
-    """A site that is not there yet, comes up broken and is deployed again, is waited for."""
+def test_url__restarted(site: Site, served: ServedSite) -> None:
+    """A site that is down, then fails, then is deployed again is polled until it is stable."""
     (site.folder / "shop" / "smoke.py").write_text("import nonsense")
     arguments = ("--until-stable", "1s", "--deadline", "300s", "--token", TOKEN, "-v", "1")
     process = site.start("--url", served.url, *arguments)
@@ -173,32 +173,32 @@ def test_url__restarted_meanwhile(site: Site, served: Served) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_url__waits_as_long_as_it_is_told(site: Site) -> None:
-    """A site that never answers: exit code 4, and no attempt takes all of the time."""
+def test_url__no_response(site: Site) -> None:
+    """A site that never responds exits with 4, and each attempt is limited by --run-timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         arguments = ("--url", url, "--run-timeout", "0.2s")
-        in_vain = rf"{url} did not respond within 0\.[12]\d* s\."
+        no_response = rf"{url} did not respond within 0\.[12]\d* s\."
         code, _, stderr = site.run(*arguments)
         assert code == 4
-        assert re.search(in_vain, stderr)
+        assert re.search(no_response, stderr)
         code, _, stderr = site.run(*arguments, "--until-stable", "0.8s", "--deadline", "0.9s")
         assert code == 4
-        assert re.search(f"no result: {in_vain}", stderr)
+        assert re.search(f"no result: {no_response}", stderr)
         assert "Not stable" in stderr
         process = site.start(*arguments, "--until-stable", "0.1s", "--deadline", "300s")
-        process.wait_for(f"no result: {in_vain}", count=2)
+        process.wait_for(f"no result: {no_response}", count=2)
         assert process.end(signal.SIGINT) == 130
 
 
 def test_url__interrupted(site: Site) -> None:
-    """Ctrl-C does not wait for the answer."""
+    """SIGINT does not wait for a response."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         process = site.start("--url", f"http://127.0.0.1:{silent.getsockname()[1]}/")
         connection, _ = silent.accept()
         with connection:
             assert process.end(signal.SIGINT) == 130
-    # In Python's development mode the library may be told of its socket.
+    # In development mode, Python may also warn about the unclosed socket.
     assert process.stderr.splitlines()[0] == "Interrupted."
     assert "Traceback (" not in process.stderr

@@ -1,4 +1,4 @@
-"""Runs that a scrape starts: when, how often, and what becomes of them; nothing here is faked."""
+"""Background runs that a scrape starts."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from tests.conftest import EVERYTHING, Apps, connecting_receiver, options
 from tests.servers.processes import wait_for
 
 THREAD = "smoketest-background"
-#: The default of the setting; a run is due 54 s after the one before began.
+#: The default of SMOKETEST_INTERVAL. A run is due 54 s after the previous one started.
 INTERVAL = 60.0
-#: So short that a run is always due.
-AT_ONCE = 0.001
+#: An interval so short that a run is always due.
+ALWAYS_DUE = 0.001
 
 ONE_PASSES = """
 class T(SmokeTest):
@@ -51,18 +51,18 @@ class T(SmokeTest):
     def test_slow(self):
         hanging.hang()
 """
-#: Says that it runs, and then does not end, where a variable says so.
+#: Reports that it runs and then hangs if an environment variable is set.
 HANGS = """
 import os
 class T(SmokeTest):
     timeout = 60
     def test_one(self):
         if "HANGS" in os.environ:
-            os.write(1, b"running\\n")  # print would hold a lock that the end of a process wants
+            os.write(1, b"running\\n")  # print() would hold a lock needed at exit
             time.sleep(60)
 """
 
-#: A process of the same site, as far as the state folder and the apps go.
+#: A process of the same site, with the same state directory and apps.
 OTHER_PROCESS = """
 import sys
 import threading
@@ -74,21 +74,21 @@ sys.path.insert(0, apps)
 settings.configure(INSTALLED_APPS=["smoketest", "tests.ledger", *names], DATABASES={})
 django.setup()
 from smoketest.store.directory import StateFolder
-from tests.coordination.test_background import make, start_if_due
-start_if_due(make(StateFolder(Path(state), 0o600)), 60)
+from tests.coordination.test_background import make_coordinator, start_if_due
+start_if_due(make_coordinator(StateFolder(Path(state), 0o600)), 60)
 if threading.active_count() == 1:
     print("no run", flush=True)
 sys.stdin.read()
 """
-#: Coverage is not measured where a process is killed: its file would be left half written.
+#: Coverage is not measured in processes that are killed: their data files would be incomplete.
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
     "PYTHONPATH": os.pathsep.join(sys.path),
 }
 
 
-def make(folder: StateFolder, **changes: Any) -> Coordinator:
-    """A coordinator of one process of the site whose state is in the folder."""
+def make_coordinator(folder: StateFolder, **changes: Any) -> Coordinator:
+    """Return the coordinator of a process whose site has this state directory."""
     coordinator = Coordinator(
         options=options(),
         store=SharedStore(folder),
@@ -116,7 +116,7 @@ def folder(tmp_path: Path) -> StateFolder:
 
 @pytest.fixture
 def coordinator(folder: StateFolder) -> Coordinator:
-    return make(folder)
+    return make_coordinator(folder)
 
 
 Install = Callable[[str], None]
@@ -124,7 +124,7 @@ Install = Callable[[str], None]
 
 @pytest.fixture
 def install(apps: Apps) -> Iterator[Install]:
-    """Install an app with this smoke module; no run outlives the test."""
+    """Install an app with this smoke module; wait for its runs after the test."""
     hanging.reset()
     overrides = []
 
@@ -136,7 +136,7 @@ def install(apps: Apps) -> Iterator[Install]:
 
     yield install_app
     hanging.released.set()
-    settle()
+    wait_for_background_run()
     for override in reversed(overrides):
         override.disable()
 
@@ -146,8 +146,8 @@ def background_threads() -> list[threading.Thread]:
 
 
 @contextmanager
-def counting_threads() -> Iterator[list[str]]:
-    """The names of all threads that are started meanwhile, however short they live."""
+def record_thread_names() -> Iterator[list[str]]:
+    """Collect the names of all threads that start in the context."""
     names: list[str] = []
 
     def begin(*_: object) -> None:
@@ -161,18 +161,17 @@ def counting_threads() -> Iterator[list[str]]:
         threading.setprofile(None)
 
 
-def settle() -> None:
-    """Wait for the run in the background to end, if there is one."""
+def wait_for_background_run() -> None:
     for thread in background_threads():
         thread.join(60)
         assert not thread.is_alive()
 
 
 def start(coordinator: Coordinator, interval: float = INTERVAL) -> int:
-    """Start a run if one is due, and wait for it; how many there have been since."""
+    """Start a run if one is due, wait for it and return the number of runs since."""
     before = runs(coordinator.store)
     start_if_due(coordinator, interval)
-    settle()
+    wait_for_background_run()
     return runs(coordinator.store) - before
 
 
@@ -180,8 +179,8 @@ def runs(store: ResultsStore) -> int:
     return sum(store.snapshot().run_totals.values())
 
 
-def has_run(store: ResultsStore, ago: float, duration: float = 0.5) -> None:
-    """All tests ran; the run began so many seconds ago."""
+def record_run(store: ResultsStore, ago: float, duration: float = 0.5) -> None:
+    """Record a full run that started `ago` seconds ago."""
     began = time() - ago
     store.begin(began)
     store.record(make_report(make_result(), started_at=began, duration=duration))
@@ -191,7 +190,7 @@ def has_run(store: ResultsStore, ago: float, duration: float = 0.5) -> None:
 def another_process(
     folder: StateFolder, apps: Apps, **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Another process of the site, with a run in the background; ends when its input does."""
+    """Start another process of the site with a background run."""
     with subprocess.Popen(
         [sys.executable, "-c", OTHER_PROCESS, str(folder.path), str(apps.folder), *apps.names],
         env={**ENVIRONMENT, **environment},
@@ -205,11 +204,11 @@ def another_process(
             process.kill()
 
 
-# When a run is due.
+# Due runs
 
 
-def test_start_if_due__nothing_has_run(coordinator: Coordinator, install: Install) -> None:
-    """The first scrape of a new site starts a run, which is recorded as any other."""
+def test_start_if_due__empty_store(coordinator: Coordinator, install: Install) -> None:
+    """The first scrape of a new site starts and records a run."""
     install(ONE_PASSES)
     began = time()
     assert start(coordinator) == 1
@@ -225,54 +224,54 @@ def test_start_if_due__nothing_has_run(coordinator: Coordinator, install: Instal
 @pytest.mark.parametrize(
     ("ago", "is_due"), [(0.1, False), (53.9, False), (54.1, True), (7e6, True)]
 )
-def test_start_if_due__part_of_the_interval(
+def test_start_if_due__time_since_last_start(
     coordinator: Coordinator,
     install: Install,
     monkeypatch: pytest.MonkeyPatch,
     ago: float,
     is_due: bool,
 ) -> None:
-    """A run is due nine tenths of the interval after the one before began."""
+    """A run is due after 90 % of the interval since the previous start."""
     install(ONE_PASSES)
     now = time()
     for module in ("smoketest.coordination.coordinator", __name__):
         monkeypatch.setattr(f"{module}.time", lambda: now)
-    has_run(coordinator.store, ago)
+    record_run(coordinator.store, ago)
     assert start(coordinator) == is_due
 
 
 def test_start_if_due__not_due(coordinator: Coordinator, install: Install) -> None:
-    """A scrape that comes too early costs no thread."""
+    """If no run is due, no thread is started."""
     install(ONE_PASSES)
-    has_run(coordinator.store, 1)
-    with counting_threads() as names:
+    record_run(coordinator.store, 1)
+    with record_thread_names() as names:
         assert start(coordinator) == 0
         assert names == []
-        has_run(coordinator.store, 60)
+        record_run(coordinator.store, 60)
         assert start(coordinator) == 1
     assert names.count(THREAD) == 1
 
 
-def test_start_if_due__counts_from_the_start(coordinator: Coordinator, install: Install) -> None:
-    """How long the run before took does not matter, only when it began."""
+def test_start_if_due__measured_from_start(coordinator: Coordinator, install: Install) -> None:
+    """The duration of the previous run does not matter."""
     install(ONE_PASSES)
-    has_run(coordinator.store, 55, duration=50)
+    record_run(coordinator.store, 55, duration=50)
     assert start(coordinator) == 1
     assert start(coordinator) == 0
 
 
 def test_start_if_due__filtered_run(coordinator: Coordinator, install: Install) -> None:
-    """A run of some tests is no full run, however recent."""
+    """A filtered run does not postpone the next full run."""
     install(ONE_PASSES)
-    has_run(coordinator.store, 55)
+    record_run(coordinator.store, 55)
     coordinator.run(Selection(names=("app0",)), wait=1)
     assert start(coordinator) == 1
 
 
-def test_start_if_due__run_cut_by_its_deadline(folder: StateFolder, install: Install) -> None:
-    """A run that ran out of time counts as an attempt; it is not begun again at each scrape."""
+def test_start_if_due__run_stopped_by_deadline(folder: StateFolder, install: Install) -> None:
+    """A run that timed out counts as an attempt and is not repeated before the next interval."""
     install(HANGS_HERE)
-    coordinator = make(folder, options=options(run_timeout=0.1))
+    coordinator = make_coordinator(folder, options=options(run_timeout=0.1))
     assert start(coordinator) == 1
     hanging.assert_hanging()
     assert coordinator.store.snapshot().run_totals == {RunResult.ABORTED: 1}
@@ -283,17 +282,17 @@ def test_start_if_due__run_cut_by_its_deadline(folder: StateFolder, install: Ins
 
 
 @pytest.mark.parametrize(("ahead", "is_due"), [(3600, True), (0.5, False)])
-def test_start_if_due__clock_was_set_back(
+def test_start_if_due__clock_set_back(
     coordinator: Coordinator, install: Install, ahead: float, is_due: bool
 ) -> None:
-    """An attempt in the future does not stop the runs until then; a jitter starts none."""
+    """An attempt in the far future is ignored; a small clock difference is not."""
     install(ONE_PASSES)
-    has_run(coordinator.store, -ahead)
+    record_run(coordinator.store, -ahead)
     assert start(coordinator) == is_due
 
 
-def test_start_if_due__every_is_respected(coordinator: Coordinator, install: Install) -> None:
-    """A test whose ``every`` has not passed is left alone, and its result is carried."""
+def test_start_if_due__every(coordinator: Coordinator, install: Install) -> None:
+    """A test whose ``every`` interval has not passed does not run; its result is carried over."""
     install(
         """
         class T(SmokeTest):
@@ -305,7 +304,7 @@ def test_start_if_due__every_is_respected(coordinator: Coordinator, install: Ins
         """
     )
     assert start(coordinator) == 1
-    assert start(coordinator, AT_ONCE) == 1
+    assert start(coordinator, ALWAYS_DUE) == 1
     report = coordinator.store.latest_report(EVERYTHING, failfast=False)
     assert report
     carried = {result.id.rpartition("_")[2]: result.carried for result in report.results}
@@ -317,25 +316,27 @@ def test_start_if_due__every_is_respected(coordinator: Coordinator, install: Ins
     assert totals == {"dear": 1, "cheap": 2}
 
 
-def test_run_if_due__not_due_any_more(coordinator: Coordinator, install: Install) -> None:
-    """Who gets the lock after another has run does not run again."""
+def test_run_if_due__checked_again_with_the_lock(
+    coordinator: Coordinator, install: Install
+) -> None:
+    """After acquiring the lock, a run starts only if it is still due."""
     install(ONE_PASSES)
     coordinator.run_if_due(INTERVAL)
     coordinator.run_if_due(INTERVAL)
     assert runs(coordinator.store) == 1
 
 
-# When nothing starts.
+# Conditions that prevent a run
 
 
 def test_start_if_due__no_shared_store(folder: StateFolder, install: Install) -> None:
-    """Without a store that the processes share, each would run for itself: none does."""
+    """Without a shared store, no run starts, because each process would start its own."""
     install(ONE_PASSES)
-    assert start(make(folder, store=MemoryStore())) == 0
+    assert start(make_coordinator(folder, store=MemoryStore())) == 0
 
 
 def test_start_if_due__paused(coordinator: Coordinator, install: Install) -> None:
-    """Nothing starts while an operator has paused the runs, and again when that is over."""
+    """No run starts during a pause."""
     install(ONE_PASSES)
     coordinator.store.pause(Pause(until=time() + 60, reason="moving"))
     assert start(coordinator) == 0
@@ -351,7 +352,7 @@ def test_start_if_due__uwsgi_without_threads(
     caplog: pytest.LogCaptureFixture,
     has_threads: bool,
 ) -> None:
-    """Where no thread runs between requests none is started, and the log says what to do, once."""
+    """Without thread support in uWSGI, no thread starts, and the log explains it once."""
     install(ONE_PASSES)
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=has_threads))
     background._log_missing_threads.cache_clear()
@@ -362,31 +363,31 @@ def test_start_if_due__uwsgi_without_threads(
 
 
 def test_start_if_due__no_tests(coordinator: Coordinator, install: Install) -> None:
-    """A site without smoke tests has no runs, not even empty ones."""
+    """A site without smoke tests has no runs."""
     install("")
     assert start(coordinator) == 0
     assert coordinator.store.status().last_attempt_at is None
 
 
-def test_start_if_due__store_cannot_be_read(
+def test_start_if_due__store_not_readable(
     coordinator: Coordinator, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing starts while nobody can tell what has run, and the log says so."""
+    """If the store cannot be read, no run starts and an error is logged."""
     install(ONE_PASSES)
     assert start(coordinator) == 1
     database = Path(coordinator.store.location)
     database.unlink()
     database.mkdir()
     finished: list[Report] = []
-    with listening(finished):
+    with collect_reports(finished):
         start_if_due(coordinator, INTERVAL)
-        settle()
+        wait_for_background_run()
     assert finished == []
     assert "The results store failed" in caplog.text
 
 
-def test_start_if_due__store_cannot_be_written(coordinator: Coordinator, install: Install) -> None:
-    """While the attempt cannot be written down, as on a full disk, scrapes start no run each."""
+def test_start_if_due__store_not_writable(coordinator: Coordinator, install: Install) -> None:
+    """If the attempt cannot be stored, as on a full disk, not every scrape starts a run."""
     install(ONE_PASSES)
     coordinator.store.status()
     with sqlite3.connect(coordinator.store.location) as database:
@@ -395,16 +396,16 @@ def test_start_if_due__store_cannot_be_written(coordinator: Coordinator, install
         )
     database.close()
     finished: list[Report] = []
-    with listening(finished):
+    with collect_reports(finished):
         for _ in range(5):
             start_if_due(coordinator, INTERVAL)
-            settle()
+            wait_for_background_run()
     assert len(finished) <= 1
 
 
 @contextmanager
-def listening(finished: list[Report]) -> Iterator[None]:
-    """Collect the reports of all runs, stored or not."""
+def collect_reports(finished: list[Report]) -> Iterator[None]:
+    """Collect the reports of all runs, including those that are not stored."""
 
     def receive(report: Report, **_: object) -> None:
         finished.append(report)
@@ -427,68 +428,69 @@ def listening(finished: list[Report]) -> Iterator[None]:
 def test_scrape__settings(
     folder: StateFolder, install: Install, changes: dict[str, Any], expected: int
 ) -> None:
-    """A scrape starts a run unless the site does not want that, or expects no runs."""
+    """SMOKETEST_RUN_ON_SCRAPE and SMOKETEST_INTERVAL control whether a scrape starts a run."""
     install(ONE_PASSES)
     with override_settings(SMOKETEST_STATE_DIR=str(folder.path), **changes):
         assert Client().get("/smoketest/metrics").status_code == 200
-        settle()
+        wait_for_background_run()
     assert runs(SharedStore(folder)) == expected
 
 
-# One at a time, and nobody waits.
+# Concurrency
 
 
-def test_start_if_due__returns_at_once(coordinator: Coordinator, install: Install) -> None:
-    """Whoever starts a run does not wait for it."""
+def test_start_if_due__does_not_block(coordinator: Coordinator, install: Install) -> None:
     install(HANGS_HERE)
     start_if_due(coordinator, INTERVAL)
     hanging.assert_hanging()
     assert runs(coordinator.store) == 0
     hanging.released.set()
-    settle()
+    wait_for_background_run()
     assert runs(coordinator.store) == 1
 
 
-def test_start_if_due__many_at_once(folder: StateFolder, install: Install) -> None:
-    """Twenty scrapes at the same moment start one run."""
+def test_start_if_due__concurrent_scrapes(folder: StateFolder, install: Install) -> None:
+    """Concurrent scrapes start a single run."""
     install(HANGS_HERE)
     barrier = threading.Barrier(20)
 
     def scrape() -> None:
-        coordinator = make(folder)
+        coordinator = make_coordinator(folder)
         barrier.wait()
         start_if_due(coordinator, INTERVAL)
 
     threads = [threading.Thread(target=scrape) for _ in range(20)]
-    with counting_threads() as names:
+    with record_thread_names() as names:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         hanging.assert_hanging()
         hanging.released.set()
-        settle()
+        wait_for_background_run()
     assert names.count(THREAD) == 1
     assert runs(SharedStore(folder)) == 1
 
 
-def test_start_if_due__own_run_goes_on(coordinator: Coordinator, install: Install) -> None:
-    """A run that takes longer than the interval is not joined by a second thread."""
+def test_start_if_due__run_in_progress(coordinator: Coordinator, install: Install) -> None:
+    """A run that takes longer than the interval is not started twice."""
     install(HANGS_HERE)
-    with counting_threads() as names:
+    with record_thread_names() as names:
         for _ in range(3):
-            start_if_due(coordinator, AT_ONCE)
+            start_if_due(coordinator, ALWAYS_DUE)
             wait_for(lambda: coordinator.store.status().last_attempt_at, what="the run")
-            sleep(0.02)  # until another is due
+            sleep(0.02)  # until another run is due
         hanging.assert_hanging()
         hanging.released.set()
-        settle()
+        wait_for_background_run()
     assert names.count(THREAD) == 1
     assert runs(coordinator.store) == 1
 
 
-def test_start_if_due__a_request_runs(coordinator: Coordinator, install: Install) -> None:
-    """Nothing starts, and nothing waits, while the run lock is held in this process."""
+def test_start_if_due__run_lock_held_by_a_request(
+    coordinator: Coordinator, install: Install
+) -> None:
+    """While a request holds the run lock, no run starts and the caller does not wait."""
     install(ONE_PASSES)
     with coordinator.run_lock.held() as is_ours:
         assert is_ours
@@ -499,30 +501,30 @@ def test_start_if_due__a_request_runs(coordinator: Coordinator, install: Install
     assert start(coordinator) == 1
 
 
-def test_start_if_due__another_process_runs(
+def test_start_if_due__run_lock_held_by_another_process(
     folder: StateFolder, coordinator: Coordinator, install: Install, apps: Apps
 ) -> None:
-    """Nothing starts while another process runs, however long ago that began."""
+    """While another process runs the tests, no run starts, regardless of its duration."""
     install(HANGS)
     with another_process(folder, apps, HANGS="1") as process:
         assert process.stdout
         assert process.stdout.readline() == "running\n"
         began = coordinator.store.status().last_attempt_at
-        assert start(coordinator, AT_ONCE) == 0
+        assert start(coordinator, ALWAYS_DUE) == 0
         assert coordinator.store.status().last_attempt_at == began
 
 
-# What may happen to it.
+# Failures
 
 
-def test_start_if_due__killed_in_the_middle(
+def test_start_if_due__killed_process(
     folder: StateFolder,
     coordinator: Coordinator,
     install: Install,
     apps: Apps,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A run that dies with its process is retried when the next is due, and counts as aborted."""
+    """A run whose process was killed counts as aborted once and is repeated when due."""
     install(HANGS)
     before = time()
     with another_process(folder, apps, HANGS="1") as process:
@@ -533,19 +535,19 @@ def test_start_if_due__killed_in_the_middle(
     attempt = coordinator.store.status().last_attempt_at
     assert attempt
     assert before <= attempt <= time()
-    assert start(coordinator) == 0, "begun again at once: a run that kills would never stop"
+    assert start(coordinator) == 0, "the run must not be repeated before it is due"
     assert coordinator.store.status().last_attempt_at == attempt
     caplog.clear()
-    assert start(coordinator, AT_ONCE) == 2
+    assert start(coordinator, ALWAYS_DUE) == 2
     assert coordinator.store.snapshot().run_totals == {RunResult.ABORTED: 1, RunResult.PASSED: 1}
     (record,) = (record for record in caplog.records if record.name == "smoketest")
     assert record.levelno == logging.WARNING
     assert "The run that started at 20" in record.getMessage()
-    assert start(coordinator, AT_ONCE) == 1, "counted as aborted once, not at each run"
+    assert start(coordinator, ALWAYS_DUE) == 1, "the lost run must be counted once"
 
 
-def test_start_if_due__process_ends(folder: StateFolder, install: Install, apps: Apps) -> None:
-    """A worker that ends does not wait for a run that hangs."""
+def test_start_if_due__process_exits(folder: StateFolder, install: Install, apps: Apps) -> None:
+    """A process can exit while a background run hangs."""
     install(HANGS)
     with another_process(folder, apps, HANGS="1") as process:
         assert process.stdin
@@ -555,13 +557,13 @@ def test_start_if_due__process_ends(folder: StateFolder, install: Install, apps:
         assert process.wait(30) == 0  # the run would take 60 s
 
 
-def test_start_if_due__error(
+def test_start_if_due__exception(
     folder: StateFolder, tmp_path: Path, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What goes wrong on the thread is in the log, and the next scrape tries again."""
+    """An exception in the thread is logged, and the next scrape starts a run again."""
     install(ONE_PASSES)
     elsewhere = StateFolder(tmp_path / "elsewhere", 0o600)
-    coordinator = make(folder, run_lock=HostLock(elsewhere, "run"))
+    coordinator = make_coordinator(folder, run_lock=HostLock(elsewhere, "run"))
     assert start(coordinator) == 0
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("smoketest", logging.ERROR)
@@ -572,10 +574,8 @@ def test_start_if_due__error(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_start_if_due__connections_of_the_thread(
-    coordinator: Coordinator, install: Install
-) -> None:
-    """What a receiver of the signal opened is closed: no request's end does so on this thread."""
+def test_start_if_due__closes_connections(coordinator: Coordinator, install: Install) -> None:
+    """Connections that a signal receiver opens in the thread are closed."""
     install(ONE_PASSES)
     with connecting_receiver() as opened:
         assert start(coordinator) == 1
@@ -583,7 +583,7 @@ def test_start_if_due__connections_of_the_thread(
     assert connection.connection is None
 
 
-# What starts no run.
+# No runs at import
 
 STARTS_NO_RUN = """
 import importlib
@@ -594,7 +594,7 @@ from io import StringIO
 import django
 import smoketest
 for module in pkgutil.walk_packages(smoketest.__path__, "smoketest."):
-    # What has an optional dependency, or is made for the settings of a site that uses it.
+    # These modules require optional dependencies or settings.
     others = ("smoketest.exporters.django_prometheus", "smoketest.cli.live", "smoketest.contrib.")
     if not module.name.startswith(others):
         importlib.import_module(module.name)
@@ -614,8 +614,8 @@ print([thread.name for thread in threading.enumerate() if thread is not threadin
 """
 
 
-def test_import__starts_no_run(folder: StateFolder, tmp_path: Path, apps: Apps) -> None:
-    """Imports, django.setup() and management commands start no run, and no thread."""
+def test_import__starts_no_thread(folder: StateFolder, tmp_path: Path, apps: Apps) -> None:
+    """Imports, django.setup() and management commands start no thread and no run."""
     ran = tmp_path / "ran"
     name = apps.add(
         f"""

@@ -1,4 +1,4 @@
-"""Who runs, who waits, and whom a stored result answers; with a real store and real locks."""
+"""The coordinator with a real results store and real locks."""
 
 from __future__ import annotations
 
@@ -88,25 +88,25 @@ class T(SmokeTest):
 """
 
 
-def answers_at_once(
+def request_concurrently(
     coordinator: Coordinator, count: int, freshness: Freshness = DEFAULT, *, before_the_end: int
 ) -> list[Answer | Exception]:
-    """Ask from several threads and return the answers.
+    """Request a report from several threads and return the answers in order of arrival.
 
-    The run of `HANGS` ends once so many answers are there. They come first in the list.
+    The run of `HANGS` ends after the first `before_the_end` answers.
     """
     answers: list[Answer | Exception] = []
     barrier = threading.Barrier(count)
     hanging.reset()
 
-    def ask() -> None:
+    def request() -> None:
         barrier.wait()
         try:
             answers.append(coordinator.answer(EVERYTHING, freshness))
         except BusyError as error:
             answers.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
+    threads = [threading.Thread(target=request) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -121,7 +121,7 @@ def answers_at_once(
 
 @contextmanager
 def run_in_progress(coordinator: Coordinator) -> Iterator[None]:
-    """Start a run of `HANGS` on another thread, and wait for it at the end."""
+    """Start a run of `HANGS` in another thread, and wait for it at the end of the context."""
     hanging.reset()
     thread = threading.Thread(target=coordinator.answer, args=(EVERYTHING, DEFAULT))
     thread.start()
@@ -134,7 +134,7 @@ def run_in_progress(coordinator: Coordinator) -> Iterator[None]:
 
 
 def release_the_run(event: Event) -> None:
-    """End the run in progress once the caller has found that it must wait for it."""
+    """End the run in progress when the caller starts to wait for it."""
     if isinstance(event, Waiting):
         hanging.assert_hanging()
         hanging.released.set()
@@ -144,8 +144,8 @@ def runs(coordinator: Coordinator) -> int:
     return sum(coordinator.store.snapshot().run_totals.values())
 
 
-def test_answer__nothing_stored_runs(folder: StateFolder, install: Install) -> None:
-    """The first to ask gets a run, recorded, of age 0."""
+def test_answer__empty_store(folder: StateFolder, install: Install) -> None:
+    """The first request starts a run, which is recorded and has age 0."""
     install(ONE_PASSES)
     coordinator = make(folder)
     answer = coordinator.answer(EVERYTHING, DEFAULT)
@@ -154,8 +154,8 @@ def test_answer__nothing_stored_runs(folder: StateFolder, install: Install) -> N
     assert coordinator.store.latest_report(EVERYTHING, failfast=False) == answer.report
 
 
-def test_answer__young_enough_is_not_run_again(folder: StateFolder, install: Install) -> None:
-    """A stored result answers while it is younger than the greatest age, and says its age."""
+def test_answer__fresh_result(folder: StateFolder, install: Install) -> None:
+    """A stored result younger than `max_age` is returned with its age."""
     install(ONE_PASSES)
     coordinator = make(folder)
     first = coordinator.answer(EVERYTHING, DEFAULT)
@@ -167,10 +167,10 @@ def test_answer__young_enough_is_not_run_again(folder: StateFolder, install: Ins
 
 
 @pytest.mark.parametrize("freshness", [Freshness(max_age=0.01), NO_CACHE])
-def test_answer__request_asks_for_fresher(
+def test_answer__fresher_result_required(
     folder: StateFolder, install: Install, freshness: Freshness
 ) -> None:
-    """A request's own max-age or no-cache overrides the site's."""
+    """The max-age or no-cache of a request overrides that of the site."""
     install(ONE_PASSES)
     coordinator = make(folder)
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -179,8 +179,8 @@ def test_answer__request_asks_for_fresher(
     assert runs(coordinator) == 2
 
 
-def test_answer__request_accepts_older(folder: StateFolder, install: Install) -> None:
-    """A request's max-age may be greater than the site's."""
+def test_answer__older_result_accepted(folder: StateFolder, install: Install) -> None:
+    """The max-age of a request may exceed that of the site."""
     install(ONE_PASSES)
     coordinator = make(folder, max_age=0.0)
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -190,7 +190,7 @@ def test_answer__request_accepts_older(folder: StateFolder, install: Install) ->
 
 
 def test_answer__result_of_older_code(folder: StateFolder, install: Install) -> None:
-    """A run that began before this process had loaded its code says nothing of that code."""
+    """A run that started before this process loaded its code is not returned."""
     install(ONE_PASSES)
     make(folder).answer(EVERYTHING, DEFAULT)
     deployed = make(folder, code_loaded_at=time.time())
@@ -199,8 +199,8 @@ def test_answer__result_of_older_code(folder: StateFolder, install: Install) -> 
     assert deployed.answer(EVERYTHING, DEFAULT).age == 0
 
 
-def test_answer__clock_was_set_back(folder: StateFolder, install: Install) -> None:
-    """A result from the future would seem fresh for as long as the clock was set back."""
+def test_answer__clock_set_back(folder: StateFolder, install: Install) -> None:
+    """A result with a start time in the future is not considered fresh."""
     install(ONE_PASSES)
     coordinator = make(folder)
     report = coordinator.answer(EVERYTHING, DEFAULT).report
@@ -210,7 +210,7 @@ def test_answer__clock_was_set_back(folder: StateFolder, install: Install) -> No
 
 
 def test_answer__only_if_cached(folder: StateFolder, install: Install) -> None:
-    """Only-if-cached takes any stored result, within max-age if it says one, and runs nothing."""
+    """only-if-cached accepts any stored result within its max-age and starts no run."""
     install(ONE_PASSES)
     coordinator = make(folder, max_age=0.0)
     with pytest.raises(NotStoredError):
@@ -223,8 +223,8 @@ def test_answer__only_if_cached(folder: StateFolder, install: Install) -> None:
     assert runs(coordinator) == 1
 
 
-def test_answer__full_run_covers_a_filter(folder: StateFolder, install: Install) -> None:
-    """A filtered request gets its part of a full run, and not the other way round."""
+def test_answer__full_run_covers_selection(folder: StateFolder, install: Install) -> None:
+    """A full run covers a filtered request, but a filtered run does not cover a full request."""
     install(ONE_PASSES + "    def test_two(self):\n        self.fail('no')\n")
     coordinator = make(folder)
     quick = Selection(tags=("quick",))
@@ -236,10 +236,8 @@ def test_answer__full_run_covers_a_filter(folder: StateFolder, install: Install)
     assert narrowed.report.passed
 
 
-def test_answer__failfast_serves_those_who_asked_for_it(
-    folder: StateFolder, install: Install
-) -> None:
-    """What fail-fast cut short is no answer for others."""
+def test_answer__stopped_by_failfast(folder: StateFolder, install: Install) -> None:
+    """A run stopped by fail-fast is returned only to requests with fail-fast."""
     install(
         """
         class T(SmokeTest):
@@ -256,9 +254,9 @@ def test_answer__failfast_serves_those_who_asked_for_it(
     assert coordinator.answer(EVERYTHING, DEFAULT).report.stop_reason is StopReason.NONE
 
 
-@pytest.mark.parametrize("selection", [EVERYTHING, Selection(names=("nobody",))])
-def test_answer__nothing_selected(folder: StateFolder, selection: Selection) -> None:
-    """A site without tests, and a filter that matches none, are no PASS."""
+@pytest.mark.parametrize("selection", [EVERYTHING, Selection(names=("unknown",))])
+def test_answer__no_tests_selected(folder: StateFolder, selection: Selection) -> None:
+    """A site without tests or a selection without matches is an error."""
     with override_settings(INSTALLED_APPS=["smoketest"]):
         coordinator = make(folder)
         with pytest.raises(NothingSelectedError):
@@ -268,10 +266,10 @@ def test_answer__nothing_selected(folder: StateFolder, selection: Selection) -> 
         assert runs(coordinator) == 0
 
 
-def test_answer__filter_matches_nothing_of_the_stored_run(
+def test_answer__selection_without_match_in_stored_run(
     folder: StateFolder, install: Install
 ) -> None:
-    """A fresh full run does not make a filter that matches nothing pass."""
+    """A selection without matches is an error, even if a full run is stored."""
     install(ONE_PASSES)
     coordinator = make(folder)
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -279,11 +277,11 @@ def test_answer__filter_matches_nothing_of_the_stored_run(
         coordinator.answer(Selection(tags=("slow",)), DEFAULT)
 
 
-def test_answer__crowd_shares_one_run(folder: StateFolder, install: Install) -> None:
-    """One runs, two wait for it and get its report, and the others are told to come again."""
+def test_answer__concurrent_requests(folder: StateFolder, install: Install) -> None:
+    """One request runs the tests, two wait for its report, and the others are busy."""
     install(HANGS)
     coordinator = make(folder)
-    answers = answers_at_once(coordinator, 6, before_the_end=3)
+    answers = request_concurrently(coordinator, 6, before_the_end=3)
     assert all(isinstance(answer, BusyError) for answer in answers[:3])
     answered = [answer for answer in answers if isinstance(answer, Answer)]
     assert len(answered) == 3
@@ -291,41 +289,43 @@ def test_answer__crowd_shares_one_run(folder: StateFolder, install: Install) -> 
     assert runs(coordinator) == 1
 
 
-def test_answer__crowd_gets_what_is_stored(folder: StateFolder, install: Install) -> None:
-    """Who may not wait gets the latest stored result, with its age, unless it asked for fresher."""
+def test_answer__concurrent_requests_with_stored_result(
+    folder: StateFolder, install: Install
+) -> None:
+    """Requests that may not wait get the stored result unless they require a fresher one."""
     install(HANGS)
     coordinator = make(folder, max_age=0.0)
     hanging.released.set()
     first = coordinator.answer(EVERYTHING, DEFAULT)
-    answers = answers_at_once(coordinator, 6, before_the_end=3)
+    answers = request_concurrently(coordinator, 6, before_the_end=3)
     stale = [a for a in answers if isinstance(a, Answer) and a.report == first.report]
     assert stale == answers[:3]
     assert all(answer.age > 0 for answer in stale)
-    strict = answers_at_once(coordinator, 6, Freshness(max_age=0), before_the_end=3)
-    assert [isinstance(answer, BusyError) for answer in strict] == 3 * [True] + 3 * [False]
+    busy = request_concurrently(coordinator, 6, Freshness(max_age=0), before_the_end=3)
+    assert [isinstance(answer, BusyError) for answer in busy] == 3 * [True] + 3 * [False]
 
 
-def test_answer__from_the_store_looks_for_no_tests(
+def test_answer__stored_result_without_discovery(
     folder: StateFolder, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of a crowd costs the site as little as can be."""
+    """A request that is answered from the store discovers no tests."""
     install(ONE_PASSES)
     coordinator = make(folder, max_age=0.0, waiting_locks=())
     stored = coordinator.answer(EVERYTHING, DEFAULT).report
-    found: list[Selection] = []
+    selections: list[Selection] = []
     find = loader.find
     monkeypatch.setattr(
-        "smoketest.runner.loader.find", lambda *args: found.append(args[0]) or find(*args)
+        "smoketest.runner.loader.find", lambda *args: selections.append(args[0]) or find(*args)
     )
     with HostLock(folder, "run").held():
         assert coordinator.answer(EVERYTHING, DEFAULT).report == stored
-        assert found == []
+        assert selections == []
     assert coordinator.answer(EVERYTHING, DEFAULT).report != stored
-    assert found == [EVERYTHING]
+    assert selections == [EVERYTHING]
 
 
-def test_answer__unknown_test_is_told_at_once(folder: StateFolder, install: Install) -> None:
-    """However many wait for a run, and whatever is stored of the others."""
+def test_answer__unknown_test(folder: StateFolder, install: Install) -> None:
+    """An unknown test is an error at once, also while a run is in progress."""
     install(ONE_PASSES)
     coordinator = make(folder, waiting_locks=())
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -333,21 +333,21 @@ def test_answer__unknown_test_is_told_at_once(folder: StateFolder, install: Inst
         coordinator.answer(Selection(names=("no.such.test",)), DEFAULT)
 
 
-def test_answer__no_cache_insists_on_a_run_after_it(folder: StateFolder, install: Install) -> None:
-    """The run that goes on when no-cache is asked will not do, nor one that was stored before."""
+def test_answer__no_cache_starts_a_run(folder: StateFolder, install: Install) -> None:
+    """no-cache does not accept a stored result or the run in progress."""
     install(HANGS)
     coordinator = make(folder)
     with run_in_progress(coordinator):
-        asked_at = time.time()
+        requested_at = time.time()
         answer = coordinator.answer(EVERYTHING, NO_CACHE, listener=release_the_run)
-    assert answer.report.started_at >= asked_at
+    assert answer.report.started_at >= requested_at
     assert runs(coordinator) == 2
 
 
-def test_answer__run_takes_too_long_to_wait_for(
+def test_answer__wait_times_out(
     folder: StateFolder, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who waits in vain is told so, and nothing is recorded."""
+    """A request that waits too long for a run is busy, and nothing is recorded."""
     install(ONE_PASSES)
     monkeypatch.setattr("smoketest.coordination.coordinator.GRACE", 0)
     coordinator = make(folder, options=options(run_timeout=0.2))
@@ -375,8 +375,8 @@ def outcome_of(report: Report, method: str) -> tuple[Outcome, bool]:
     return result.outcome, result.carried
 
 
-def test_answer__every_leaves_a_test_alone(folder: StateFolder, install: Install) -> None:
-    """A test whose ``every`` has not passed carries its stored result into the report."""
+def test_answer__every(folder: StateFolder, install: Install) -> None:
+    """A test whose ``every`` interval has not passed has a carried-over result."""
     install(EVERY)
     coordinator = make(folder, max_age=0.0)
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -387,8 +387,8 @@ def test_answer__every_leaves_a_test_alone(folder: StateFolder, install: Install
     assert totals == {"app0.smoke.T.test_dear": 1, "app0.smoke.T.test_cheap": 2}
 
 
-def test_answer__every_is_overruled(folder: StateFolder, install: Install) -> None:
-    """No-cache, naming the test, and the command run it all the same."""
+def test_answer__every_ignored(folder: StateFolder, install: Install) -> None:
+    """no-cache, a test selected by name, and the command ignore ``every``."""
     install(EVERY)
     coordinator = make(folder, max_age=0.0)
     coordinator.answer(EVERYTHING, DEFAULT)
@@ -401,8 +401,8 @@ def test_answer__every_is_overruled(folder: StateFolder, install: Install) -> No
         assert outcome_of(report, "dear") == (Outcome.PASSED, False)
 
 
-def test_run__waits_for_the_run_that_goes_on(folder: StateFolder, install: Install) -> None:
-    """It runs after the other, however fresh that one's result is."""
+def test_run__waits_for_run_in_progress(folder: StateFolder, install: Install) -> None:
+    """The command runs the tests after the run in progress, regardless of its result."""
     install(HANGS)
     coordinator = make(folder)
     with run_in_progress(coordinator):
@@ -410,8 +410,8 @@ def test_run__waits_for_the_run_that_goes_on(folder: StateFolder, install: Insta
     assert runs(coordinator) == 2
 
 
-def test_run__gives_up_waiting(folder: StateFolder, install: Install) -> None:
-    """A wait that expires records nothing."""
+def test_run__wait_times_out(folder: StateFolder, install: Install) -> None:
+    """A wait that times out records nothing."""
     install(ONE_PASSES)
     coordinator = make(folder)
     with HostLock(folder, "run").held(), pytest.raises(BusyError):
@@ -419,10 +419,10 @@ def test_run__gives_up_waiting(folder: StateFolder, install: Install) -> None:
     assert runs(coordinator) == 0
 
 
-def test_run__store_fails(
+def test_run__store_error(
     folder: StateFolder, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The report is given although it could not be stored, and the log says so."""
+    """If the store fails, the report is returned and an error is logged."""
     install(ONE_PASSES)
     coordinator = make(folder)
     coordinator.run(EVERYTHING, wait=1)
@@ -434,10 +434,10 @@ def test_run__store_fails(
     assert "The results store failed" in caplog.text
 
 
-def test_run__tells_the_rest_of_the_site(
+def test_run__log_and_signal(
     folder: StateFolder, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning in the log for each problem, and the signal with the report."""
+    """Each problem is logged as a warning, and the report is sent with the signal."""
     install(
         """
         class T(SmokeTest):

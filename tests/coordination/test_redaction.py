@@ -1,4 +1,4 @@
-"""No secret of the site is in a result, however it got there."""
+"""Redaction of secrets in results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SECRET = "p4ss/w'o\\rd \N{SNOWMAN}"
 @pytest.mark.parametrize(
     "written", [SECRET, quote(SECRET, safe=""), repr(SECRET), json.dumps(SECRET), repr([SECRET])]
 )
-def test_secret__is_masked_however_it_is_written(written: str) -> None:
-    """As it is, in an address, by repr and in JSON."""
+def test_secret__encodings(written: str) -> None:
+    """A secret is masked literally and in URL, repr and JSON encoding."""
     masked = Redactor([SECRET])(f"before {written} after")
     assert "w" not in masked
     assert "ss" not in masked
@@ -123,19 +123,19 @@ def test_time__is_linear(fragment: str) -> None:
 
 
 def test_secret__longest_first() -> None:
-    """A secret that holds another leaves nothing of itself."""
+    """A secret that contains another is masked completely."""
     assert Redactor(["hunter", "hunter2-long"])("hunter2-long hunter2") == f"{MASK} hunter2"
 
 
-def test_secret__too_short_is_left() -> None:
-    """Else every text would be full of holes."""
+def test_secret__too_short() -> None:
+    """Short secrets are not masked, because they occur in ordinary text."""
     assert Redactor(["abc", ""])("abc") == "abc"
 
 
 @PROPERTY
 @given(st.integers(0, 60), st.integers(SHORTEST, 120))
-def test_secret__that_was_cut_is_masked(position: int, limit: int) -> None:
-    """What is left of a secret where a long text was cut says nothing of it."""
+def test_secret__truncated(position: int, limit: int) -> None:
+    """The remains of a secret in a truncated text are masked."""
     secret = "\N{SNOWMAN}".join("abcdefgh")
     text = clean("." + position * " " + secret + (120 - position) * " ", limit)
     masked = Redactor([secret])(text)
@@ -143,8 +143,8 @@ def test_secret__that_was_cut_is_masked(position: int, limit: int) -> None:
     assert not any(part in masked for part in parts)
 
 
-def test_report__every_text_of_a_result() -> None:
-    """Messages, tracebacks and what the test declares; names stay, since people select by them."""
+def test_report__masked_fields() -> None:
+    """Messages, tracebacks and declared texts are masked. Ids are not: they select tests."""
     result = make_result(
         declaration=make_declaration(
             "app.smoke.T.test_secret",
@@ -176,8 +176,8 @@ SETTINGS = {
 }
 
 
-def test_site__secrets_are_those_that_django_hides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the names of settings, of their members and of the environment; and in addresses."""
+def test_secrets_of_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are found by names of settings, nested keys and variables, and in URLs."""
     monkeypatch.setenv("DEPLOY_TOKEN", "from-the-environment")
     monkeypatch.setenv("AUTH", "basic")
     monkeypatch.setenv("QUEUE_URL", "sqs://user:queue-secret@host")
@@ -210,19 +210,19 @@ if raise_at_import:
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("at_import", [False, True])
-def test_endpoint__shows_and_stores_no_secret(
+def test_endpoint__masks_secrets(
     site: Site, tmp_path: Any, caplog: pytest.LogCaptureFixture, at_import: bool
 ) -> None:
-    """In no format, no log and no file, for those who may see tracebacks."""
+    """No format, log or file contains a secret, even with access to tracebacks."""
     caplog.set_level(logging.DEBUG)
     smoke = LEAKS.replace("{at_import}", str(at_import))
     settings = {name: SETTINGS[name] for name in ("SECRET_KEY", "PAYMENTS")}
     client = site(smoke, DEBUG=True, **settings)
-    shown = [client.get(f"/smoketest/{query}").text for query in ("", "?format=json", "metrics")]
-    shown.append(caplog.text)
-    shown += [file.read_bytes().decode(errors="replace") for file in (tmp_path / "state").iterdir()]
-    assert MASK in shown[0]
-    for text in shown:
+    texts = [client.get(f"/smoketest/{query}").text for query in ("", "?format=json", "metrics")]
+    texts.append(caplog.text)
+    texts += [file.read_bytes().decode(errors="replace") for file in (tmp_path / "state").iterdir()]
+    assert MASK in texts[0]
+    for text in texts:
         assert "the-secret-key" not in text
         assert "pay-secret-1" not in text
         assert "oops" not in text

@@ -1,4 +1,4 @@
-"""What happens on the way to an answer, as newline-delimited JSON."""
+"""Streaming of the events of a run as newline-delimited JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class A(SmokeTest):
 
 @pytest.fixture(autouse=True)
 def hangs() -> Iterator[None]:
-    """Let the second test of `HANGS` hang until it is released."""
+    """Let the second test of `HANGS` hang until the end of the test."""
     hanging.reset()
     yield
     hanging.released.set()
@@ -60,13 +60,13 @@ def events(client: Client, query: str = "", **headers: str) -> list[dict[str, An
 
 
 def test_events__of_a_run(site: Site) -> None:
-    """The tests, the result of each, and the report that JSON has."""
+    """The events are the start, each running test with its result, and the report."""
     client = site(MIXED)
-    start, *happened, report = events(client)
-    tests = [one for one in happened if one["event"] == "test"]
+    start, *events_of_tests, report = events(client)
+    tests = [one for one in events_of_tests if one["event"] == "test"]
     ids = [f"app0.smoke.A.test_{name}" for name in ("bad", "good", "skipped")]
     assert start == {"event": "start", "tests": 3, "ids": ids}
-    assert [(one["event"], one.get("id") or one["result"]["id"]) for one in happened] == [
+    assert [(one["event"], one.get("id") or one["result"]["id"]) for one in events_of_tests] == [
         (event, test_id) for test_id in ids for event in ("running", "test")
     ]
     assert [one["result"]["outcome"] for one in tests] == ["failed", "passed", "skipped"]
@@ -77,17 +77,17 @@ def test_events__of_a_run(site: Site) -> None:
 
 
 def test_response__is_a_stream(site: Site) -> None:
-    """What stands between must neither keep it nor hold it back."""
+    """The response is neither stored by caches nor buffered by proxies."""
     response = site(MIXED).get("/smoketest/?format=ndjson")
     assert response.streaming
-    assert response.status_code == 200  # said before the tests have run
+    assert response.status_code == 200  # sent before the tests have run
     assert response["Content-Type"] == "application/x-ndjson; charset=utf-8"
     assert response["Cache-Control"] == "no-store, private"
     assert response["X-Accel-Buffering"] == "no"
 
 
-def test_stored__result_is_a_report_alone(site: Site) -> None:
-    """There is nothing to watch, and the status is that of the result."""
+def test_stored_result__is_a_single_report(site: Site) -> None:
+    """A stored result is sent as a report, with its status code."""
     client = site(MIXED)
     events(client)
     response: Any = client.get("/smoketest/", headers=NDJSON)
@@ -97,8 +97,8 @@ def test_stored__result_is_a_report_alone(site: Site) -> None:
     assert report["report"]["age"] > 0
 
 
-def test_events__come_as_they_happen(site: Site) -> None:
-    """The first result is there while the second test still runs."""
+def test_events__are_sent_immediately(site: Site) -> None:
+    """The result of the first test is sent while the second test is running."""
     response: Any = site(HANGS).get("/smoketest/", headers=NDJSON)
     found = []
     for line in response.streaming_content:
@@ -112,8 +112,8 @@ def test_events__come_as_they_happen(site: Site) -> None:
     assert event["report"]["status"] == "PASS"
 
 
-def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
-    """Its result is stored for the next one."""
+def test_run__continues_after_client_disconnects(site: Site) -> None:
+    """The result of the run is stored."""
     client = site(HANGS)
     response: Any = client.get("/smoketest/", headers=NDJSON)
     next(iter(response.streaming_content))
@@ -125,8 +125,8 @@ def test_run__goes_on_when_the_client_leaves(site: Site) -> None:
     assert len(events(client)) == 1
 
 
-def test_run__leaves_no_connection_open(site: Site) -> None:
-    """What a receiver of the signal opened is closed: no request's end does so on that thread."""
+def test_run__closes_connections(site: Site) -> None:
+    """Connections that a signal receiver opens in the thread are closed."""
     with connecting_receiver() as opened:
         events(site(MIXED))
     (connection,) = opened
@@ -134,7 +134,7 @@ def test_run__leaves_no_connection_open(site: Site) -> None:
 
 
 def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
-    """Who comes second is told so, then gets the report."""
+    """A request that waits for another run gets a `waiting` event first."""
     client = site(MIXED)
     events(client)
     release = HostLock(StateFolder(tmp_path / "state", 0o600), "run").acquire()
@@ -148,40 +148,38 @@ def test_waiting__for_another_run(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "says"),
+    ("query", "status", "expected"),
     [
         ("?test=nothing", 404, "No smoke test matches"),
         ("?only_if_cached=1&max_age=0", 504, "No stored result is fresh enough"),
         ("?nonsense=1", 400, "Unknown parameter 'nonsense'"),
     ],
 )
-def test_error__has_its_status(site: Site, query: str, status: int, says: str) -> None:
-    """Where there is no answer, the first line says why, and so does the status."""
+def test_error__status_code(site: Site, query: str, status: int, expected: str) -> None:
+    """An error is a single event with the status code of the response."""
     response = site(MIXED).get(f"/smoketest/{query}", headers=NDJSON)
     assert response.status_code == status
     (error,) = lines(response.text)
     assert error["event"] == "error"
     assert error["status"] == status
-    assert says in error["message"]
+    assert expected in error["message"]
 
 
-def test_tracebacks__are_for_insiders(site: Site) -> None:
-    """As in JSON."""
+def test_tracebacks__require_full_access(site: Site) -> None:
     client = site(MIXED, SMOKETEST_TOKENS=["a-token-of-some-length"])
     assert client.get("/smoketest/", headers=NDJSON).status_code == 401
     _, _, first, *_ = events(client, Authorization="Bearer a-token-of-some-length")
     assert "self.assertEqual(1, 2)" in first["result"]["traceback"]
 
 
-def test_secrets__are_masked_on_the_way_too(site: Site) -> None:
-    """An event is no way around what the report hides."""
+def test_secrets__are_masked_in_events(site: Site) -> None:
     smoke = MIXED.replace("self.assertEqual(1, 2)", "self.fail('the-hidden-one')")
     content = json.dumps(events(site(smoke, SHOP_PASSWORD="the-hidden-one", DEBUG=True)))
     assert "the-hidden-one" not in content
 
 
-def test_fixtures__are_no_tests_that_run(site: Site) -> None:
-    """What would end only if it failed is not said to run."""
+def test_fixtures__have_no_running_event(site: Site) -> None:
+    """Fixtures have no result unless they fail, and therefore no `running` event."""
     client = site("""
 class A(SmokeTest):
     @classmethod
@@ -194,26 +192,26 @@ def tearDownModule(): pass
     assert running == ["app0.smoke.A.test_1"]
 
 
-def test_import_error__is_an_event(site: Site) -> None:
-    """A module that cannot be imported is among the tests, and has its result at once."""
+def test_collection_error__event(site: Site) -> None:
+    """A collection error is listed as a test, and its result follows at once."""
     start, error, report = events(site("raise RuntimeError('broken')"))
     assert start["ids"] == ["app0.smoke"]
     assert error["result"]["message"] == "cannot be imported: broken"
     assert report["report"]["status"] == "FAIL"
 
 
-def test_asgi__streams(site: Site) -> None:
-    """Under ASGI the event loop waits for no line."""
+def test_asgi__does_not_block_the_event_loop(site: Site) -> None:
+    """The stream does not block the event loop between lines."""
     site(HANGS)
     has_result = asyncio.Event()
 
     async def release() -> None:
         await has_result.wait()
-        await asyncio.sleep(0.05)  # the stream waits for the next line by now
+        await asyncio.sleep(0.05)  # the stream is waiting for the next line
         hanging.assert_hanging()
         hanging.released.set()
 
-    async def ask() -> list[dict[str, Any]]:
+    async def collect_events() -> list[dict[str, Any]]:
         response: Any = await AsyncClient().get("/smoketest/", headers=NDJSON)
         releasing = asyncio.create_task(release())
         found: list[dict[str, Any]] = []
@@ -224,6 +222,6 @@ def test_asgi__streams(site: Site) -> None:
         await releasing
         return found
 
-    found = asyncio.run(ask())
+    found = asyncio.run(collect_events())
     assert [event["event"] for event in found] == ["start", *(2 * ["running", "test"]), "report"]
     assert found[-1]["report"]["status"] == "PASS", "the event loop was blocked"

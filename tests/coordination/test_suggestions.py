@@ -1,4 +1,4 @@
-"""What may have been meant by a name or a tag that nothing has."""
+"""Suggestions for unknown test names and tags."""
 
 from __future__ import annotations
 
@@ -35,51 +35,51 @@ def unknown(**selection: tuple[str, ...]) -> list[str]:
     ],
 )
 def test_known_name(name: str) -> None:
-    """A test, a class, a module and a package are known by their names."""
+    """Names of tests, classes, modules and packages are known."""
     assert unknown(names=(name,)) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "suggested"),
     [
         ("polls.smoke.PollsTest.test_vot", "polls.smoke.PollsTest.test_vote"),
         ("polls.smoke.PolsTest", "polls.smoke.PollsTest"),
         ("poll", "polls"),
         ("shop.smoke.order", "shop.smoke.orders"),
-        # The end of a name, as people know it from the report or the file.
+        # The last parts of a name, as shown in reports and source files.
         ("test_vote", "polls.smoke.PollsTest.test_vote"),
         ("PollsTest", "polls.smoke.PollsTest"),
         ("PollsTest.test_results", "polls.smoke.PollsTest.test_results"),
-        # Its end, misspelt, or in another place.
+        # The same, misspelled or in another module.
         ("OrderTest", "shop.smoke.orders.OrdersTest"),
         ("polls.tests.PollsTests.test_resuls", "polls.smoke.PollsTest.test_results"),
     ],
 )
-def test_unknown_name(name: str, meant: str) -> None:
-    """The nearest name comes first."""
+def test_unknown_name(name: str, suggested: str) -> None:
+    """The most similar name is suggested first."""
     ((message),) = unknown(names=(name,))
-    assert message.startswith(f"No smoke test is named {name}. Did you mean {meant}")
+    assert message.startswith(f"No smoke test is named {name}. Did you mean {suggested}")
 
 
-def test_unknown_name__is_no_beginning_of_a_word() -> None:
-    """`a.b` names nothing of `a.bc`."""
+def test_unknown_name__prefix_of_a_word() -> None:
+    """Names match complete dotted parts: `a.b` does not match `a.bc`."""
     assert unknown(names=("polls.smoke.PollsTest.test_",)) != []
 
 
-def test_unknown_name__like_nothing() -> None:
-    """Nothing is suggested where nothing is near."""
+def test_unknown_name__nothing_similar() -> None:
+    """If no name is similar, none is suggested."""
     assert unknown(names=("qqqqqq",)) == ["No smoke test is named qqqqqq."]
 
 
 def test_unknown_tag() -> None:
-    """The nearest tag is suggested."""
+    """The most similar tag is suggested."""
     assert unknown(tags=("readyness",)) == [
         "No smoke test has the tag readyness. Did you mean readiness?"
     ]
 
 
-def test_unknown_tag__like_nothing() -> None:
-    """All tags are named where none is near."""
+def test_unknown_tag__nothing_similar() -> None:
+    """If no tag is similar, all tags are listed."""
     assert unknown(tags=("zzz",)) == [
         "No smoke test has the tag zzz. The tags are db, mail, readiness."
     ]
@@ -91,12 +91,12 @@ def test_unknown_tag__no_tags() -> None:
 
 
 def test_excluded_tag() -> None:
-    """To exclude a tag that nothing has is no fault: a script may serve several sites."""
+    """An unknown excluded tag is not an error, because scripts may serve several sites."""
     assert unknown(excluded_tags=("zzz",)) == []
 
 
-def test_each_is_told_of() -> None:
-    """In the order in which they were given, names first; what is known is left out."""
+def test_order_of_messages() -> None:
+    """Unknown names are reported before unknown tags, each in the given order."""
     messages = unknown(names=("nothing", "polls", "shopp"), tags=("db", "dbb"))
     assert [message.partition(".")[0] for message in messages] == [
         "No smoke test is named nothing",
@@ -105,8 +105,8 @@ def test_each_is_told_of() -> None:
     ]
 
 
-def test_no_more_than_a_few() -> None:
-    """However many there are."""
+def test_limit_of_suggestions() -> None:
+    """The number of suggestions is limited."""
     tests = [make_declaration(f"app{n}.smoke.T.test_it") for n in range(20)]
     for name in ("test_it", "app.smoke.T.test_it"):
         (one,) = find_unknown(Selection(names=(name,)), tests)
@@ -140,7 +140,7 @@ def test_hints__compare_with_few_names(monkeypatch: pytest.MonkeyPatch) -> None:
 @PROPERTY
 @given(selections(), st.lists(IDS, unique=True, max_size=5))
 def test_any_names(selection: Selection, ids: list[str]) -> None:
-    """Whatever is not told of as unknown has a test; what is suggested is the name of one."""
+    """Exactly the names and tags without a test are unknown."""
     tests = [make_declaration(test_id, tags=(test_id[:3],)) for test_id in ids]
     found = find_unknown(selection, tests)
     known_names = [
@@ -149,5 +149,5 @@ def test_any_names(selection: Selection, ids: list[str]) -> None:
         if any(f"{test_id}.".startswith(f"{name}.") for test_id in ids)
     ]
     known_tags = [tag for tag in selection.tags if any(tag in test.tags for test in tests)]
-    asked = len(selection.names) + len(selection.tags)
-    assert len(found) == asked - len(known_names) - len(known_tags)
+    count = len(selection.names) + len(selection.tags)
+    assert len(found) == count - len(known_names) - len(known_tags)

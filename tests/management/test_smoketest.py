@@ -1,4 +1,4 @@
-"""``manage.py smoketest``: what it prints, stores and exits with."""
+"""Output, stored results and exit codes of ``manage.py smoketest``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(apps: Apps, tmp_path: Path) -> Command:
-    """Run the command on a site with this smoke module: its exit code, output and errors."""
+    """Run the command on a site with this smoke module; return its exit code, output and errors."""
 
     def run(smoke: str | None, **settings: Any) -> tuple[int, str, str]:
         apps.add(smoke)
@@ -42,7 +42,7 @@ def command(apps: Apps, tmp_path: Path) -> Command:
 
 
 def test_passes(command: Command, tmp_path: Path) -> None:
-    """Exit code 0, the text report, and where the results were stored."""
+    """Exit with 0, print the text report and the path of the results store."""
     code, stdout, stderr = command("class T(SmokeTest):\n    def test_it(self):\n        pass\n")
     assert code == 0
     assert stdout.startswith("PASS\ntest classes: 1\ntests run: 1\n")
@@ -50,7 +50,7 @@ def test_passes(command: Command, tmp_path: Path) -> None:
 
 
 def test_fails(command: Command) -> None:
-    """Exit code 1 and the problems."""
+    """Exit with 1 and print the problems."""
     code, stdout, _ = command(
         "class T(SmokeTest):\n    def test_it(self):\n        self.fail('x')\n"
     )
@@ -58,8 +58,8 @@ def test_fails(command: Command) -> None:
     assert stdout.rstrip().endswith("app0.smoke.T.test_it failed: x")
 
 
-def test_warning_fails(command: Command) -> None:
-    """A failing test of severity warning is told of; the exit code is 0."""
+def test_failing_warning(command: Command) -> None:
+    """A failing test of severity warning is printed but does not change the exit code."""
     code, stdout, _ = command(
         "class T(SmokeTest):\n    severity = 'warning'\n"
         "    def test_it(self):\n        self.fail('x')\n"
@@ -69,16 +69,16 @@ def test_warning_fails(command: Command) -> None:
 
 
 def test_no_tests(command: Command) -> None:
-    """A site without smoke tests is no PASS: another exit code, and what to do."""
+    """Exit with 3 and explain how to add smoke tests."""
     with pytest.raises(CommandError, match=r"smoke\.py") as failure:
         command(None)
     assert failure.value.returncode == 3
 
 
-def test_another_run_goes_on(
+def test_another_run_in_progress(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is run, and nothing recorded, if the other run does not end."""
+    """Nothing is run or recorded if the other run does not end in time."""
     monkeypatch.setattr("smoketest.cli.asking.GRACE", 0)
     smoke = "class T(SmokeTest):\n    def test_it(self):\n        pass\n"
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
@@ -88,7 +88,7 @@ def test_another_run_goes_on(
     assert shared.store.snapshot().run_totals == {}
 
 
-def test_wrong_setting(command: Command) -> None:
-    """A wrong setting is told of before anything runs."""
+def test_invalid_setting(command: Command) -> None:
+    """An invalid setting is reported before any test runs."""
     with pytest.raises(SystemCheckError, match=r"smoketest\.E002.*SMOKETEST_TIMEOUT is 'soon'"):
         command("raise SystemExit", SMOKETEST_TIMEOUT="soon")

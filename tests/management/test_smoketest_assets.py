@@ -1,4 +1,4 @@
-"""`manage.py smoketest_assets`: files for Prometheus, Alertmanager and Grafana."""
+"""`manage.py smoketest_assets`: write configuration for Prometheus, Alertmanager and Grafana."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [([], FILES), (["--operator"], OPERATOR_FILES)])
-def test_writes__everything(tmp_path: Path, arguments: list[str], expected: set[str]) -> None:
-    """All files are there and told, whether the folder was or not."""
+def test_write__all_files(tmp_path: Path, arguments: list[str], expected: set[str]) -> None:
+    """All files are written and listed, and a missing directory is created."""
     folder = tmp_path / "new" / "folder"
-    told = write(folder, *arguments)
+    output = write(folder, *arguments)
     assert files(folder) == expected
-    assert sorted(told.splitlines()) == sorted(f"wrote {folder / name}" for name in expected)
+    assert sorted(output.splitlines()) == sorted(f"wrote {folder / name}" for name in expected)
 
 
-def test_writes__rules_and_dashboards_as_they_are(tmp_path: Path) -> None:
-    """What the project tests is what a user gets."""
+def test_write__rules_and_dashboards_unchanged(tmp_path: Path) -> None:
+    """The written files equal those that the tests of the project verify."""
     write(tmp_path, "--job=bookshop", "--interval=15s")
     as_they_are = FILES - {"prometheus/prometheus.yml"}
     assert [name for name in as_they_are if _text(tmp_path, name) != _text(ROOT, name)] == []
 
 
-def test_writes__job_interval_and_path(tmp_path: Path) -> None:
-    """The configuration knows the site's job, its interval and where its metrics are."""
+def test_write__job_interval_and_path(tmp_path: Path) -> None:
+    """The configuration has the job, interval and metrics path of the site."""
     set_script_prefix("/app/")
     try:
         write(tmp_path, "--job=bookshop", "--interval=15s")
@@ -78,8 +78,8 @@ def test_writes__job_interval_and_path(tmp_path: Path) -> None:
     assert "shop\n" not in config.replace("bookshop\n", "")
 
 
-def test_writes__for_the_operator() -> None:
-    """The same rules as a resource, and a monitor that knows the site."""
+def test_write__operator() -> None:
+    """The rules are a PrometheusRule, and a ServiceMonitor selects the site."""
     contents = assets.collect(SITE, operator=True)
     monitor = contents["prometheus/operator/servicemonitor.yml"]
     for line in (
@@ -95,8 +95,8 @@ def test_writes__for_the_operator() -> None:
     assert rule["spec"] == yaml.safe_load(_text(ROOT, "prometheus/rules/smoketest.yml"))
 
 
-def test_written__configuration_is_valid(tmp_path: Path) -> None:
-    """Prometheus takes it as it was written, the file with the token included."""
+def test_write__configuration_is_valid(tmp_path: Path) -> None:
+    """promtool accepts the configuration and the token file as written."""
     promtool = require("promtool")
     write(tmp_path)
     config = tmp_path / "prometheus/prometheus.yml"
@@ -106,36 +106,35 @@ def test_written__configuration_is_valid(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_again__changes_nothing(tmp_path: Path) -> None:
-    """The second time there is nothing to do."""
+def test_rewrite__up_to_date(tmp_path: Path) -> None:
     write(tmp_path)
     assert write(tmp_path) == "8 files are up to date.\n"
 
 
-def test_again__with_another_job_overwrites_what_nobody_changed(tmp_path: Path) -> None:
-    """Files that are as they were written may be written anew: an upgrade needs no --force."""
+def test_rewrite__unmodified_files(tmp_path: Path) -> None:
+    """Unmodified files are overwritten, so that an upgrade does not require --force."""
     write(tmp_path)
-    told = write(tmp_path, "--job=other")
-    assert f"wrote {tmp_path / 'prometheus/prometheus.yml'}\n" in told
+    output = write(tmp_path, "--job=other")
+    assert f"wrote {tmp_path / 'prometheus/prometheus.yml'}\n" in output
     assert "job_name: other" in _text(tmp_path, "prometheus/prometheus.yml")
 
 
-def test_changed__file_is_kept_while_there_is_nothing_new_for_it(tmp_path: Path) -> None:
-    """A token that was filled in does not stand in the way of later versions of the rules."""
+def test_rewrite__keeps_modified_file(tmp_path: Path) -> None:
+    """A modified file is kept while its new content is unchanged; other files are written."""
     write(tmp_path)
     token = tmp_path / "prometheus/smoketest.token"
     token.write_text("secret")
     rules = tmp_path / "prometheus/rules/smoketest.yml"
     rules.unlink()
-    told = write(tmp_path)
-    assert told == (
+    output = write(tmp_path)
+    assert output == (
         f"wrote {rules}\nkept {token}, which you have modified\n6 files are up to date.\n"
     )
     assert token.read_text() == "secret"
 
 
-def test_changed__file_is_never_overwritten_without_force(tmp_path: Path) -> None:
-    """A clash writes nothing at all, names the files and says what to do."""
+def test_rewrite__conflict(tmp_path: Path) -> None:
+    """If a modified file would be overwritten, no file is written without --force."""
     write(tmp_path)
     config = tmp_path / "prometheus/prometheus.yml"
     config.write_text("mine")
@@ -151,8 +150,8 @@ def test_changed__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
     assert "job_name: other" in config.read_text()
 
 
-def test_foreign__file_is_never_overwritten_without_force(tmp_path: Path) -> None:
-    """So is a file that was there before the first time."""
+def test_rewrite__file_of_another_origin(tmp_path: Path) -> None:
+    """A file that the command did not create is not overwritten without --force."""
     config = tmp_path / "prometheus/prometheus.yml"
     config.parent.mkdir()
     config.write_text("mine")
@@ -163,7 +162,7 @@ def test_foreign__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("argument", "says"),
+    ("argument", "message"),
     [
         ("--job=a b", "'a b' is not a valid job name; use letters, digits"),
         ("--job=", "'' is not a valid job name"),
@@ -171,15 +170,15 @@ def test_foreign__file_is_never_overwritten_without_force(tmp_path: Path) -> Non
         ("--interval=0s", "'0s' is not a valid interval"),
     ],
 )
-def test_wrong__values_say_what_is_allowed(tmp_path: Path, argument: str, says: str) -> None:
-    """Nothing is written."""
-    with pytest.raises(CommandError, match=says):
+def test_invalid_argument(tmp_path: Path, argument: str, message: str) -> None:
+    """The error message states what is allowed, and nothing is written."""
+    with pytest.raises(CommandError, match=message):
         write(tmp_path / "folder", argument)
     assert not (tmp_path / "folder").exists()
 
 
-def test_wrong__folder_is_a_file(tmp_path: Path) -> None:
-    """A folder that cannot be one is an error that says so."""
+def test_directory_is_a_file(tmp_path: Path) -> None:
+    """The error message asks for a writable directory."""
     (tmp_path / "file").touch()
     with pytest.raises(CommandError, match="Choose a directory that you can write to"):
         write(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Every option of ``manage.py smoketest``, alone and together, and regular runs for real."""
+"""Options of ``manage.py smoketest``: exports, pauses, regular runs and --serve."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.servers.prometheus import Prometheus
 from tests.servers.pushgateway import Pushgateway
 from tests.servers.services import require
 
-# One process
+# Single runs
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ from tests.servers.services import require
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
-def test_wrong_value(run: Run, arguments: list[str], message: str) -> None:
-    """Exit code 2, and what is allowed."""
+def test_invalid_value(run: Run, arguments: list[str], message: str) -> None:
+    """The command exits with 2 and states what is allowed."""
     code, stdout, stderr = run(*arguments)
     assert (code, stdout) == (2, "")
     assert message in stderr
@@ -72,7 +72,7 @@ def test_wrong_value(run: Run, arguments: list[str], message: str) -> None:
         (["--pause", "30m"], 'which is displayed with the results: --reason "'),
         (["--pause", "30m", "--reason", ""], "--pause requires a --reason"),
         (["--pause", "30m", "--reason", "x", "--resume"], "--resume cannot be combined"),
-        # What would be ignored in silence.
+        # These options would be ignored.
         (["--pause", "30m", "--reason", "x", "--every", "60s"], "--pause"),
         (["--pause", "30m", "--reason", "x", "--textfile", "x.prom"], "--pause"),
         (["--resume", "--every", "60s"], "--resume"),
@@ -82,17 +82,17 @@ def test_wrong_value(run: Run, arguments: list[str], message: str) -> None:
         (["--job", "nightly"], "--pushgateway"),
     ],
 )
-def test_wrong_combination(
+def test_invalid_combination(
     refused: Callable[..., str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    """Exit code 2 and what to write instead; nothing runs, and nothing is paused."""
+    """The command exits with 2 and shows the correct usage; nothing runs and nothing is paused."""
     assert message in refused(*arguments)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
         assert services.state().store.status().pause is None
 
 
 def test_textfile(run: Run, tmp_path: Path) -> None:
-    """The file holds this run, and the exit code is that of the run."""
+    """The file contains the results of this run, whose exit code is unchanged."""
     path = tmp_path / "smoketest.prom"
     code, stdout, _ = run("--textfile", str(path), smoke=FAILS)
     assert code == 1
@@ -110,8 +110,8 @@ def test_textfile(run: Run, tmp_path: Path) -> None:
         ("missing/smoketest.prom", "cannot be written: No such file or directory. Choose a dir"),
     ],
 )
-def test_textfile__cannot_be_written(run: Run, tmp_path: Path, name: str, message: str) -> None:
-    """Exit code 2 and what to do; the report is printed all the same."""
+def test_textfile__not_writable(run: Run, tmp_path: Path, name: str, message: str) -> None:
+    """The command exits with 2 after printing the report."""
     code, stdout, stderr = run("--textfile", str(tmp_path / name))
     assert code == 2
     assert stdout.startswith("PASS\n")
@@ -120,29 +120,28 @@ def test_textfile__cannot_be_written(run: Run, tmp_path: Path, name: str, messag
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Pushgateway]:
-    """A real Pushgateway."""
     with Pushgateway() as gateway:
         yield gateway
 
 
 def test_pushgateway(run: Run, gateway: Pushgateway) -> None:
-    """Without other options the job is smoketest, and the instance this host."""
+    """The default job is smoketest, and the default instance is the host name."""
     code, _, _ = run("--pushgateway", gateway.url)
     assert code == 0
-    seen = gateway.metrics()
+    counts = gateway.metrics()
     labels = {"job": "smoketest", "instance": socket.gethostname()}
-    assert seen.value("smoketest_last_run_success", **labels) == 1
-    assert seen.value("smoketest_test_success", test="app0.smoke.T.test_it", **labels) == 1
+    assert counts.value("smoketest_last_run_success", **labels) == 1
+    assert counts.value("smoketest_test_success", test="app0.smoke.T.test_it", **labels) == 1
 
 
 def test_pushgateway__job_and_grouping(run: Run, gateway: Pushgateway) -> None:
-    """--job and every --grouping become labels, and the default instance goes."""
+    """--job and --grouping set the labels and replace the default instance."""
     run(
         "--pushgateway", gateway.url, "--job", "nightly",
         "--grouping", "region=eu=west", "--grouping", "host=a b/c",
     )  # fmt: skip
     ((_, labels),) = gateway.metrics().matching("smoketest_last_run_success", job="nightly")
-    # A Pushgateway shows an instance that is not in the grouping key as an empty one.
+    # Pushgateway shows an empty instance label if the grouping key has no instance.
     assert {(key, value) for key, value in labels if value} == {
         ("job", "nightly"),
         ("region", "eu=west"),
@@ -151,18 +150,18 @@ def test_pushgateway__job_and_grouping(run: Run, gateway: Pushgateway) -> None:
 
 
 def test_pushgateway__user(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user is an option, the password a variable of the environment."""
-    seen = []
+    """The user name is an option; the password is an environment variable."""
+    counts = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            seen.append(self.headers["Authorization"])
+            counts.append(self.headers["Authorization"])
             self.send_response(202)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server
-            """Nothing."""
+            """Silence the request log."""
 
     monkeypatch.setenv(PASSWORD_VARIABLE, "hunter2")
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -175,12 +174,12 @@ def test_pushgateway__user(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
             server.shutdown()
             thread.join()
     assert code == 0
-    assert seen == ["Basic c2hvcDpodW50ZXIy"]
+    assert counts == ["Basic c2hvcDpodW50ZXIy"]
     assert "hunter2" not in stdout + stderr
 
 
-def test_pushgateway__is_down(run: Run) -> None:
-    """Exit code 2 and which address to look at; the report is printed all the same."""
+def test_pushgateway__down(run: Run) -> None:
+    """The command exits with 2 and names the address after printing the report."""
     address = f"http://127.0.0.1:{free_port()}"
     code, stdout, stderr = run("--pushgateway", address)
     assert code == 2
@@ -188,25 +187,22 @@ def test_pushgateway__is_down(run: Run) -> None:
     assert f"The Pushgateway at {address} cannot be reached" in stderr
 
 
-def test_both_exports(run: Run, gateway: Pushgateway, tmp_path: Path) -> None:
-    """A run can hand on its results in more than one way."""
+def test_textfile_and_pushgateway(run: Run, gateway: Pushgateway, tmp_path: Path) -> None:
     path = tmp_path / "smoketest.prom"
     run("--textfile", str(path), "--pushgateway", gateway.url, "--job", "both")
     finished = Exposition(path.read_text()).value("smoketest_last_run_timestamp_seconds")
     assert gateway.metrics().value("smoketest_last_run_timestamp_seconds", job="both") == finished
 
 
-def test_every_of_a_test__is_no_matter_for_a_single_run(
-    run: Run, tmp_path: Path, ran: Callable[[], int]
-) -> None:
-    """Who runs the command wants to know now."""
+def test_single_run__ignores_every(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
+    """A test with a long `every` interval runs each time the command is called."""
     for _ in range(2):
         run(smoke=counting(tmp_path, options="every = 3600"))
     assert ran() == 2
 
 
 def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """A pause says until when; meanwhile one sees the latest results, and that nothing was run."""
+    """During a pause, the command prints stored results and the pause, and exits with 1."""
     assert run(smoke=counting(tmp_path))[0] == 0
     before = time.time()
     code, stdout, _ = run("--pause", "30m", "--reason", "moving the database")
@@ -218,15 +214,15 @@ def test_pause(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     assert pause.reason == "moving the database"
     assert before + 1800 <= pause.until <= time.time() + 1800
     code, stdout, stderr = run()
-    assert code == 1, "a release script must not take it for a yes"
+    assert code == 1, "a paused site must not pass a release"
     assert "Nothing was run" in stderr
     assert stdout.startswith("PASS\n")
     assert re.search(r"^paused until .*: moving the database$", stdout, re.MULTILINE)
     assert ran() == 1
 
 
-def test_pause__of_a_failing_site(run: Run) -> None:
-    """The latest results are shown as they were."""
+def test_pause__failing_site(run: Run) -> None:
+    """Stored failures are shown unchanged."""
     run(smoke=FAILS)
     run("--pause", "30m", "--reason", "x")
     code, stdout, _ = run()
@@ -234,8 +230,8 @@ def test_pause__of_a_failing_site(run: Run) -> None:
     assert stdout.startswith("FAIL\n")
 
 
-def test_pause__of_a_run_without_time(run: Run) -> None:
-    """It is the pause that ends the command, not the time that was over when it ran."""
+def test_pause__after_run_timeout(run: Run) -> None:
+    """The exit code is that of the pause, not that of the stored run, which timed out."""
     hanging.reset()
     late = PASSES.replace("pass", "hanging.hang()")
     code, _, _ = run("--run-timeout", "0.1s", smoke=f"from tests import hanging\n{late}")
@@ -248,7 +244,7 @@ def test_pause__of_a_run_without_time(run: Run) -> None:
 
 
 def test_pause__without_results(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """Nothing runs, and the message says how to end the pause."""
+    """Without stored results, the message explains how to end the pause."""
     run("--pause", "30m", "--reason", "moving", smoke=counting(tmp_path))
     code, stdout, stderr = run()
     assert (code, stdout) == (1, "")
@@ -256,8 +252,7 @@ def test_pause__without_results(run: Run, tmp_path: Path, ran: Callable[[], int]
     assert ran() == 0
 
 
-def test_pause__is_exported(run: Run, tmp_path: Path) -> None:
-    """The metrics say that the runs are paused."""
+def test_pause__metrics(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "smoketest.prom"
     run()
     run("--pause", "30m", "--reason", "x")
@@ -266,7 +261,7 @@ def test_pause__is_exported(run: Run, tmp_path: Path) -> None:
 
 
 def test_pause__replaces_another(run: Run, tmp_path: Path) -> None:
-    """The pause that was set last holds."""
+    """A second pause replaces the first."""
     run("--pause", "30m", "--reason", "first")
     run("--pause", "5m", "--reason", "second")
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
@@ -276,8 +271,7 @@ def test_pause__replaces_another(run: Run, tmp_path: Path) -> None:
     assert pause.until < time.time() + 301
 
 
-def test_pause__ends_by_itself(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """After its time the tests run again."""
+def test_pause__expires(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
     run("--pause", "0.3s", "--reason", "x", smoke=counting(tmp_path))
     time.sleep(0.35)
     assert run()[0] == 0
@@ -285,7 +279,7 @@ def test_pause__ends_by_itself(run: Run, tmp_path: Path, ran: Callable[[], int])
 
 
 def test_resume(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
-    """The tests run again at once; where nothing is paused, that is no error."""
+    """Tests run again at once; --resume without a pause succeeds."""
     for _ in range(2):
         run("--pause", "30m", "--reason", "x", smoke=counting(tmp_path))
         code, stdout, _ = run("--resume")
@@ -297,14 +291,14 @@ def test_resume(run: Run, tmp_path: Path, ran: Callable[[], int]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--pause", "30m", "--reason", "x"], ["--resume"]])
 def test_pause__without_a_shared_store(run: Run, arguments: list[str]) -> None:
-    """A pause that no other process would see is refused: exit code 2 and what to set."""
+    """A pause that other processes could not see is rejected with exit code 2."""
     code, stdout, stderr = run(*arguments, SMOKETEST_STATE_DIR="/dev/null/nowhere")
     assert (code, stdout) == (2, "")
     assert "Set SMOKETEST_STATE_DIR." in stderr
 
 
-def test_lock_cannot_be_used(run: Run, tmp_path: Path) -> None:
-    """A state folder that cannot be used is told of in one line, with what to do."""
+def test_unusable_lock(run: Run, tmp_path: Path) -> None:
+    """A state directory that cannot be used is reported with the setting to change."""
     run()
     lock = tmp_path / "state" / "run.lock"
     lock.unlink()
@@ -315,19 +309,19 @@ def test_lock_cannot_be_used(run: Run, tmp_path: Path) -> None:
     assert "Traceback" not in stderr
 
 
-# Processes of their own
+# Regular runs
 
 ROUND = r"\d+:\d+:\d+ UTC PASS, 1 tests? in \d"
-#: After how many rounds a loop with a `Clock` is interrupted.
+#: Number of rounds after which a loop with a `Clock` is interrupted.
 ROUNDS = 3
 
 
 class Clock:
-    """The `time` module of a loop. Each round takes half a second, and a sleep no time at all."""
+    """Replacement for the `time` module of the loop. A round takes 0.5 s, a sleep no time."""
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
-        #: What to call after a round, by its number.
+        #: Functions to call after a round, by its number.
         self.after: dict[int, Callable[[], object]] = {}
         self._now = 0.0
 
@@ -351,7 +345,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_loop__sigterm_between_rounds(site: Site) -> None:
-    """Runs again and again; SIGTERM ends it with 0, at once and without a word."""
+    """The command runs until SIGTERM, which ends it at once with exit code 0 and no message."""
     process = site.start("--every", "0.2s")
     process.wait_for(ROUND, count=3)
     sleeping = site.start("--every", "1h")
@@ -362,22 +356,22 @@ def test_loop__sigterm_between_rounds(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("every", "pause"), [("2s", 1.5), ("0.5s", 0), ("0.1s", 0)])
-def test_loop__keeps_its_beat(run: Run, clock: Clock, every: str, pause: float) -> None:
-    """--every is from beginning to beginning, however long a round takes."""
+def test_loop__interval(run: Run, clock: Clock, every: str, pause: float) -> None:
+    """--every is measured from start to start, regardless of how long a round takes."""
     code, stdout, _ = run("--every", every)
     assert (code, len(re.findall(ROUND, stdout))) == (130, ROUNDS)
     assert clock.sleeps == [pause] * ROUNDS
 
 
-def test_loop__prints_at_once(site: Site) -> None:
-    """Each round is in the log as soon as it is over, also where the log is a pipe or file."""
+def test_loop__output_is_flushed(site: Site) -> None:
+    """Each round is written at once, also to a pipe or file."""
     process = site.start("--every", "1h", PYTHONUNBUFFERED="")
     process.wait_for(ROUND)
 
 
 @pytest.mark.parametrize("workers", [4, 0])
-def test_loop__sigterm_in_mid_run(site: Site, workers: int) -> None:
-    """SIGTERM does not wait for the tests; the lock is free and nothing of the run is kept."""
+def test_loop__sigterm_during_run(site: Site, workers: int) -> None:
+    """SIGTERM does not wait for the tests, releases the lock and stores nothing of the run."""
     site.smoke(HANGS, SMOKETEST_WORKERS=workers)
     process = site.start("--every", "0.1s")
     process.wait_for("hanging")
@@ -391,8 +385,8 @@ def test_loop__sigterm_in_mid_run(site: Site, workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [4, 0])
 @pytest.mark.parametrize("arguments", [(), ("--every", "1h")])
-def test_sigint__in_mid_run(site: Site, workers: int, arguments: tuple[str, ...]) -> None:
-    """Ctrl-C ends it with 130, at once, with what is known and without a traceback."""
+def test_sigint__during_run(site: Site, workers: int, arguments: tuple[str, ...]) -> None:
+    """The command exits with 130 and prints completed results without a traceback."""
     site.smoke(HANGS, SMOKETEST_WORKERS=workers)
     process = site.start(*arguments)
     process.wait_for("hanging")
@@ -402,23 +396,23 @@ def test_sigint__in_mid_run(site: Site, workers: int, arguments: tuple[str, ...]
 
 
 def test_sigint__between_rounds(site: Site) -> None:
-    """Ctrl-C while it sleeps: 130 as well."""
+    """The command exits with 130 while it sleeps."""
     process = site.start("--every", "1h")
     process.wait_for(ROUND)
     assert process.end(signal.SIGINT) == 130
     assert process.stderr == ""
 
 
-def test_loop__failing_tests_go_on(site: Site) -> None:
-    """A FAIL is a round like any other."""
+def test_loop__failing_tests(site: Site) -> None:
+    """A failing round does not end the loop."""
     site.smoke(FAILS)
     process = site.start("--every", "0.2s")
     process.wait_for("UTC FAIL, 1 tests? in", count=3)
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_loop__gateway_goes_down_and_comes_up(site: Site) -> None:
-    """A push that fails is told of, the rounds go on, and the next push arrives."""
+def test_loop__pushgateway_restarts(site: Site) -> None:
+    """A failed push is reported, and a later push succeeds."""
     with Pushgateway() as gateway:
         gateway.stop()
         process = site.start("--every", "0.2s", "--pushgateway", gateway.url, "--job", "loop")
@@ -432,8 +426,8 @@ def test_loop__gateway_goes_down_and_comes_up(site: Site) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_loop__something_else_answers_the_push(site: Site) -> None:
-    """Nor does an answer that is no HTTP end the loop."""
+def test_loop__pushgateway_is_not_http(site: Site) -> None:
+    """A response that is not HTTP does not end the loop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -456,8 +450,8 @@ def test_loop__something_else_answers_the_push(site: Site) -> None:
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_loop__text_file_cannot_be_written_for_a_while(site: Site, tmp_path: Path) -> None:
-    """A folder that comes late is written to as soon as it is there."""
+def test_loop__textfile_directory_missing_at_first(site: Site, tmp_path: Path) -> None:
+    """The file is written once its directory exists."""
     path = tmp_path / "late" / "smoketest.prom"
     process = site.start("--every", "0.2s", "--textfile", str(path))
     process.wait_for("cannot be written: No such file or directory", count=2)
@@ -466,8 +460,8 @@ def test_loop__text_file_cannot_be_written_for_a_while(site: Site, tmp_path: Pat
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_loop__lock_cannot_be_used_for_a_while(site: Site) -> None:
-    """Trouble with the state folder is told of, and the loop goes on when it is over."""
+def test_loop__lock_unusable_at_first(site: Site) -> None:
+    """An unusable lock is reported, and the loop continues once it can be used."""
     site.run()
     lock = site.folder / "state" / "run.lock"
     lock.unlink()
@@ -480,10 +474,10 @@ def test_loop__lock_cannot_be_used_for_a_while(site: Site) -> None:
     assert "Traceback" not in process.stderr
 
 
-def test_loop__another_run_goes_on(
+def test_loop__another_run_in_progress(
     run: Run, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round that cannot begin in time is told of, and the next one begins."""
+    """A round that cannot start in time is reported, and the next one starts."""
     monkeypatch.setattr("smoketest.cli.asking.GRACE", 0)
     with override_settings(SMOKETEST_STATE_DIR=tmp_path / "state"):
         release = services.state().run_lock.acquire()
@@ -494,8 +488,8 @@ def test_loop__another_run_goes_on(
     assert len(re.findall(ROUND, stdout)) == ROUNDS - 1
 
 
-def test_loop__receiver_loses_its_connection(site: Site) -> None:
-    """It has another in the next round, as in the next request of a site."""
+def test_loop__receiver_closes_connection(site: Site) -> None:
+    """A receiver gets a new connection in the next round, as in the next request of a site."""
     receiver = """
 from django.dispatch import receiver
 from smoketest.signals import run_finished
@@ -512,8 +506,8 @@ def receive(**_):
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_loop__respects_every_of_the_tests(site: Site, tmp_path: Path) -> None:
-    """A test that wants to run once an hour does so in the loop, and not in a single run."""
+def test_loop__respects_every(site: Site, tmp_path: Path) -> None:
+    """In the loop, a test with `every` of one hour runs once; a single run ignores `every`."""
     (tmp_path / "ran").touch()
     site.smoke(counting(tmp_path, options="every = 3600"))
     process = site.start("--every", "0.1s")
@@ -524,27 +518,27 @@ def test_loop__respects_every_of_the_tests(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text() == "xx"
 
 
-def test_loop__respects_every_that_passes(
+def test_loop__respects_every_after_interval(
     run: Run,
     tmp_path: Path,
     ran: Callable[[], int],
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Such a test runs again when its time has passed."""
-    seen: list[int] = []
+    """A test runs again after its `every` interval."""
+    counts: list[int] = []
 
-    def pass_an_hour() -> None:
-        seen.append(ran())
+    def advance_an_hour() -> None:
+        counts.append(ran())
         monkeypatch.setattr("smoketest.coordination.coordinator.time", lambda: time.time() + 3600)
 
-    clock.after = {1: lambda: seen.append(ran()), 2: pass_an_hour}
+    clock.after = {1: lambda: counts.append(ran()), 2: advance_an_hour}
     run("--every", "60s", smoke=counting(tmp_path, options="every = 3600"))
-    assert [*seen, ran()] == [1, 1, 2]
+    assert [*counts, ran()] == [1, 1, 2]
 
 
 def test_loop__paused(site: Site, tmp_path: Path) -> None:
-    """While the runs are paused no test runs, and each round says so instead of PASS alone."""
+    """During a pause, no test runs and each round reports the pause."""
     (tmp_path / "ran").touch()
     site.smoke(counting(tmp_path))
     site.run()
@@ -561,7 +555,7 @@ def test_loop__paused(site: Site, tmp_path: Path) -> None:
 
 
 def test_serve(site: Site) -> None:
-    """A scrape shows the latest round, in the format that it asks for."""
+    """A scrape returns the latest round in the requested format."""
     port = free_port()
     process = site.start("--every", "0.3s", "--serve", f"127.0.0.1:{port}")
     process.wait_for(rf"Serving /metrics on 127\.0\.0\.1:{port}")
@@ -581,8 +575,8 @@ def test_serve(site: Site) -> None:
         get(port, "/metrics")
 
 
-def test_serve__without_a_host(site: Site) -> None:
-    """With a port alone it serves on every address, as other exporters do."""
+def test_serve__port_only(site: Site) -> None:
+    """Without a host, the metrics are served on all addresses."""
     port = free_port()
     process = site.start("--every", "1h", "--serve", str(port))
     process.wait_for(f"Serving /metrics on .*:{port}")
@@ -594,7 +588,7 @@ def test_serve__without_a_host(site: Site) -> None:
 
 
 def test_serve__ipv6(site: Site) -> None:
-    """An address of IPv6 is written in brackets."""
+    """An IPv6 address is written in brackets."""
     port = free_port()
     process = site.start("--every", "1h", "--serve", f"[::1]:{port}")
     process.wait_for("Serving /metrics on")
@@ -605,8 +599,8 @@ def test_serve__ipv6(site: Site) -> None:
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_serve__in_mid_run(site: Site) -> None:
-    """A scrape never waits for a run; SIGTERM ends both."""
+def test_serve__during_run(site: Site) -> None:
+    """A scrape does not wait for a run, and SIGTERM ends both."""
     site.smoke(HANGS)
     port = free_port()
     process = site.start("--every", "1h", "--serve", f"127.0.0.1:{port}")
@@ -615,8 +609,8 @@ def test_serve__in_mid_run(site: Site) -> None:
     assert process.end(signal.SIGTERM) == 0
 
 
-def test_serve__port_is_taken(site: Site) -> None:
-    """Exit code 2 and the address; nothing runs."""
+def test_serve__port_in_use(site: Site) -> None:
+    """The command exits with 2 and names the address; no test runs."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         code, stdout, stderr = site.run("--every", "1h", "--serve", f"127.0.0.1:{port}")
@@ -626,7 +620,7 @@ def test_serve__port_is_taken(site: Site) -> None:
 
 
 def test_serve__tls(site: Site) -> None:
-    """--certificate and --key make it HTTPS."""
+    """--certificate and --key enable HTTPS."""
     certificate, key = site.folder / "certificate.pem", site.folder / "key.pem"
     subprocess.run(
         [
@@ -652,8 +646,8 @@ def test_serve__tls(site: Site) -> None:
 
 
 @pytest.mark.e2e
-def test_serve__is_scraped_by_prometheus(site: Site) -> None:
-    """A real Prometheus takes it, without a complaint."""
+def test_serve__prometheus(site: Site) -> None:
+    """A Prometheus server scrapes the metrics without an error."""
     port = free_port()
     process = site.start("--every", "0.5s", "--serve", f"127.0.0.1:{port}")
     process.wait_for(ROUND)

@@ -1,4 +1,4 @@
-"""Which smoke tests a site has, and what becomes of modules that cannot be imported."""
+"""Discovery of smoke tests and reporting of collection errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import EVERYTHING, IMPORTS, Apps, RunSmoke, options, outcome
 #: A smoke module with one test.
 PASSING = "from smoketest import SmokeTest\nclass Test(SmokeTest):\n    def test_it(self): pass\n"
 
-#: Ways in which the import of a module can end badly, and what then is in the message.
+#: Ways in which an import fails, with a part of the message.
 BROKEN = {
     "missing import": ("import nothing_of_the_kind", "No module named 'nothing_of_the_kind'"),
     "missing name": ("from app0 import nothing", "cannot import name 'nothing'"),
@@ -49,11 +49,11 @@ def run_suite(suite: Suite) -> Report:
     return run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
 
 
-# Where the tests are
+# Apps and modules
 
 
-def test_apps__entries_may_be_app_configs(apps: Apps) -> None:
-    """An app that is installed by its config is asked for its name and label."""
+def test_apps__app_config_entry(apps: Apps) -> None:
+    """An app installed by its AppConfig is identified by its name and label."""
     config = "from django.apps import AppConfig\nclass PollsConfig(AppConfig):\n  name = 'app0'\n"
     apps.add(files={"apps.py": config + "  label = 'polls'\n", "smoke.py": PASSING})
     suite = discover(apps, "app0.apps.PollsConfig")
@@ -61,16 +61,16 @@ def test_apps__entries_may_be_app_configs(apps: Apps) -> None:
     assert (declaration.id, declaration.app) == ("app0.smoke.Test.test_it", "polls")
 
 
-def test_apps__may_lie_in_a_package(apps: Apps) -> None:
-    """An app of a dotted name has its smoke module below that name."""
+def test_apps__dotted_name(apps: Apps) -> None:
+    """The smoke module of an app with a dotted name is found below that name."""
     apps.add(name="app_site", files={"polls/__init__.py": "", "polls/smoke.py": PASSING})
     suite = discover(apps, "app_site.polls")
     (declaration,) = suite.declarations
     assert (declaration.id, declaration.app) == ("app_site.polls.smoke.Test.test_it", "polls")
 
 
-def test_apps__without_smoke_module_have_no_tests(apps: Apps) -> None:
-    """Most apps have no smoke module; that is no error."""
+def test_apps__without_smoke_tests(apps: Apps) -> None:
+    """An app without a smoke module, or with an empty one, is not an error."""
     apps.add()
     apps.add("", name="app_empty")
     suite = discover(apps)
@@ -78,8 +78,8 @@ def test_apps__without_smoke_module_have_no_tests(apps: Apps) -> None:
     assert suite == Suite()
 
 
-def test_package__submodules_of_any_depth_are_found(apps: Apps) -> None:
-    """A package `smoke` may hold tests itself, in its modules and in packages inside."""
+def test_package__nested_modules(apps: Apps) -> None:
+    """Tests are found in a `smoke` package, its modules and its subpackages."""
     apps.add(
         files={
             "smoke/__init__.py": PASSING,
@@ -98,15 +98,15 @@ def test_package__submodules_of_any_depth_are_found(apps: Apps) -> None:
     ]
 
 
-def test_package__may_lack_an_init(apps: Apps) -> None:
-    """A folder `smoke` is a package even if it has no ``__init__.py``."""
+def test_package__without_init(apps: Apps) -> None:
+    """A `smoke` directory without ``__init__.py`` is a namespace package."""
     apps.add(files={"smoke/first.py": PASSING})
     assert ids(discover(apps)) == ["app0.smoke.first.Test.test_it"]
 
 
 @pytest.mark.parametrize("skipped", ["app0", "polls"])
-def test_skip_apps__takes_names_and_labels(apps: Apps, skipped: str) -> None:
-    """An app that is left out is not even imported, whichever way it is named."""
+def test_skip_apps__names_and_labels(apps: Apps, skipped: str) -> None:
+    """A skipped app is not imported, whether it is given by name or by label."""
     config = "from django.apps import AppConfig\nclass PollsConfig(AppConfig):\n  name = 'app0'\n"
     apps.add(files={"apps.py": config + "  label = 'polls'\n", "smoke.py": "1 / 0"})
     apps.add(name="app0_other", files={"smoke.py": PASSING})
@@ -117,11 +117,11 @@ def test_skip_apps__takes_names_and_labels(apps: Apps, skipped: str) -> None:
     assert "app0.smoke" not in sys.modules
 
 
-# Each class once
+# Classes
 
 
-def test_classes__run_in_the_module_that_defines_them(apps: Apps) -> None:
-    """A class that others import, rename or re-export runs once; their own subclasses run too."""
+def test_classes__run_only_where_they_are_defined(apps: Apps) -> None:
+    """A class that is imported, aliased or re-exported runs once; subclasses of it run, too."""
     apps.add("""
         class Test(SmokeTest):
             def test_it(self):
@@ -146,8 +146,8 @@ def test_classes__run_in_the_module_that_defines_them(apps: Apps) -> None:
     ]
 
 
-def test_classes__keep_the_order_of_their_definition(apps: Apps) -> None:
-    """Apps, then classes, are in the order in which they are written; methods in unittest's."""
+def test_classes__definition_order(apps: Apps) -> None:
+    """Apps and classes keep their order of definition; methods are sorted as in unittest."""
     apps.add(
         """
         class Zebra(SmokeTest):
@@ -183,8 +183,8 @@ def test_classes__keep_the_order_of_their_definition(apps: Apps) -> None:
     ]
 
 
-def test_classes__made_by_a_function_are_told_apart(apps: Apps) -> None:
-    """Classes of one module that share a name each run and have a result of their own."""
+def test_classes__created_by_a_function(apps: Apps) -> None:
+    """Classes of one module that have the same name each run and have distinct ids."""
     apps.add("""
         def make(expected):
             class Test(SmokeTest):
@@ -201,8 +201,8 @@ def test_classes__made_by_a_function_are_told_apart(apps: Apps) -> None:
     assert sorted(result.outcome for result in report.results) == ["failed", "passed"]
 
 
-def test_classes__made_by_type_are_told_apart(apps: Apps) -> None:
-    """By their names in the module; the one that is where its own name says keeps that."""
+def test_classes__created_by_type(apps: Apps) -> None:
+    """Classes with the same `__name__` are identified by their names in the module."""
     apps.add("""
         for name in ("Mail", "Orders"):
             globals()[name] = type("QueueTest", (SmokeTest,), {
@@ -221,14 +221,14 @@ def test_classes__made_by_type_are_told_apart(apps: Apps) -> None:
     ]
 
 
-# Modules that cannot be imported
+# Collection errors
 
 
 @pytest.mark.parametrize(("source", "message"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_module__is_a_critical_error_that_no_filter_hides(
+def test_collection_error__is_critical_and_not_filtered(
     apps: Apps, source: str, message: str
 ) -> None:
-    """Whatever its import raises becomes an errored result of its name; the others still run."""
+    """Any exception at import is an errored result with the id of the module; other tests run."""
     apps.add(files={"smoke.py": source})
     apps.add("class Test(SmokeTest):\n    def test_it(self): pass")
     for selection in ({}, {"names": ("app1",)}, {"tags": ("none",)}, {"excluded_tags": ("db",)}):
@@ -246,8 +246,8 @@ def test_broken_module__is_a_critical_error_that_no_filter_hides(
     assert not report.passed
 
 
-def test_broken_module__traceback_begins_in_the_module(apps: Apps) -> None:
-    """The traceback leaves out the import system and us, and shows where it happened."""
+def test_collection_error__traceback(apps: Apps) -> None:
+    """The traceback starts in the smoke module, without frames of the import system."""
     apps.add(files={"smoke.py": "def fail():\n    return 1 / 0\nfail()\n"})
     (error,) = discover(apps).collection_errors
     first_frame = error.traceback.splitlines()[1]
@@ -256,8 +256,8 @@ def test_broken_module__traceback_begins_in_the_module(apps: Apps) -> None:
     assert "importlib" not in error.traceback
 
 
-def test_broken_submodule__leaves_its_siblings_running(apps: Apps) -> None:
-    """One module of a package that cannot be imported is named; those next to it run."""
+def test_collection_error__submodule(apps: Apps) -> None:
+    """A submodule that cannot be imported is reported; its sibling modules run."""
     apps.add(
         files={
             "smoke/__init__.py": "",
@@ -274,8 +274,8 @@ def test_broken_submodule__leaves_its_siblings_running(apps: Apps) -> None:
 
 
 @pytest.mark.parametrize("source", ["1 / 0", "import nothing_of_the_kind", "raise SystemExit"])
-def test_broken_module__that_was_healed_runs_next_time(apps: Apps, source: str) -> None:
-    """A failed import leaves nothing behind that would keep the module from running."""
+def test_collection_error__fixed_module(apps: Apps, source: str) -> None:
+    """A failed import leaves nothing in `sys.modules` that prevents a later import."""
     apps.add(files={"smoke.py": source})
     assert len(discover(apps).collection_errors) == 1
     (apps.folder / "app0/smoke.py").write_text(PASSING)
@@ -294,8 +294,8 @@ def test_broken_module__that_was_healed_runs_next_time(apps: Apps, source: str) 
     ],
     ids=["tags", "severity", "databases", "unsortable tags"],
 )
-def test_wrong_declaration__is_an_error_of_its_module_alone(apps: Apps, source: str) -> None:
-    """What was set on a finished class may be wrong; other modules run all the same."""
+def test_invalid_declaration__fails_only_its_module(apps: Apps, source: str) -> None:
+    """An invalid attribute set after the class definition does not affect other modules."""
     apps.add(files={"smoke.py": f"{PASSING}\n{source}"})
     apps.add(files={"smoke.py": PASSING})
     suite = discover(apps)
@@ -303,8 +303,8 @@ def test_wrong_declaration__is_an_error_of_its_module_alone(apps: Apps, source: 
     assert {error.id for error in suite.collection_errors} <= {"app0.smoke"}
 
 
-def test_lazy_value__in_a_smoke_module_is_left_alone(apps: Apps) -> None:
-    """A lazy object of a smoke module is not evaluated by looking for classes."""
+def test_lazy_object__is_not_evaluated(apps: Apps) -> None:
+    """Discovery does not evaluate a lazy object in a smoke module."""
     apps.add("""
         from django.utils.functional import SimpleLazyObject
 
@@ -319,8 +319,8 @@ def test_lazy_value__in_a_smoke_module_is_left_alone(apps: Apps) -> None:
     assert ids(suite) == ["app0.smoke.Test.test_it"]
 
 
-def test_module_getattr__is_not_asked_for_fixtures(apps: Apps) -> None:
-    """A module whose ``__getattr__`` raises has no fixtures, and its tests run."""
+def test_module_getattr__is_not_called_for_fixtures(apps: Apps) -> None:
+    """A module ``__getattr__`` that raises does not affect its tests."""
     apps.add("""
         def __getattr__(name):
             if name.startswith("__"):
@@ -334,18 +334,18 @@ def test_module_getattr__is_not_asked_for_fixtures(apps: Apps) -> None:
     assert outcomes(run_suite(discover(apps))) == {"test_it": "passed"}
 
 
-def test_interrupt__at_import_without_threads_is_the_users(apps: Apps) -> None:
-    """Without threads, a KeyboardInterrupt is Ctrl-C, and ends the discovery."""
+def test_keyboard_interrupt__at_import_without_threads(apps: Apps) -> None:
+    """Without threads, KeyboardInterrupt is raised to the caller."""
     apps.add(files={"smoke.py": "raise KeyboardInterrupt"})
     with apps.installed(), pytest.raises(KeyboardInterrupt):
         find(EVERYTHING, options(workers=0))
 
 
-# Which of them
+# Selection
 
 
 @pytest.mark.parametrize(
-    ("selection", "found"),
+    ("selection", "expected"),
     [
         (Selection(), "abcd"),
         (Selection(names=("app0",)), "abc"),
@@ -361,8 +361,8 @@ def test_interrupt__at_import_without_threads_is_the_users(apps: Apps) -> None:
     ],
     ids=str,
 )
-def test_selection__by_names_and_tags(apps: Apps, selection: Selection, found: str) -> None:
-    """Names are dotted prefixes; a test with one of the tags and no excluded one is selected."""
+def test_selection__names_and_tags(apps: Apps, selection: Selection, expected: str) -> None:
+    """Names match as dotted prefixes; a test needs one of the tags and no excluded tag."""
     apps.add("""
         class First(SmokeTest):
             @tag("db")
@@ -378,12 +378,12 @@ def test_selection__by_names_and_tags(apps: Apps, selection: Selection, found: s
     apps.add("class Test(SmokeTest):\n    def test_d(self): pass")
     with apps.installed():
         suite = find(selection, options())
-    assert [test_id[-1] for test_id in ids(suite)] == list(found)
-    assert suite.is_empty == (found == "")
+    assert [test_id[-1] for test_id in ids(suite)] == list(expected)
+    assert suite.is_empty == (expected == "")
 
 
-def test_selection__leaves_out_classes_and_their_fixtures(run_smoke: RunSmoke) -> None:
-    """A class without a selected test is no part of the suite: its fixtures do not run."""
+def test_selection__skips_fixtures_of_excluded_classes(run_smoke: RunSmoke) -> None:
+    """The fixtures of a class without selected tests do not run."""
     report = run_smoke(
         """
         class First(SmokeTest):
@@ -401,11 +401,11 @@ def test_selection__leaves_out_classes_and_their_fixtures(run_smoke: RunSmoke) -
     assert outcomes(report) == {"test_b": "passed"}
 
 
-# What they declare
+# Declarations
 
 
-def test_declaration__holds_what_the_author_declared(apps: Apps) -> None:
-    """Every declared value of the class and the method is in the declaration of the test."""
+def test_declaration__all_options(apps: Apps) -> None:
+    """A declaration holds every option of the class and the method."""
     apps.add('''
         @tag("class")
         class Test(SmokeTest):
@@ -445,8 +445,8 @@ def test_declaration__holds_what_the_author_declared(apps: Apps) -> None:
     assert not first.is_collection_error
 
 
-def test_declaration__defaults_are_the_sites(apps: Apps) -> None:
-    """What neither class nor method declares, the options of the run say."""
+def test_declaration__defaults(apps: Apps) -> None:
+    """Options that neither class nor method declares come from the run options."""
     apps.add("class Test(SmokeTest):\n    def test_it(self): pass")
     with apps.installed():
         (declaration,) = find(EVERYTHING, options(timeout=7, slow_after=2)).declarations
@@ -464,18 +464,18 @@ def test_declaration__defaults_are_the_sites(apps: Apps) -> None:
     ],
     ids=["stripped", "empty", "surrogate"],
 )
-def test_description__can_be_shown_anywhere(apps: Apps, docstring: str, shown: str) -> None:
-    """The description is one line that every encoding of the outputs can hold."""
+def test_description__is_encodable(apps: Apps, docstring: str, shown: str) -> None:
+    """The description is a single line without characters that UTF-8 cannot encode."""
     apps.add(
         "class Test(SmokeTest):\n    def test_it(self): pass\n"
-        f"Test.test_it.__doc__ = {docstring}"  # as a literal not every Python compiles the last
+        f"Test.test_it.__doc__ = {docstring}"  # a literal is not valid in every Python
     )
     (declaration,) = discover(apps).declarations
     assert declaration.description == shown
 
 
-def test_description__of_great_length_is_cut(apps: Apps) -> None:
-    """A docstring of any size keeps its beginning and end."""
+def test_description__is_truncated(apps: Apps) -> None:
+    """A long docstring keeps its beginning and end."""
     apps.add(f"class Test(SmokeTest):\n    def test_it(self): 'begin {'x' * 5000} end'")
     (declaration,) = discover(apps).declarations
     assert declaration.description.startswith("begin")
@@ -483,11 +483,11 @@ def test_description__of_great_length_is_cut(apps: Apps) -> None:
     assert len(declaration.description) < 1100
 
 
-# When
+# Imports
 
 
-def test_setup__imports_no_smoke_module(apps: Apps) -> None:
-    """Starting the site, its checks and its URLs included, imports no smoke module."""
+def test_setup__does_not_import_smoke_modules(apps: Apps) -> None:
+    """Starting the site, its checks and its URLs imports no smoke module."""
     apps.add(files={"smoke.py": "print('imported')"})
     program = """
 import sys
@@ -515,8 +515,8 @@ assert not [name for name in sys.modules if name.endswith(".smoke")]
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_discovery__happens_in_a_thread_of_its_own(apps: Apps) -> None:
-    """An import never runs on the thread that asks, so that the asker can give up on it."""
+def test_discovery__runs_in_a_thread(apps: Apps) -> None:
+    """Imports run in a separate thread, so that the caller can time out."""
     apps.add(
         files={
             "smoke.py": IMPORTS
@@ -528,8 +528,8 @@ def test_discovery__happens_in_a_thread_of_its_own(apps: Apps) -> None:
     assert sys.modules["app0.smoke"].NAME == "smoketest-discovery"
 
 
-def test_result__of_the_only_name_is_found(run_smoke: RunSmoke) -> None:
-    """A selected test is found by its whole id."""
+def test_selection__complete_id(run_smoke: RunSmoke) -> None:
+    """A complete id selects only that test."""
     report = run_smoke(
         "class Test(SmokeTest):\n    def test_it(self): pass\n    def test_it_2(self): pass",
         Selection(names=("app0.smoke.Test.test_it",)),

@@ -1,4 +1,4 @@
-"""What every way to end makes of a test, and what its fixtures share with it."""
+"""Outcomes of tests and the execution of their fixtures."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tests.ledger.models import Account
 
 uses_databases = pytest.mark.django_db(transaction=True, databases="__all__")
 
-either_way = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
+with_and_without_threads = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "threads"])
 
 
 def seen(app: str = "app0") -> list[Any]:
-    """What the smoke module noted in its list `seen`."""
-    noted: list[Any] = sys.modules[f"{app}.smoke"].seen
-    return noted
+    """Return the list `seen` of the smoke module."""
+    values: list[Any] = sys.modules[f"{app}.smoke"].seen
+    return values
 
 
 # Order
 
 
-@either_way
-def test_order__is_that_of_unittest(run_smoke: RunSmoke, workers: int) -> None:
-    """The tests of a class run by name, whatever their order in the source."""
+@with_and_without_threads
+def test_order__is_alphabetical(run_smoke: RunSmoke, workers: int) -> None:
+    """The tests of a class run in unittest's order, by name."""
     report = run_smoke(
         """
         seen = []
@@ -44,8 +44,8 @@ def test_order__is_that_of_unittest(run_smoke: RunSmoke, workers: int) -> None:
     assert list(outcomes(report)) == ["test_a", "test_b", "test_c"]
 
 
-def test_instances__are_new_for_every_test(run_smoke: RunSmoke) -> None:
-    """What one test leaves on itself, the next one does not see."""
+def test_instances__one_per_test(run_smoke: RunSmoke) -> None:
+    """Attributes that a test sets on its instance do not reach the next test."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_1(self): self.left = 1
@@ -54,8 +54,8 @@ def test_instances__are_new_for_every_test(run_smoke: RunSmoke) -> None:
     assert outcomes(report) == {"test_1": "passed", "test_2": "passed"}
 
 
-def test_result__says_when_and_how_long(run_smoke: RunSmoke) -> None:
-    """A result holds the time of day at which the test began, and what it took, setUp included."""
+def test_result__start_and_duration(run_smoke: RunSmoke) -> None:
+    """A result has the wall clock time of its start, and a duration that includes setUp."""
     before = time.time()
     report = run_smoke("""
         class Test(SmokeTest):
@@ -68,7 +68,7 @@ def test_result__says_when_and_how_long(run_smoke: RunSmoke) -> None:
     assert 0.12 <= result.duration <= report.duration <= time.time() - before + 0.1
 
 
-# How a test may end
+# Outcomes
 
 ENDINGS = {
     "return": ("pass", "passed", "", ""),
@@ -124,17 +124,15 @@ ENDINGS = {
 }
 
 
-@either_way
+@with_and_without_threads
 @pytest.mark.parametrize("keyword", ["def", "async def"])
-@pytest.mark.parametrize("how", ENDINGS)
-def test_ending__has_outcome_and_message(
-    run_smoke: RunSmoke, how: str, keyword: str, workers: int
-) -> None:
-    """However a test ends, it has one result with what there is to say, and the next one runs."""
-    body, outcome, exception, message = ENDINGS[how]
-    if not workers and how == "KeyboardInterrupt":
-        pytest.skip("that is the Ctrl-C of the person at the terminal")
-    if keyword == "async def" and how == "StopIteration":
+@pytest.mark.parametrize("case", ENDINGS)
+def test_outcome_and_message(run_smoke: RunSmoke, case: str, keyword: str, workers: int) -> None:
+    """Every way to end a test has one outcome and message, and the next test runs."""
+    body, outcome, exception, message = ENDINGS[case]
+    if not workers and case == "KeyboardInterrupt":
+        pytest.skip("without threads, KeyboardInterrupt ends the run")
+    if keyword == "async def" and case == "StopIteration":
         exception, message = "RuntimeError", "coroutine raised StopIteration"
     lines = "\n        ".join(body.splitlines())
     report = run_smoke(
@@ -153,8 +151,8 @@ def test_ending__has_outcome_and_message(
 
 
 @pytest.mark.parametrize("where", ["setUp", "tearDown"])
-def test_ending__of_set_up_and_tear_down_counts(run_smoke: RunSmoke, where: str) -> None:
-    """What setUp and tearDown raise is the test's, an interrupt included."""
+def test_outcome__set_up_and_tear_down(run_smoke: RunSmoke, where: str) -> None:
+    """An exception in setUp or tearDown, including KeyboardInterrupt, fails the test."""
     report = run_smoke(f"""
         class Test(SmokeTest):
             def {where}(self):
@@ -167,16 +165,16 @@ def test_ending__of_set_up_and_tear_down_counts(run_smoke: RunSmoke, where: str)
     assert result_of(report, "test_1").message == "stop"
 
 
-def test_interrupt__without_threads_is_the_users(run_smoke: RunSmoke) -> None:
-    """In the calling thread, which is the main one here, Ctrl-C ends the run."""
+def test_keyboard_interrupt__without_threads(run_smoke: RunSmoke) -> None:
+    """In the main thread, KeyboardInterrupt ends the run."""
     with pytest.raises(KeyboardInterrupt):
         run_smoke(
             "class Test(SmokeTest):\n    def test_it(self): raise KeyboardInterrupt", workers=0
         )
 
 
-def test_constructor__that_raises_is_an_error_of_the_test(run_smoke: RunSmoke) -> None:
-    """A test whose instance cannot be made has its result, and so have the others."""
+def test_constructor_error(run_smoke: RunSmoke) -> None:
+    """An exception in the constructor of a test does not affect other tests."""
     report = run_smoke("""
         class Test(SmokeTest):
             def __init__(self, name):
@@ -191,8 +189,8 @@ def test_constructor__that_raises_is_an_error_of_the_test(run_smoke: RunSmoke) -
     assert result_of(report, "test_1").message == "no instance"
 
 
-def test_traceback__shows_the_test_and_not_the_machinery(run_smoke: RunSmoke) -> None:
-    """The traceback is that of the code under test."""
+def test_traceback__starts_in_the_test(run_smoke: RunSmoke) -> None:
+    """The traceback has only frames of the test and the code it calls."""
     report = run_smoke("""
         def helper():
             return 1 / 0
@@ -209,9 +207,9 @@ def test_traceback__shows_the_test_and_not_the_machinery(run_smoke: RunSmoke) ->
     assert lines[-1] == "ZeroDivisionError: division by zero"
 
 
-@either_way
-def test_class__may_delete_itself(run_smoke: RunSmoke, workers: int) -> None:
-    """A test that removes its class, and even its module, leaves the rest of the run alone."""
+@with_and_without_threads
+def test_class__deletes_itself(run_smoke: RunSmoke, workers: int) -> None:
+    """A test that deletes its class or its module does not affect other tests."""
     report = run_smoke(
         """
         import sys
@@ -237,8 +235,8 @@ def test_class__may_delete_itself(run_smoke: RunSmoke, workers: int) -> None:
 
 
 @pytest.fixture
-def real_time() -> Iterator[None]:
-    """Puts back what a smoke test does to the module `time`."""
+def restore_time() -> Iterator[None]:
+    """Restore the functions of the `time` module after the test."""
     names = ("time", "monotonic", "sleep")
     before = {name: getattr(time, name) for name in names}
     yield
@@ -246,12 +244,10 @@ def real_time() -> Iterator[None]:
         setattr(time, name, function)
 
 
-@either_way
-@pytest.mark.usefixtures("real_time")
-def test_time__patched_by_a_test_does_not_confuse_the_run(
-    run_smoke: RunSmoke, workers: int
-) -> None:
-    """A test may patch the clock and forget to put it back: the run goes by the real one."""
+@with_and_without_threads
+@pytest.mark.usefixtures("restore_time")
+def test_time__patched_by_a_test(run_smoke: RunSmoke, workers: int) -> None:
+    """A test that patches the clock permanently does not change the times of other results."""
     before = time.time()
     report = run_smoke(
         """
@@ -276,11 +272,9 @@ def test_time__patched_by_a_test_does_not_confuse_the_run(
 
 
 @pytest.mark.parametrize("raised", ["RuntimeError('no set-up')", "SystemExit('no set-up')"])
-@either_way
-def test_set_up_class__that_fails_is_an_error_of_every_test(
-    run_smoke: RunSmoke, raised: str, workers: int
-) -> None:
-    """Each test has the error, and says that it comes from setUpClass; other classes run."""
+@with_and_without_threads
+def test_set_up_class__error(run_smoke: RunSmoke, raised: str, workers: int) -> None:
+    """An error in setUpClass is the outcome of each test of the class; other classes run."""
     report = run_smoke(
         f"""
         seen = []
@@ -312,8 +306,8 @@ def test_set_up_class__that_fails_is_an_error_of_every_test(
     assert seen() == ["class cleanup"]
 
 
-def test_set_up_module__that_fails_is_an_error_of_every_test(run_smoke: RunSmoke) -> None:
-    """Every test of all classes of the module has the error; module cleanups run."""
+def test_set_up_module__error(run_smoke: RunSmoke) -> None:
+    """An error in setUpModule is the outcome of each test of the module; module cleanups run."""
     report = run_smoke("""
         seen = []
 
@@ -339,11 +333,9 @@ def test_set_up_module__that_fails_is_an_error_of_every_test(run_smoke: RunSmoke
 
 
 @pytest.mark.parametrize("where", ["tearDownClass", "class cleanup"])
-@either_way
-def test_tear_down_class__that_fails_is_a_result_of_its_own(
-    run_smoke: RunSmoke, where: str, workers: int
-) -> None:
-    """The tests keep their results; the fixture's is critical if one of the tests is."""
+@with_and_without_threads
+def test_tear_down_class__error(run_smoke: RunSmoke, where: str, workers: int) -> None:
+    """An error in tearDownClass is a separate result, critical if one of the tests is."""
     report = run_smoke(
         f"""
         seen = []
@@ -383,8 +375,8 @@ def test_tear_down_class__that_fails_is_a_result_of_its_own(
     assert not report.passed
 
 
-def test_tear_down__of_warnings_is_a_warning(run_smoke: RunSmoke) -> None:
-    """The fixtures of tests that are all warnings cannot make the run fail."""
+def test_tear_down_class__error_with_warning_tests(run_smoke: RunSmoke) -> None:
+    """If all tests of a class are warnings, so is the error of its fixture."""
     report = run_smoke("""
         class Test(SmokeTest):
             severity = "warning"
@@ -399,10 +391,8 @@ def test_tear_down__of_warnings_is_a_warning(run_smoke: RunSmoke) -> None:
 
 
 @pytest.mark.parametrize("where", ["tearDownModule", "module cleanup"])
-def test_tear_down_module__that_fails_is_a_result_of_its_own(
-    run_smoke: RunSmoke, where: str
-) -> None:
-    """The tests of the module keep their results."""
+def test_tear_down_module__error(run_smoke: RunSmoke, where: str) -> None:
+    """An error in tearDownModule is a separate result; the tests keep theirs."""
     report = run_smoke(f"""
         def fail():
             raise RuntimeError("stuck")
@@ -422,11 +412,11 @@ def test_tear_down_module__that_fails_is_a_result_of_its_own(
     assert result_of(report, "app0.smoke.tearDownModule").message == "stuck"
 
 
-def test_class_cleanups__all_that_fail_are_told(run_smoke: RunSmoke) -> None:
-    """Several failing class cleanups are one result, with the traceback of each."""
+def test_class_cleanups__all_errors_are_reported(run_smoke: RunSmoke) -> None:
+    """Several failing class cleanups are one result with all tracebacks."""
     report = run_smoke("""
-        def fail(how):
-            raise RuntimeError(how)
+        def fail(message):
+            raise RuntimeError(message)
 
         class Test(SmokeTest):
             @classmethod
@@ -441,8 +431,8 @@ def test_class_cleanups__all_that_fail_are_told(run_smoke: RunSmoke) -> None:
     assert "RuntimeError: first" in result.traceback
 
 
-def test_module_fixtures__run_once_for_all_classes(run_smoke: RunSmoke) -> None:
-    """Modules with fixtures run one after the other, each with one set-up for its classes."""
+def test_module_fixtures__run_once_per_module(run_smoke: RunSmoke) -> None:
+    """Modules with fixtures run sequentially, with one setUpModule for all of their classes."""
     source = """
         seen = []
 
@@ -465,9 +455,9 @@ def test_module_fixtures__run_once_for_all_classes(run_smoke: RunSmoke) -> None:
 
 
 @uses_databases
-@either_way
-def test_fixtures__rows_are_shared_and_rolled_back(run_smoke: RunSmoke, workers: int) -> None:
-    """Tests see what the fixtures wrote, as it was; at the end nothing of it is left."""
+@with_and_without_threads
+def test_fixtures__rows_are_rolled_back(run_smoke: RunSmoke, workers: int) -> None:
+    """Each test sees the rows of the fixtures unchanged; at the end, all rows are rolled back."""
     report = run_smoke(
         """
         def names():
@@ -511,11 +501,9 @@ def test_fixtures__rows_are_shared_and_rolled_back(run_smoke: RunSmoke, workers:
 
 
 @uses_databases
-@either_way
-def test_set_up_class__runs_again_after_a_lost_connection(
-    run_smoke: RunSmoke, workers: int
-) -> None:
-    """A test that loses the connection loses the rows of setUpClass: they are made again."""
+@with_and_without_threads
+def test_set_up_class__runs_again_after_lost_connection(run_smoke: RunSmoke, workers: int) -> None:
+    """After a test closes the connection, setUpClass runs again to recreate its rows."""
     report = run_smoke(
         """
         seen = []
@@ -529,7 +517,7 @@ def test_set_up_class__runs_again_after_a_lost_connection(
             @classmethod
             def tearDownClass(cls):
                 seen.append("tearDownClass")
-                Account.objects.get()  # gone with the connection, which is no problem of its own
+                Account.objects.get()  # lost with the connection; this error is not reported
 
             def test_1(self): self.assertEqual(Account.objects.count(), 1)
             def test_2(self): connection.close()
@@ -545,8 +533,8 @@ def test_set_up_class__runs_again_after_a_lost_connection(
 
 
 @uses_databases
-def test_set_up_module__runs_again_after_a_lost_connection(run_smoke: RunSmoke) -> None:
-    """The rows of setUpModule are made again, too, and those of the class inside them."""
+def test_set_up_module__runs_again_after_lost_connection(run_smoke: RunSmoke) -> None:
+    """After a test closes the connection, setUpModule and setUpClass run again."""
     report = run_smoke("""
         seen = []
 
@@ -573,8 +561,8 @@ def test_set_up_module__runs_again_after_a_lost_connection(run_smoke: RunSmoke) 
 
 
 @uses_databases
-def test_fixture__that_could_never_be_committed_is_an_error(run_smoke: RunSmoke) -> None:
-    """Dangling references that setUpClass leaves are found when the class is done."""
+def test_fixture__invalid_foreign_key(run_smoke: RunSmoke) -> None:
+    """An invalid foreign key of setUpClass is reported at the end of the class."""
     report = run_smoke("""
         class Test(SmokeTest):
             @classmethod
@@ -587,8 +575,8 @@ def test_fixture__that_could_never_be_committed_is_an_error(run_smoke: RunSmoke)
     assert any("IntegrityError" in result.exception for result in report.results)
 
 
-def test_databases__unknown_is_an_error_of_the_tests(run_smoke: RunSmoke) -> None:
-    """A class that declares an alias which the site lacks is told so, and which there are."""
+def test_databases__unknown_alias(run_smoke: RunSmoke) -> None:
+    """Tests that declare an unknown database alias are errored; the message names the alias."""
     report = run_smoke("""
         class Test(SmokeTest):
             databases = {"default", "nowhere"}

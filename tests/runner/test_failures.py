@@ -33,14 +33,14 @@ MEGABYTES = "x" * 10_000_000
 
 
 class WithoutMessageError(Exception):
-    """Its ``__str__`` raises what it is given."""
+    """Exception whose ``__str__`` raises its first argument."""
 
     def __str__(self) -> NoReturn:
         raise self.args[0]
 
 
 class WithoutCauseError(Exception):
-    """Even its cause cannot be asked for."""
+    """Exception whose ``__cause__`` raises."""
 
     @property
     def __cause__(self) -> NoReturn:  # type: ignore[override]
@@ -48,10 +48,10 @@ class WithoutCauseError(Exception):
 
 
 def caught(raises: Callable[[], object]) -> BaseException:
-    """What the function raised, with its traceback."""
+    """Return the exception that the function raises, with its traceback."""
     try:
         raises()
-    except BaseException as error:  # noqa: BLE001 - whatever a test may raise
+    except BaseException as error:  # noqa: BLE001 - a test may raise any exception
         return error
     pytest.fail("nothing was raised")
 
@@ -82,24 +82,24 @@ def is_encodable(text: str) -> bool:
     ],
     ids=repr,
 )
-def test_describe__message(error: BaseException, message: str, exception: str) -> None:
-    """The message is what the exception says, and its name where that says too little."""
+def test_from_exception__message(error: BaseException, message: str, exception: str) -> None:
+    """The message is that of the exception, or its class name if the message is empty."""
     failure = from_exception(error)
     assert failure["message"] == message
     assert failure["exception"] == exception
 
 
 @pytest.mark.parametrize("broken", [ValueError("oops"), SystemExit(1), KeyboardInterrupt()])
-def test_describe__broken_str(broken: BaseException) -> None:
-    """An exception whose ``__str__`` raises, whatever that is, is known by its name."""
+def test_from_exception__broken_str(broken: BaseException) -> None:
+    """An exception whose ``__str__`` raises is reported by its class name."""
     failure = from_exception(caught(lambda: raise_(WithoutMessageError(broken))))
     name = type(broken).__name__
     assert failure["message"] == f"WithoutMessageError (its message cannot be shown: {name})"
     assert "WithoutMessageError" in failure["traceback"]
 
 
-def test_describe__huge_message() -> None:
-    """A message of megabytes is cut in its middle, and says how much is left out."""
+def test_from_exception__huge_message() -> None:
+    """A long message is truncated in the middle with the number of removed characters."""
     failure = from_exception(caught(lambda: raise_(ValueError(f"begin{MEGABYTES}end"))))
     assert len(failure["message"]) < MESSAGE_LIMIT + 100
     assert failure["message"].startswith("beginxxx")
@@ -111,7 +111,7 @@ def test_describe__huge_message() -> None:
 
 
 def make_hostile(base: type[Exception], *arguments: object) -> Exception:
-    """An exception whose class has a name of megabytes that no encoding holds."""
+    """Return an exception whose class name is long and cannot be encoded."""
     name = f"\ud800{MEGABYTES}"
     hostile: Exception = type("Hostile", (base,), {"__qualname__": name})(*arguments)
     return hostile
@@ -128,8 +128,8 @@ def make_hostile(base: type[Exception], *arguments: object) -> Exception:
     ],
     ids=["message", "no message", "KeyError", "broken str", "raised by str"],
 )
-def test_describe__hostile_name(error: Exception) -> None:
-    """The name of an exception may be as hostile as its message."""
+def test_from_exception__hostile_name(error: Exception) -> None:
+    """A class name is sanitized and truncated like a message."""
     failure = from_exception(error)
     for text in (failure["message"], failure["exception"], failure["traceback"]):
         assert is_encodable(text)
@@ -137,9 +137,7 @@ def test_describe__hostile_name(error: Exception) -> None:
     assert len(failure["message"]) < MESSAGE_LIMIT + 100
 
 
-def test_describe__qualified_name() -> None:
-    """The class of an exception is named with the class that holds it."""
-
+def test_from_exception__qualified_name() -> None:
     class Outer:
         class InnerError(Exception):
             pass
@@ -150,7 +148,7 @@ def test_describe__qualified_name() -> None:
 @PROPERTY
 @given(st.text(st.characters()), st.integers(2, 40))
 def test_clean__any_text(text: str, limit: int) -> None:
-    """Any text comes back encodable: whole if it is short, with both ends if it is long."""
+    """A short text is only made encodable; a long one keeps its beginning and end."""
     cleaned = clean(text, limit)
     safe = text.encode("utf-8", "replace").decode()
     assert is_encodable(cleaned)
@@ -163,13 +161,13 @@ def test_clean__any_text(text: str, limit: int) -> None:
 
 
 def test_clean__limit() -> None:
-    """A text as long as the limit is whole."""
+    """A text of exactly the limit is not truncated."""
     assert clean("abcd", 4) == "abcd"
     assert clean("abcde", 4) == "ab\n[... 1 characters left out ...]\nde"
 
 
-def test_say__words() -> None:
-    """Where there is no exception there are words alone."""
+def test_from_message() -> None:
+    """A failure without an exception has only a message."""
     assert from_message("not here \ud800") == {
         "message": "not here ?",
         "exception": "",
@@ -186,12 +184,12 @@ def raise_(error: BaseException) -> NoReturn:
 
 
 @contextlib.contextmanager
-def nothing() -> Iterator[None]:
+def no_op() -> Iterator[None]:
     yield
 
 
 def shown_files(text: str) -> list[str]:
-    """The names of the files of a traceback's frames, in their order."""
+    """Return the file names of the frames of a traceback."""
     return [Path(name).name for name in re.findall(r'^[ |]*File "(.+?)"', text, re.MULTILINE)]
 
 
@@ -200,7 +198,7 @@ def in_unittest() -> None:
 
 
 def in_contextlib() -> None:
-    with nothing():
+    with no_op():
         raise_(ValueError("here"))
 
 
@@ -217,7 +215,7 @@ def in_the_isolation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raises", "machinery"),
+    ("raises", "internal_file"),
     [
         (in_unittest, "case.py"),
         (in_contextlib, "contextlib.py"),
@@ -226,16 +224,16 @@ def in_the_isolation() -> None:
         (in_the_isolation, "connection.py"),
     ],
 )
-def test_traceback__machinery(raises: Callable[[], None], machinery: str) -> None:
-    """A traceback shows the test and what it called, not what called the test."""
+def test_traceback__internal_frames(raises: Callable[[], None], internal_file: str) -> None:
+    """Frames of unittest, the standard library and django-smoketest are removed."""
     failure = from_exception(caught(raises))
     assert f"in {raises.__name__}" in failure["traceback"]
-    assert machinery not in shown_files(failure["traceback"])
+    assert internal_file not in shown_files(failure["traceback"])
     assert failure["traceback"].rstrip().endswith(failure["message"])
 
 
 def test_traceback__import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that cannot be imported is shown without the import system."""
+    """Frames of the import system are removed."""
     (tmp_path / "broken_module.py").write_text("import broken_further_down\n")
     (tmp_path / "broken_further_down.py").write_text("raise OSError('not today')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -248,8 +246,8 @@ def test_traceback__import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
-def test_traceback__only_machinery() -> None:
-    """Where there is nothing but machinery, that is shown rather than nothing."""
+def test_traceback__only_internal_frames() -> None:
+    """A traceback that consists only of internal frames is not emptied."""
     error = caught(in_the_package)
     while error.__traceback__ and error.__traceback__.tb_next:
         error.__traceback__ = error.__traceback__.tb_next
@@ -258,13 +256,13 @@ def test_traceback__only_machinery() -> None:
     assert "in tag" in failure["traceback"]
 
 
-def test_traceback__none() -> None:
-    """An exception that was never raised has its last line."""
+def test_traceback__never_raised() -> None:
+    """An exception that was never raised has only the last line of a traceback."""
     assert from_exception(ValueError("no"))["traceback"] == "ValueError: no\n"
 
 
 def test_traceback__cause() -> None:
-    """What an exception was raised from is shown before it."""
+    """The cause of an exception precedes it."""
 
     def chained() -> None:
         try:
@@ -278,7 +276,7 @@ def test_traceback__cause() -> None:
 
 
 def test_traceback__context() -> None:
-    """What was being handled is shown too, unless it was suppressed."""
+    """The context of an exception is included unless it is suppressed."""
 
     def chained(*, suppressed: bool) -> None:
         try:
@@ -294,8 +292,8 @@ def test_traceback__context() -> None:
     assert "OSError" not in text
 
 
-def test_traceback__chain_machinery() -> None:
-    """Machinery is hidden of an exception that others were raised from, as well."""
+def test_traceback__internal_frames_of_cause() -> None:
+    """Internal frames are removed from the cause, too."""
 
     def chained() -> None:
         try:
@@ -309,7 +307,7 @@ def test_traceback__chain_machinery() -> None:
 
 
 def test_traceback__group() -> None:
-    """Every exception of a group is shown, without machinery."""
+    """All exceptions of a group are included, without internal frames."""
     group = BaseExceptionGroup("both", [OSError("disk"), caught(in_the_package)])
     text = from_exception(caught(lambda: raise_(group)))["traceback"]
     assert "OSError: disk" in text
@@ -317,15 +315,15 @@ def test_traceback__group() -> None:
     assert "case.py" not in shown_files(text)
 
 
-def test_traceback__circle() -> None:
-    """Exceptions that cause one another are each shown once."""
+def test_traceback__circular_cause() -> None:
+    """Exceptions that are each other's cause are included once."""
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert from_exception(first)["traceback"].count("ValueError: first") == 1
 
 
 def test_traceback__long_chain() -> None:
-    """A chain of exceptions, as of thousands of attempts, may be longer than the stack."""
+    """A chain longer than the recursion limit is included completely."""
     error = ValueError("attempt 0")
     for number in range(1, 3_000):
         following = ValueError(f"attempt {number}")
@@ -336,21 +334,21 @@ def test_traceback__long_chain() -> None:
 
 
 def test_traceback__notes() -> None:
-    """Notes are shown, and lone surrogates in them hurt nobody."""
+    """Notes are included, with lone surrogates replaced."""
     error = ValueError("no")
     error.add_note("ask \ud800 the payments team")
     assert "ask ? the payments team" in from_exception(error)["traceback"]
 
 
-def test_traceback__broken() -> None:
-    """An exception that cannot be looked into does not hurt the run."""
+def test_traceback__broken_cause() -> None:
+    """An exception whose traceback cannot be formatted still has a message."""
     failure = from_exception(WithoutCauseError("no"))
     assert failure["message"] == "no"
     assert failure["traceback"].endswith("cannot be shown: RecursionError)")
 
 
 def test_traceback__deep_recursion() -> None:
-    """Endless recursion is told in few lines."""
+    """The traceback of an infinite recursion is short."""
 
     def deeper() -> None:
         deeper()
@@ -365,8 +363,8 @@ def test_traceback__deep_recursion() -> None:
 
 
 @contextlib.contextmanager
-def waiting_thread(target: Callable[[threading.Event, threading.Event], Any]) -> Iterator[int]:
-    """A thread that runs `target` with an event to set, and one to wait for."""
+def running_thread(target: Callable[[threading.Event, threading.Event], Any]) -> Iterator[int]:
+    """Run `target` in a thread, with an event to set at its start and one to wait for."""
     started, may_end = threading.Event(), threading.Event()
     thread = threading.Thread(target=target, args=[started, may_end], daemon=True)
     thread.start()
@@ -389,9 +387,9 @@ def hang(may_end: threading.Event) -> None:
         pass
 
 
-def test_describe_thread__alive() -> None:
-    """A thread that lives is shown where it is, without the frames that started it."""
-    with waiting_thread(hang_in_a_test) as ident:
+def test_from_thread__alive() -> None:
+    """The stack of a running thread is included, without the frames that started it."""
+    with running_thread(hang_in_a_test) as ident:
         failure = from_thread("timed out after 1 s", ident)
     assert failure["message"] == "timed out after 1 s"
     assert failure["exception"] == ""
@@ -400,16 +398,14 @@ def test_describe_thread__alive() -> None:
     assert functions[:2] == ["hang_in_a_test", "hang"]
 
 
-def test_describe_thread__ended() -> None:
-    """Of a thread that has ended, there are words alone."""
+def test_from_thread__ended() -> None:
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()
     assert from_thread("timed out \ud800", thread.ident) == from_message("timed out ?")
 
 
-def test_describe_thread__never_started() -> None:
-    """Of a thread that never began, there are words alone."""
+def test_from_thread__never_started() -> None:
     assert from_thread("timed out", None) == from_message("timed out")
 
 
@@ -417,14 +413,14 @@ def test_describe_thread__never_started() -> None:
 
 
 def test_is_interrupt__main_thread() -> None:
-    """Ctrl-C is the wish of a person; nothing else that a test raises is."""
+    """In the main thread, only KeyboardInterrupt is an interrupt."""
     assert is_interrupt(KeyboardInterrupt())
     assert not is_interrupt(SystemExit())
     assert not is_interrupt(ValueError())
 
 
 def test_is_interrupt__other_thread() -> None:
-    """In the thread of a test, a KeyboardInterrupt is an exception like any other."""
+    """In another thread, KeyboardInterrupt is an ordinary exception."""
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(is_interrupt(KeyboardInterrupt())))
     thread.start()

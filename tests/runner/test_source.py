@@ -1,4 +1,4 @@
-"""Where a test stands in the code."""
+"""The source location of a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import Apps
 
 @pytest.fixture
 def smoke(apps: Apps) -> str:
-    """The name of a smoke module that is imported; its classes stand below 8 lines of imports."""
+    """Return the name of an imported smoke module; 8 lines of imports precede its classes."""
     name = apps.add(
         """
         from functools import wraps
@@ -49,7 +49,7 @@ def line_of(module: str, text: str) -> int:
 
 
 def test_source(smoke: str) -> None:
-    """The file below the folder that it is imported from, and the line of the method."""
+    """The location is a path relative to the import path, and the line of the method."""
     source = source_of(f"{smoke}.T.test_plain")
     path = f"{smoke.replace('.', '/')}.py"
     assert source == Source(path, line_of(smoke, "    def test_plain(self):"))
@@ -57,40 +57,40 @@ def test_source(smoke: str) -> None:
 
 
 def test_source__decorated_or_inherited(smoke: str) -> None:
-    """What the author wrote, not what a decorator made of it."""
+    """The location is that of the function the author wrote, not of its decorator."""
     decorated, inherited = (
         source_of(f"{smoke}.T.{name}") for name in ("test_decorated", "test_inherited")
     )
     assert decorated
     assert inherited
-    # Python says of a decorated function that it begins with its first decorator.
+    # The first line of a decorated function is that of its first decorator.
     assert decorated.line == line_of(smoke, "    @logged")
     assert inherited.line == line_of(smoke, "    def test_inherited(self):")
 
 
 @pytest.mark.parametrize("name", ["T.test_none", "None", "T.number", "T", "", "T.test_plain.more"])
-def test_source__unknown(smoke: str, name: str) -> None:
-    """What is no method has no place."""
+def test_source__not_a_method(smoke: str, name: str) -> None:
+    """Only a method has a source location."""
     assert source_of(f"{smoke}.{name}") is None
 
 
 def test_source__not_imported(apps: Apps) -> None:
-    """Nothing is imported for it."""
+    """Looking up a location does not import a module."""
     name = apps.add("class T(SmokeTest):\n    def test_a(self): pass")
     assert source_of(f"{name}.smoke.T.test_a") is None
     assert f"{name}.smoke" not in sys.modules
 
 
-def test_source__elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file below no folder of the import path is named whole."""
+def test_source__outside_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file outside the import path is given by its absolute path."""
     module = ModuleType("elsewhere")
     exec(compile("def test_a(): pass", "/srv/elsewhere.py", "exec"), module.__dict__)  # noqa: S102
     monkeypatch.setitem(sys.modules, "elsewhere", module)
     assert source_of("elsewhere.test_a") == Source("/srv/elsewhere.py", 1)
 
 
-def test_source__odd_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chain of wrappers that never ends is no reason to fail."""
+def test_source__circular_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circular `__wrapped__` chain has no location and raises nothing."""
     module = ModuleType("odd")
 
     @wraps(test_source)

@@ -1,4 +1,4 @@
-"""Threads, time-outs and deadlines of a run, with real threads that really hang."""
+"""Threads, timeouts and deadlines of a run, with threads that hang."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.ledger.models import Account
 uses_databases = pytest.mark.django_db(transaction=True, databases="__all__")
 
 #: Maximum duration of a run that does not wait for hanging code, in seconds.
-PROMPTLY = HANG / 2
+MAX_DURATION = HANG / 2
 
-#: Closed caches, by the name of the thread that closed them.
+#: Names of the threads that closed a cache.
 closed_caches: list[str] = []
 
 
 class RecordingCache(LocMemCache):
-    """A cache that notes when it is closed, which takes a moment."""
+    """A cache that records the thread that closes it after a delay."""
 
     def close(self, **_: Any) -> None:
         time.sleep(0.2)
@@ -48,7 +48,7 @@ def smoke_threads() -> list[threading.Thread]:
 
 
 def release_all() -> None:
-    """Let everything that hangs go on, and wait until it has ended."""
+    """Release all hanging code and wait for its threads."""
     hanging.released.set()
     for thread in smoke_threads():
         thread.join(60)
@@ -57,7 +57,7 @@ def release_all() -> None:
 
 @pytest.fixture(autouse=True)
 def _released(
-    apps: Apps,  # noqa: ARG001 - has to end before the apps go
+    apps: Apps,  # noqa: ARG001 - torn down before the apps
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:
     # A run waits for its threads, also on a slow machine.
@@ -69,9 +69,9 @@ def _released(
 
 
 class Site:
-    """A site whose suite is run again and again, by one process."""
+    """A site whose suite one process runs repeatedly."""
 
-    #: The site of the current test, for its smoke tests.
+    #: The site of the current test, for use by its smoke tests.
     current: Site
 
     def __init__(self, apps: Apps) -> None:
@@ -109,8 +109,8 @@ IMPORT_HANG = "from tests.hanging import hang, hang_while\n"
 # Threads
 
 
-def test_classes__run_in_parallel_and_their_tests_in_order(run_smoke: RunSmoke) -> None:
-    """Two classes overlap; the tests of each share a thread and keep their order."""
+def test_classes__run_in_parallel(run_smoke: RunSmoke) -> None:
+    """Two classes run in parallel; the tests of each run in order in one thread."""
     report = run_smoke("""
         import threading
 
@@ -137,8 +137,8 @@ def test_classes__run_in_parallel_and_their_tests_in_order(run_smoke: RunSmoke) 
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_workers__are_as_many_as_wanted(run_smoke: RunSmoke, workers: int) -> None:
-    """No more classes run at the same time than there may be threads, nor fewer."""
+def test_workers__limit(run_smoke: RunSmoke, workers: int) -> None:
+    """Exactly as many classes run in parallel as there are workers."""
     classes = "".join(
         f"class Test{n}(SmokeTest):\n    def test_{n}(self): overlap()\n" for n in range(4)
     )
@@ -158,14 +158,14 @@ def test_workers__are_as_many_as_wanted(run_smoke: RunSmoke, workers: int) -> No
     assert sys.modules["app0.smoke"].most == workers
 
 
-def test_threads__are_gone_after_a_run(run_smoke: RunSmoke) -> None:
-    """Once a run is over nothing of it goes on, neither discovery nor workers."""
+def test_threads__end_with_the_run(run_smoke: RunSmoke) -> None:
+    """No thread of discovery or of a worker remains after a run."""
     run_smoke("class Test(SmokeTest):\n    def test_it(self): pass")
     assert smoke_threads() == []
 
 
 def open_databases() -> list[str]:
-    """The database files that this process has open, once for each time."""
+    """Return the database files that this process has open, once per descriptor."""
     targets = []
     for link in Path("/proc/self/fd").iterdir():
         try:
@@ -175,16 +175,14 @@ def open_databases() -> list[str]:
     return sorted(target for target in targets if ".sqlite3" in target)
 
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="only Linux tells which files are open"
-)
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="requires /proc/self/fd")
 
 
 @needs_proc
 @uses_databases
 @pytest.mark.parametrize("workers", [0, 2])
-def test_connections__are_closed_after_a_run(run_smoke: RunSmoke, workers: int) -> None:
-    """The threads' connections are open during the run alone."""
+def test_connections__are_closed(run_smoke: RunSmoke, workers: int) -> None:
+    """The connections of a run are closed at its end."""
     connections.close_all()
     report = run_smoke(
         """
@@ -206,8 +204,8 @@ def test_connections__are_closed_after_a_run(run_smoke: RunSmoke, workers: int) 
     assert open_databases() == []
 
 
-def test_caches__of_the_threads_are_closed(apps: Apps, site: Site) -> None:
-    """Each thread closes the caches that its tests used, as a request does at its end."""
+def test_caches__are_closed(apps: Apps, site: Site) -> None:
+    """Each thread closes the caches that its tests used, as Django does after a request."""
     apps.add("class Test(SmokeTest):\n    def test_it(self): cache.get('x')")
     backend = {"default": {"BACKEND": "tests.runner.test_supervisor.RecordingCache"}}
     with override_settings(CACHES=backend):
@@ -216,8 +214,8 @@ def test_caches__of_the_threads_are_closed(apps: Apps, site: Site) -> None:
 
 
 @uses_databases
-def test_inline__puts_the_connections_of_the_site_back(run_smoke: RunSmoke) -> None:
-    """Without workers, tests run on the calling thread, whose connections are as before after."""
+def test_inline__restores_connections(run_smoke: RunSmoke) -> None:
+    """Without workers, the connections of the calling thread are restored after the run."""
     used, connections["default"].connection = connections["default"], None
     used.ensure_connection()
     driver = used.connection
@@ -241,7 +239,7 @@ def test_inline__puts_the_connections_of_the_site_back(run_smoke: RunSmoke) -> N
     assert "other" not in {c.alias for c in connections.all(initialized_only=True)}
 
 
-# Time-outs
+# Timeouts
 
 #: Only the hanging test has a short timeout; the others must pass on a slow machine.
 HANGS = {
@@ -268,9 +266,9 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("how", HANGS)
-def test_timeout__answers_at_once_and_the_rest_runs(run_smoke: RunSmoke, how: str) -> None:
-    """A test is timed out while it hangs, wherever that is, and the rest of its class runs."""
+@pytest.mark.parametrize("case", HANGS)
+def test_timeout__hanging_test(run_smoke: RunSmoke, case: str) -> None:
+    """A test that hangs anywhere times out, and the rest of its class runs."""
     report = run_smoke(
         f"""{IMPORT_HANG}
 class Test(SmokeTest):
@@ -278,7 +276,7 @@ class Test(SmokeTest):
         if self._testMethodName == name:
             hang()
 
-    {HANGS[how]}
+    {HANGS[case]}
 
     def test_2(self): pass
     def test_3(self): self.fail()
@@ -289,15 +287,15 @@ class Test(SmokeTest):
     result = result_of(report, "test_1")
     assert result.message == "timed out after 0.2 s"
     assert result.traceback.startswith("Stack when it timed out (most recent call last):")
-    if how != "async test":  # its code is on the thread of an event loop
+    if case != "async test":  # its code is on the thread of an event loop
         assert "smoke.py" in result.traceback
-    assert 0.2 <= result.duration < PROMPTLY
-    assert report.duration < PROMPTLY
+    assert 0.2 <= result.duration < MAX_DURATION
+    assert report.duration < MAX_DURATION
     assert report.stop_reason is StopReason.NONE
 
 
-def test_timeout__of_a_test_is_its_own(run_smoke: RunSmoke) -> None:
-    """What a method declares holds before its class, and that before the site."""
+def test_timeout__precedence(run_smoke: RunSmoke) -> None:
+    """The timeout of a method precedes that of its class, which precedes that of the site."""
     report = run_smoke(
         IMPORT_HANG
         + """
@@ -314,26 +312,26 @@ class Test(SmokeTest):
     assert_hanging()
 
 
-def test_timeout__where_c_code_keeps_the_interpreter(run_smoke: RunSmoke) -> None:
-    """Then nobody can look at the clock; once they can, the test has timed out all the same."""
+def test_timeout__c_code_holding_the_gil(run_smoke: RunSmoke) -> None:
+    """A test that holds the GIL beyond its timeout is reported as timed out afterwards."""
     report = run_smoke(
         """
         import ctypes, sys
         class Test(SmokeTest):
             @options(timeout=0.2)
             def test_1(self):
-                time.sleep(0.05)  # until the watcher waits
-                sys.setswitchinterval(5)  # so that this thread is the first to go on
-                ctypes.PyDLL(None).usleep(700_000)  # without letting the interpreter go
+                time.sleep(0.05)  # until the supervisor waits
+                sys.setswitchinterval(5)  # so that this thread keeps the GIL
+                ctypes.PyDLL(None).usleep(700_000)  # without releasing the GIL
             def test_2(self): pass
         """,
     )
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "passed"}
-    assert 0.7 <= report.duration < PROMPTLY
+    assert 0.7 <= report.duration < MAX_DURATION
 
 
-def test_timeout__late_results_are_discarded(apps: Apps, site: Site) -> None:
-    """What a test does after its time changes nothing, while the run still goes on, too."""
+def test_timeout__late_outcome_is_ignored(apps: Apps, site: Site) -> None:
+    """The outcome of a timed-out test is ignored, also while the run is in progress."""
     apps.add("""
         from tests.hanging import hang, released
         from tests.servers.processes import wait_for
@@ -345,14 +343,14 @@ def test_timeout__late_results_are_discarded(apps: Apps, site: Site) -> None:
             def test_1(self): hang()
             def test_2(self):
                 hang()
-                self.fail("too late to say")
+                self.fail("after the timeout")
 
         class Other(SmokeTest):
             def test_3(self):
                 late = Site.current.abandoned.count
-                wait_for(late, lambda tests: tests == 2, what="both to be late")
+                wait_for(late, lambda tests: tests == 2, what="both tests to time out")
                 released.set()
-                wait_for(late, lambda tests: tests == 0, what="both to end")
+                wait_for(late, lambda tests: tests == 0, what="both tests to end")
     """)
     report = site.run()
     assert outcomes(report) == {"test_1": "timed_out", "test_2": "timed_out", "test_3": "passed"}
@@ -360,8 +358,8 @@ def test_timeout__late_results_are_discarded(apps: Apps, site: Site) -> None:
     assert len(hanging.returned) == 2
 
 
-def test_timeout__set_up_class_runs_again_for_the_rest(run_smoke: RunSmoke) -> None:
-    """The rest of the class runs on a new thread, with its fixtures made anew."""
+def test_timeout__set_up_class_runs_again(run_smoke: RunSmoke) -> None:
+    """The rest of the class runs in a new thread, after setUpClass has run again."""
     run_report = run_smoke(
         IMPORT_HANG
         + """
@@ -383,10 +381,10 @@ class Test(SmokeTest):
     )
     assert outcomes(run_report) == {"test_1": "timed_out", "test_2": "passed"}
     expected = ["setUpModule", "setUpClass", "setUpModule", "setUpClass", 2, "tearDownClass"]
-    noted = sys.modules["app0.smoke"].seen
-    assert noted == expected
+    values = sys.modules["app0.smoke"].seen
+    assert values == expected
     release_all()
-    assert noted == expected
+    assert values == expected
 
 
 @pytest.mark.parametrize(
@@ -396,10 +394,8 @@ class Test(SmokeTest):
         ("", "setUpClass"),
     ],
 )
-def test_timeout__of_fixtures_is_that_of_every_test(
-    run_smoke: RunSmoke, fixture: str, hook: str
-) -> None:
-    """Every test that waits for the fixture is timed out; the rest of the run goes on."""
+def test_timeout__set_up_fixtures(run_smoke: RunSmoke, fixture: str, hook: str) -> None:
+    """A fixture that hangs times out every test that requires it; the run continues."""
     in_class = "" if fixture else "@classmethod\n    def setUpClass(cls): hang()"
     report = run_smoke(
         f"""{IMPORT_HANG}{fixture}
@@ -416,31 +412,31 @@ class Test(SmokeTest):
     for name in ("test_1", "test_2"):
         assert result_of(report, name).message == f"{hook}: timed out after 0.2 s"
     assert_hanging()
-    assert report.duration < PROMPTLY
+    assert report.duration < MAX_DURATION
 
 
 @pytest.mark.parametrize("hook", ["tearDownClass", "tearDownModule"])
-def test_timeout__of_tear_down_is_a_result_of_its_own(run_smoke: RunSmoke, hook: str) -> None:
-    """The tests keep what came of them."""
-    of_class = hook == "tearDownClass"
+def test_timeout__tear_down_fixtures(run_smoke: RunSmoke, hook: str) -> None:
+    """A teardown that hangs is a separate result; the tests keep theirs."""
+    is_class_fixture = hook == "tearDownClass"
     report = run_smoke(
         f"""{IMPORT_HANG}
-{"" if of_class else "tearDownModule = hang"}
+{"" if is_class_fixture else "tearDownModule = hang"}
 
 class Test(SmokeTest):
-    {"tearDownClass = classmethod(lambda cls: hang())" if of_class else ""}
+    {"tearDownClass = classmethod(lambda cls: hang())" if is_class_fixture else ""}
 
     def test_1(self): pass
 """,
-        timeout=3,  # also that of the tests, which must pass
+        timeout=3,  # of the tests, too, which must pass
     )
     assert outcomes(report) == {"test_1": "passed", hook: "timed_out"}
     assert_hanging()
-    assert report.duration < PROMPTLY
+    assert report.duration < MAX_DURATION
 
 
-def test_timeout__a_module_leaves_others_with_fixtures_running(apps: Apps, site: Site) -> None:
-    """Modules with fixtures share a thread; one that hangs does not keep the next from running."""
+def test_timeout__module_fixtures(apps: Apps, site: Site) -> None:
+    """A module fixture that hangs does not block the next module, which shares its thread."""
     apps.add(
         f"{IMPORT_HANG}\ndef setUpModule(): hang()\n\n"
         "class Test(SmokeTest):\n    timeout = 0.2\n    def test_1(self): pass"
@@ -452,8 +448,8 @@ def test_timeout__a_module_leaves_others_with_fixtures_running(apps: Apps, site:
     assert_hanging()
 
 
-def test_timeout__every_worker_may_hang(run_smoke: RunSmoke) -> None:
-    """Threads that hang are replaced: more tests may hang than there are workers."""
+def test_timeout__more_hanging_tests_than_workers(run_smoke: RunSmoke) -> None:
+    """A thread that hangs is replaced."""
     tests = "".join(
         f"    @options(timeout=0.15)\n    def test_{n}(self): hang()\n" for n in range(3)
     )
@@ -466,8 +462,8 @@ def test_timeout__every_worker_may_hang(run_smoke: RunSmoke) -> None:
 
 
 @uses_databases
-def test_timeout__the_late_test_may_not_use_the_database(run_smoke: RunSmoke) -> None:
-    """An abandoned test is refused every statement, and what it wrote is rolled back."""
+def test_timeout__abandoned_test_is_denied_the_database(run_smoke: RunSmoke) -> None:
+    """An abandoned test can run no statements, and its changes are rolled back."""
     run_smoke(
         IMPORT_HANG
         + """
@@ -485,15 +481,15 @@ class Test(SmokeTest):
         timeout=3,  # long enough to write before it hangs
     )
     assert_hanging()
-    noted = sys.modules["app0.smoke"].seen
+    values = sys.modules["app0.smoke"].seen
     release_all()
-    assert noted == ["This test timed out and may no longer use the database 'default'."]
+    assert values == ["This test timed out and may no longer use the database 'default'."]
     assert not Account.objects.using("other").exists()
 
 
 @pytest.mark.parametrize("submodule", [False, True])
-def test_import__that_hangs_is_a_collection_error(apps: Apps, site: Site, submodule: bool) -> None:
-    """A smoke module whose import does not end is named, timed out, at the end of a run's time."""
+def test_import__timeout(apps: Apps, site: Site, submodule: bool) -> None:
+    """A module whose import hangs is a timed-out collection error after the run timeout."""
     source = f"{IMPORT_HANG}hang()\n"
     if submodule:
         apps.add(files={"smoke/__init__.py": "", "smoke/deep.py": source})
@@ -512,8 +508,8 @@ def test_import__that_hangs_is_a_collection_error(apps: Apps, site: Site, submod
     assert outcomes(site.run())["test_it"] == "passed"
 
 
-def test_import__that_hangs_is_not_started_again(apps: Apps, site: Site) -> None:
-    """While the import of a module hangs, another run starts no second thread for it."""
+def test_import__timeout_is_not_retried(apps: Apps, site: Site) -> None:
+    """While the import of a module hangs, other runs start no second thread for it."""
     apps.add(files={"smoke.py": f"{IMPORT_HANG}hang()\n"})
     for run_timeout in (3, 0.1, 0.1):  # the first is long enough to reach that module
         (result,) = site.run(run_timeout=run_timeout).results
@@ -529,8 +525,8 @@ def test_import__that_hangs_is_not_started_again(apps: Apps, site: Site) -> None
         "async def test_1(self): import asyncio; await asyncio.sleep(300)",
     ],
 )
-def test_timeout__does_not_keep_the_process_alive(apps: Apps, method: str) -> None:
-    """A process with a test that hangs for ever can end, as a command does after its run."""
+def test_timeout__process_can_exit(apps: Apps, method: str) -> None:
+    """A process can exit while a timed-out test is still running."""
     apps.add(f"class Test(SmokeTest):\n    {method}")
     program = """
 import django
@@ -554,10 +550,8 @@ print(*[result.outcome for result in report.results])
 
 
 @pytest.mark.parametrize("usual", [0.005, 0.0001])
-def test_threads__take_turns_more_often_while_a_test_runs(
-    apps: Apps, site: Site, usual: float
-) -> None:
-    """Also while an abandoned one lives; then as before, and never less often than before."""
+def test_switch_interval(apps: Apps, site: Site, usual: float) -> None:
+    """The switch interval is shorter while a test or an abandoned test runs, then restored."""
     apps.add(
         IMPORT_HANG
         + """
@@ -575,7 +569,7 @@ class Looks(SmokeTest):
     )
     before = sys.getswitchinterval()
     sys.setswitchinterval(usual)
-    usual = sys.getswitchinterval()  # in whole microseconds
+    usual = sys.getswitchinterval()  # rounded to microseconds
     try:
         site.run()
         expected = min(usual, 0.0005)
@@ -590,8 +584,8 @@ class Looks(SmokeTest):
 # Abandoned tests
 
 
-def test_abandoned__test_is_not_started_again(apps: Apps, site: Site) -> None:
-    """While its thread lives it is reported as still running; once that ends it runs again."""
+def test_abandoned__is_not_started_again(apps: Apps, site: Site) -> None:
+    """An abandoned test is reported as still running until its thread ends."""
     apps.add(
         IMPORT_HANG
         + """
@@ -625,8 +619,8 @@ class Test(SmokeTest):
     assert outcomes(site.run()) == {"test_1": "passed", "test_2": "passed"}
 
 
-def test_abandoned__fixtures_hold_all_their_tests(apps: Apps, site: Site) -> None:
-    """A setUpClass that still runs keeps all tests of its class from being started again."""
+def test_abandoned__set_up_class(apps: Apps, site: Site) -> None:
+    """While setUpClass is still running, no test of the class is started."""
     apps.add(
         IMPORT_HANG
         + """
@@ -654,8 +648,8 @@ class Other(SmokeTest):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_deadline__cuts_the_run(run_smoke: RunSmoke, workers: int) -> None:
-    """At the deadline what runs is timed out and what waits is not run; the report is cut."""
+def test_deadline__stops_the_run(run_smoke: RunSmoke, workers: int) -> None:
+    """At the deadline, running tests time out and the others are not run."""
     report = run_smoke(
         IMPORT_HANG
         + """
@@ -689,13 +683,13 @@ class Three(SmokeTest):
     assert result_of(report, "test_5").message == reason
     assert report.stop_reason is StopReason.DEADLINE
     assert not report.passed
-    assert 3 <= report.duration < PROMPTLY
+    assert 3 <= report.duration < MAX_DURATION
     release_all()
     assert result_of(report, "test_3").outcome == "not_run"
 
 
-def test_deadline__does_not_wait_for_what_runs_no_test(run_smoke: RunSmoke) -> None:
-    """A thread that hangs between tests is left behind as well."""
+def test_deadline__thread_between_tests(run_smoke: RunSmoke) -> None:
+    """A thread that hangs between tests is abandoned, too."""
     report = run_smoke(
         IMPORT_HANG
         + """
@@ -703,7 +697,7 @@ class Slow(type):
     @property
     def setUpClass(cls):
         hang()
-        raise RuntimeError("nobody asks any more")
+        raise RuntimeError("after the deadline")
 
 class Test(SmokeTest, metaclass=Slow):
     def test_1(self): pass
@@ -713,20 +707,20 @@ class Test(SmokeTest, metaclass=Slow):
     assert outcomes(report) == {"test_1": "not_run"}
     assert report.stop_reason is StopReason.DEADLINE
     assert_hanging()
-    assert report.duration < PROMPTLY
+    assert report.duration < MAX_DURATION
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Replace the clock of the runner; smoke tests advance it as ``supervisor.monotonic``."""
+    """Replace the clock of the supervisor; smoke tests advance `supervisor.monotonic`."""
     clock = Clock()
     monkeypatch.setattr(supervisor, "monotonic", clock)
     return clock
 
 
 @pytest.mark.usefixtures("clock")
-def test_deadline__without_threads_is_looked_at_between_tests(run_smoke: RunSmoke) -> None:
-    """Without workers no test is given up on, but none begins after the deadline."""
+def test_deadline__without_threads(run_smoke: RunSmoke) -> None:
+    """Without workers, the deadline is checked before each test and interrupts none."""
     report = run_smoke(
         """
         from smoketest.runner import supervisor
@@ -751,8 +745,8 @@ def test_deadline__without_threads_is_looked_at_between_tests(run_smoke: RunSmok
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_failfast__ends_the_run_at_a_critical_problem(run_smoke: RunSmoke, workers: int) -> None:
-    """Warnings do not end the run; the first critical problem does, fixtures torn down."""
+def test_failfast__critical_failure(run_smoke: RunSmoke, workers: int) -> None:
+    """The first critical failure stops the run after teardown; a warning does not."""
     report = run_smoke(
         """
         class One(SmokeTest):
@@ -783,8 +777,8 @@ def test_failfast__ends_the_run_at_a_critical_problem(run_smoke: RunSmoke, worke
     assert sys.modules["app0.smoke"].One.torn_down
 
 
-def test_failfast__lets_the_tests_of_other_threads_end(run_smoke: RunSmoke) -> None:
-    """What runs when another test fails keeps its own result."""
+def test_failfast__parallel_tests(run_smoke: RunSmoke) -> None:
+    """A test that runs when another one fails keeps its outcome."""
     report = run_smoke(
         """
         import threading
@@ -810,8 +804,8 @@ def test_failfast__lets_the_tests_of_other_threads_end(run_smoke: RunSmoke) -> N
     assert outcomes(report) == {"test_1": "failed", "test_2": "passed", "test_3": "not_run"}
 
 
-def test_failfast__counts_time_outs(run_smoke: RunSmoke) -> None:
-    """A critical test that runs out of time ends the run as well."""
+def test_failfast__timeout(run_smoke: RunSmoke) -> None:
+    """A critical test that times out stops the run."""
     report = run_smoke(
         f"{IMPORT_HANG}\nclass Test(SmokeTest):\n"
         "    def test_1(self): hang()\n    def test_2(self): pass",
@@ -823,8 +817,8 @@ def test_failfast__counts_time_outs(run_smoke: RunSmoke) -> None:
     assert report.stop_reason is StopReason.FAIL_FAST
 
 
-def test_failfast__counts_broken_modules(apps: Apps, site: Site) -> None:
-    """A smoke module that cannot be imported is a critical problem: no test begins after it."""
+def test_failfast__collection_error(apps: Apps, site: Site) -> None:
+    """After a collection error, no test starts."""
     apps.add(files={"smoke.py": "1 / 0"})
     apps.add("class Test(SmokeTest):\n    def test_it(self): pass")
     report = site.run(failfast=True)
@@ -832,12 +826,12 @@ def test_failfast__counts_broken_modules(apps: Apps, site: Site) -> None:
     assert report.stop_reason is StopReason.FAIL_FAST
 
 
-# What is left alone
+# Carried over results
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_carried__results_stand_in(apps: Apps, site: Site, workers: int) -> None:
-    """A test with a carried result does not run; the result is in its place, and marked."""
+def test_carried_over__results(apps: Apps, site: Site, workers: int) -> None:
+    """A test with a carried-over result does not run, and its result is marked."""
     apps.add("""
         seen = []
 
@@ -852,11 +846,11 @@ def test_carried__results_stand_in(apps: Apps, site: Site, workers: int) -> None
             def test_3(self): seen.append(3)
     """)
     first = {result.id: result for result in site.run(workers=workers).results}
-    noted = sys.modules["app0.smoke"].seen
-    noted.clear()
+    values = sys.modules["app0.smoke"].seen
+    values.clear()
     carried = {test_id: r for test_id, r in first.items() if not test_id.endswith("2")}
     report = site.run(carried=carried, workers=workers)
-    assert noted == [2]
+    assert values == [2]
     assert [(result.id[-1], result.carried) for result in report.results] == [
         ("1", True),
         ("2", False),
@@ -866,23 +860,22 @@ def test_carried__results_stand_in(apps: Apps, site: Site, workers: int) -> None
     assert report.stop_reason is StopReason.NONE
 
 
-def test_nothing_to_run__is_a_report(site: Site) -> None:
-    """An empty suite ends at once."""
+def test_empty_suite(site: Site) -> None:
     report = site.run()
     assert (report.results, report.stop_reason, report.passed) == ((), StopReason.NONE, True)
 
 
-def test_report__says_of_which_release(run_smoke: RunSmoke) -> None:
-    """The options' release and the selection are in the report."""
+def test_report__release_and_selection(run_smoke: RunSmoke) -> None:
+    """The report has the release of the options and the selection."""
     report = run_smoke("", release="v2")
     assert (report.release, report.selection) == ("v2", EVERYTHING)
 
 
-# Faults
+# Internal errors
 
 
-def test_crash__of_a_worker_becomes_results(run_smoke: RunSmoke) -> None:
-    """What breaks a thread outside of any test errs all its tests; the run does not hang."""
+def test_error__in_a_worker(run_smoke: RunSmoke) -> None:
+    """After an exception outside of a test, all tests of the class are errored."""
     report = run_smoke("""
         class Odd(type):
             @property
@@ -903,7 +896,7 @@ def test_crash__of_a_worker_becomes_results(run_smoke: RunSmoke) -> None:
 
 @pytest.fixture
 def break_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Adds the alias ``broken``, whose driver cannot be imported, to the databases of the site."""
+    """Return a function that adds a database alias ``broken`` whose driver cannot be imported."""
     settings = {"default": {}, "broken": {"ENGINE": "tests.no_such_engine", "NAME": "x"}}
     broken = connections.configure_settings(settings)["broken"]
     before = connections.all()
@@ -914,10 +907,10 @@ def break_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Non
 
 @uses_databases
 @pytest.mark.parametrize("workers", [0, 2])
-def test_crash__of_a_database_fails_only_the_tests_that_use_it(
+def test_error__broken_database(
     apps: Apps, site: Site, break_database: Callable[[], None], workers: int
 ) -> None:
-    """A database whose driver cannot be loaded is an error of the tests that use it."""
+    """A missing database driver is an error only of the tests that use it."""
     apps.add("""
         class Test(SmokeTest):
             def test_1(self):
@@ -932,10 +925,8 @@ def test_crash__of_a_database_fails_only_the_tests_that_use_it(
 
 
 @uses_databases
-def test_crash__of_the_isolation_becomes_results(
-    apps: Apps, break_database: Callable[[], None]
-) -> None:
-    """Threads that cannot even start to isolate leave errored or passed tests, and no hang."""
+def test_error__in_isolation(apps: Apps, break_database: Callable[[], None]) -> None:
+    """If isolation cannot start, the tests are errored and the run ends."""
     apps.add("class Test(SmokeTest):\n    def test_1(self): Account.objects.using('broken').get()")
     with apps.installed():
         suite = find(EVERYTHING, options())
@@ -954,15 +945,15 @@ def test_crash__of_the_isolation_becomes_results(
 
 @pytest.fixture
 def sigint() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, even in a background process, which ignores SIGINT."""
+    """Raise KeyboardInterrupt on SIGINT, which background processes ignore by default."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("sigint")
-def test_interrupt__of_the_caller_abandons_the_threads(run_smoke: RunSmoke) -> None:
-    """Ctrl-C while tests run ends the run at once; the threads end by themselves."""
+def test_keyboard_interrupt__abandons_threads(run_smoke: RunSmoke) -> None:
+    """KeyboardInterrupt in the main thread ends the run at once and abandons its threads."""
     with pytest.raises(KeyboardInterrupt):
         run_smoke(
             IMPORT_HANG
@@ -980,6 +971,6 @@ class Test(SmokeTest):
 """
         )
     assert_hanging()
-    noted = sys.modules["app0.smoke"].seen
+    values = sys.modules["app0.smoke"].seen
     release_all()
-    assert noted == []
+    assert values == []

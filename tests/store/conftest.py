@@ -1,4 +1,4 @@
-"""Stores of both kinds."""
+"""Fixtures with a shared and an in-memory results store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests whose threads still live: held, seen from every process, and gone with their process."""
+"""The register of abandoned tests, shared by the processes of a host."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ def abandoned(request: pytest.FixtureRequest, folder: StateFolder) -> Abandoned:
     return LocallyAbandoned() if request.param is LocallyAbandoned else AbandonedOnHost(folder)
 
 
-def test_hold__nothing(abandoned: Abandoned) -> None:
-    """Where no thread was given up on, none is reported."""
+def test_hold__empty(abandoned: Abandoned) -> None:
     assert abandoned.running() == {}
     assert abandoned.count() == 0
 
 
-def test_hold__tests_of_a_thread(abandoned: Abandoned) -> None:
-    """The tests of a thread are known, with the time at which they began, until it is over."""
+def test_hold__tests_of_one_thread(abandoned: Abandoned) -> None:
+    """The tests of a thread are listed with their start time until they are released."""
     release = abandoned.hold(["a.A.test_1", "a.A.test_2"], 1000.5)
     assert abandoned.running() == {"a.A.test_1": 1000.5, "a.A.test_2": 1000.5}
     assert abandoned.count() == 1
@@ -53,7 +52,7 @@ def test_hold__tests_of_a_thread(abandoned: Abandoned) -> None:
 
 
 def test_hold__several_threads(abandoned: Abandoned) -> None:
-    """Each thread is held by itself: the end of one leaves the other, even of the same test."""
+    """Each thread is released separately, even if two run the same test."""
     release_first = abandoned.hold(["a.A.test"], 1000.0)
     release_second = abandoned.hold(["a.A.test"], 1000.0)
     release_other = abandoned.hold(["b.B.test"], 2000.0)
@@ -68,30 +67,28 @@ def test_hold__several_threads(abandoned: Abandoned) -> None:
     assert abandoned.count() == 0
 
 
-def test_hold__released_by_another_thread(abandoned: Abandoned) -> None:
-    """The thread that was given up on releases what the coordinator held."""
+def test_hold__released_in_another_thread(abandoned: Abandoned) -> None:
+    """The abandoned thread itself releases what the coordinator held."""
     release = abandoned.hold(["a.A.test"], 1000.0)
     with ThreadPoolExecutor(1) as executor:
         executor.submit(release).result()
     assert abandoned.count() == 0
 
 
-def test_locally_abandoned__is_of_one_object() -> None:
-    """Without a state folder nothing is shared."""
+def test_locally_abandoned__is_not_shared() -> None:
     LocallyAbandoned().hold(["a.A.test"], 1000.0)
     assert LocallyAbandoned().count() == 0
 
 
-def test_on_host__leaves_no_file(folder: StateFolder) -> None:
-    """What was held leaves nothing behind in the folder."""
+def test_on_host__removes_its_files(folder: StateFolder) -> None:
     release = AbandonedOnHost(folder).hold(["a.A.test"], 1000.0)
     assert len(list(folder.path.iterdir())) == 2
     release()
     assert list(folder.path.iterdir()) == []
 
 
-def test_on_host__another_process(folder: StateFolder) -> None:
-    """Every process of the host sees what another holds, and that it is over."""
+def test_on_host__other_process(folder: StateFolder) -> None:
+    """A test that another process holds is listed until that process releases it."""
     abandoned = AbandonedOnHost(folder)
     with holder(HOLD, folder) as process:
         assert process.stdin
@@ -105,8 +102,8 @@ def test_on_host__another_process(folder: StateFolder) -> None:
         assert abandoned.count() == 0
 
 
-def test_on_host__process_is_killed(folder: StateFolder) -> None:
-    """`kill -9` ends what the process held; those who look remove the files that it left."""
+def test_on_host__killed_process(folder: StateFolder) -> None:
+    """SIGKILL releases what the process held; the next reader removes its files."""
     abandoned = AbandonedOnHost(folder)
     with holder(HOLD, folder) as first, holder(HOLD, folder):
         first.kill()
@@ -119,8 +116,8 @@ def test_on_host__process_is_killed(folder: StateFolder) -> None:
     assert list(folder.path.iterdir()) == []
 
 
-def test_on_host__file_is_not_written_yet(folder: StateFolder) -> None:
-    """A thread whose tests are being written down this moment counts, and is no error."""
+def test_on_host__incomplete_file(folder: StateFolder) -> None:
+    """A file that is being written counts as an abandoned thread without tests."""
     abandoned = AbandonedOnHost(folder)
     release = abandoned.hold(["a.A.test"], 1000.0)
     (file,) = folder.path.glob("*.json")
@@ -131,8 +128,8 @@ def test_on_host__file_is_not_written_yet(folder: StateFolder) -> None:
     assert abandoned.count() == 0
 
 
-def test_on_host__folder_is_gone(tmp_path: Path) -> None:
-    """A folder that cannot be written is no reason to fail: the test is over all the same."""
+def test_on_host__missing_directory(tmp_path: Path) -> None:
+    """A directory that cannot be written raises nothing."""
     abandoned = AbandonedOnHost(StateFolder(tmp_path / "gone", 0o600))
     release = abandoned.hold(["a.A.test"], 1000.0)
     assert abandoned.running() == {}
@@ -140,8 +137,8 @@ def test_on_host__folder_is_gone(tmp_path: Path) -> None:
     release()
 
 
-def test_on_host__folder_goes_while_held(folder: StateFolder) -> None:
-    """Files that somebody deletes meanwhile are no error either."""
+def test_on_host__files_deleted_while_held(folder: StateFolder) -> None:
+    """Files deleted by another process raise nothing."""
     abandoned = AbandonedOnHost(folder)
     release = abandoned.hold(["a.A.test"], 1000.0)
     for file in folder.path.iterdir():
@@ -151,8 +148,8 @@ def test_on_host__folder_goes_while_held(folder: StateFolder) -> None:
     assert abandoned.count() == 0
 
 
-def test_on_host__threads_come_and_go(folder: StateFolder) -> None:
-    """Those who look while others hold and release never fail, and never end what is held."""
+def test_on_host__concurrent_readers(folder: StateFolder) -> None:
+    """Readers do not fail while other threads hold and release, and never release a held test."""
     abandoned = AbandonedOnHost(folder)
     kept = abandoned.hold(["kept.A.test"], 1000.0)
 
@@ -162,11 +159,11 @@ def test_on_host__threads_come_and_go(folder: StateFolder) -> None:
 
     with ThreadPoolExecutor(3) as executor:
         futures = [executor.submit(hold_and_release, number) for number in range(2)]
-        looks = [executor.submit(abandoned.running)]
+        reads = [executor.submit(abandoned.running)]
         while not all(future.done() for future in futures):
             assert abandoned.running()["kept.A.test"] == 1000.0
             assert abandoned.count() >= 1
-        assert all(look.result() for look in looks)
+        assert all(read.result() for read in reads)
         for future in futures:
             future.result()
     kept()

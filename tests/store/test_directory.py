@@ -1,4 +1,4 @@
-"""The folder for the state of a site: where it is, who may use it, and when it is refused."""
+"""The state directory: location, permissions and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def umask(mask: int) -> Iterator[None]:
 
 @contextmanager
 def user(uid: int, *groups: int) -> Iterator[None]:
-    """Be another user, as far as the kernel is concerned; only root can."""
+    """Switch to another effective user; requires root."""
     before = os.getgroups()
     os.setgroups(groups)
     os.setresgid(uid, uid, 0)
@@ -54,7 +54,7 @@ def user(uid: int, *groups: int) -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that every user can reach, which pytest's own are not."""
+    """A directory that every user can enter, unlike the temporary directories of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -63,7 +63,7 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of temporary files, without any from elsewhere."""
+    """Use an empty directory for temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -73,7 +73,7 @@ def open_temporary(*identity: str) -> StateFolder:
 
 
 def test_open_state_folder__explicit(tmp_path: Path) -> None:
-    """A folder that is set is made, its parents too, private to the user that makes it."""
+    """A configured directory is created with its parents, accessible only to its owner."""
     path = tmp_path / "var" / "smoketest"
     with umask(0):
         folder = open_state_folder(str(path), {}, IDENTITY)
@@ -81,24 +81,21 @@ def test_open_state_folder__explicit(tmp_path: Path) -> None:
     assert mode(path) == 0o700
 
 
-def test_open_state_folder__explicit_comes_before_systemd(tmp_path: Path) -> None:
-    """A folder that is set is used as it is, whatever systemd says."""
+def test_open_state_folder__explicit_precedes_systemd(tmp_path: Path) -> None:
     environment = {"STATE_DIRECTORY": str(tmp_path / "systemd")}
     assert open_state_folder(str(tmp_path), environment, IDENTITY).path == tmp_path
 
 
 def test_open_state_folder__explicit_symbolic_link(tmp_path: Path) -> None:
-    """Whoever sets the folder may set a link to it."""
+    """A configured directory may be a symbolic link."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert open_state_folder(str(tmp_path / "link"), {}, IDENTITY).path == tmp_path / "link"
 
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o2770, 0o660), (0o755, 0o600)])
-def test_open_state_folder__explicit_keeps_its_mode(
-    tmp_path: Path, folder_mode: int, file_mode: int
-) -> None:
-    """The group may write the files of a folder that it may write, whatever the umask."""
+def test_open_state_folder__explicit_mode(tmp_path: Path, folder_mode: int, file_mode: int) -> None:
+    """The mode of an existing directory is kept; group access extends to its files."""
     tmp_path.chmod(folder_mode)
     folder = open_state_folder(str(tmp_path), {}, IDENTITY)
     with umask(0o077):
@@ -115,8 +112,8 @@ def test_open_state_folder__explicit_keeps_its_mode(
         0o770,
     ],
 )
-def test_open_state_folder__explicit_is_shared_by_its_group(public: Path, folder_mode: int) -> None:
-    """Users of the folder's group, cron and web, can open each other's files."""
+def test_open_state_folder__explicit_group(public: Path, folder_mode: int) -> None:
+    """Members of the directory's group can write each other's files."""
     group = 2000
     os.chown(public, 0, group)
     public.chmod(folder_mode)
@@ -128,8 +125,8 @@ def test_open_state_folder__explicit_is_shared_by_its_group(public: Path, folder
 
 
 @needs_root
-def test_open_state_folder__explicit_used_by_root(public: Path) -> None:
-    """What root makes there, by a command of a deployment, the owner of the folder can open."""
+def test_open_state_folder__explicit_root(public: Path) -> None:
+    """A file that root creates can be written by the owner of the directory."""
     os.chown(public, 1001, 1001)
     path = open_state_folder(str(public), {}, IDENTITY).file("results")
     with user(1001):
@@ -138,8 +135,8 @@ def test_open_state_folder__explicit_used_by_root(public: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "smoketest"])
-def test_open_state_folder__explicit_is_no_folder(tmp_path: Path, below: str) -> None:
-    """A file where the folder, or its parent, should be is refused, with what to do."""
+def test_open_state_folder__explicit_not_a_directory(tmp_path: Path, below: str) -> None:
+    """A file in place of the directory or its parent is an error."""
     (tmp_path / "file").touch()
     path = tmp_path / "file" / below
     with pytest.raises(StateError) as caught:
@@ -149,15 +146,14 @@ def test_open_state_folder__explicit_is_no_folder(tmp_path: Path, below: str) ->
 
 
 @needs_root
-def test_open_state_folder__explicit_cannot_be_written(public: Path) -> None:
-    """A folder that this user may only read is refused."""
+def test_open_state_folder__explicit_not_writable(public: Path) -> None:
     with user(NOBODY), pytest.raises(StateError) as caught:
         open_state_folder(str(public), {}, IDENTITY)
     assert str(caught.value) == f"{public} cannot be written by this user. {ADVICE}"
 
 
-def test_open_state_folder__comes_and_goes(tmp_path: Path) -> None:
-    """A folder that others remove at any moment is there or refused, never another error."""
+def test_open_state_folder__removed_concurrently(tmp_path: Path) -> None:
+    """A directory that is removed concurrently raises only StateError."""
     path = tmp_path / "smoketest"
     stopped = threading.Event()
 
@@ -181,7 +177,7 @@ def test_open_state_folder__comes_and_goes(tmp_path: Path) -> None:
 
 
 def test_open_state_folder__systemd(tmp_path: Path) -> None:
-    """Below the first of systemd's folders, each site has a private folder of its own."""
+    """Each site has a private directory below the first directory of STATE_DIRECTORY."""
     environment = {"STATE_DIRECTORY": f"{tmp_path}:/var/lib/other"}
     with umask(0):
         folder = open_state_folder("", environment, IDENTITY)
@@ -192,8 +188,8 @@ def test_open_state_folder__systemd(tmp_path: Path) -> None:
     assert mode(file) == folder.file_mode == 0o600
 
 
-def test_open_state_folder__systemd_folder_is_missing(tmp_path: Path) -> None:
-    """Systemd's folder itself is never made: it would belong to the wrong user."""
+def test_open_state_folder__systemd_missing(tmp_path: Path) -> None:
+    """The directory of systemd is not created, because its owner could be wrong."""
     with pytest.raises(StateError, match="No such file or directory"):
         open_state_folder("", {"STATE_DIRECTORY": str(tmp_path / "missing")}, IDENTITY)
     assert not (tmp_path / "missing").exists()
@@ -201,7 +197,7 @@ def test_open_state_folder__systemd_folder_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"STATE_DIRECTORY": ""}])
 def test_open_state_folder__temporary(temporary: Path, environment: dict[str, str]) -> None:
-    """Else it is private, among the temporary files, and bears the number of the user."""
+    """By default, the directory is private, in the temporary directory, named after the user id."""
     with umask(0):
         folder = open_state_folder("", environment, IDENTITY)
     assert folder.path.parent == temporary
@@ -210,25 +206,25 @@ def test_open_state_folder__temporary(temporary: Path, environment: dict[str, st
     assert mode(folder.path) == 0o700
 
 
-def test_open_state_folder__temporary_is_found_again(temporary: Path) -> None:
-    """Every process of a site gets the same folder."""
+def test_open_state_folder__temporary_is_stable(temporary: Path) -> None:
+    """All processes of a site use the same directory."""
     assert open_temporary() == open_temporary()
     assert len(list(temporary.iterdir())) == 1
 
 
 @pytest.mark.parametrize("part", range(3))
 def test_open_state_folder__temporary_of_another_site(temporary: Path, part: int) -> None:
-    """Sites that differ in anything that identifies them have different folders."""
+    """Each value that identifies a site changes the directory."""
     other = [*IDENTITY]
     other[part] += "-staging"
     assert open_temporary(*other).path != open_temporary().path
     assert len(list(temporary.iterdir())) == 2
 
 
-def test_open_state_folder__temporary_without_user_numbers(
+def test_open_state_folder__temporary_without_user_id(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where users have no numbers, as on Windows, the folder bears the name of the user."""
+    """Without user ids, as on Windows, the directory is named after the user."""
     monkeypatch.delattr(os, "getuid")
     monkeypatch.setenv("USERNAME", "ada")
     folder = open_temporary()
@@ -237,8 +233,8 @@ def test_open_state_folder__temporary_without_user_numbers(
 
 
 @needs_root
-def test_open_state_folder__temporary_of_another_user(temporary: Path) -> None:
-    """A folder that another user put there first is refused."""
+def test_open_state_folder__temporary_owner(temporary: Path) -> None:
+    """A directory that another user created is rejected."""
     path = open_temporary().path
     os.chown(path, NOBODY, NOBODY)
     with pytest.raises(StateError) as caught:
@@ -249,8 +245,8 @@ def test_open_state_folder__temporary_of_another_user(temporary: Path) -> None:
 
 @pytest.mark.usefixtures("temporary")
 @pytest.mark.parametrize("open_mode", [0o770, 0o705, 0o701])
-def test_open_state_folder__temporary_is_open_to_others(open_mode: int) -> None:
-    """A private folder that others may enter is refused."""
+def test_open_state_folder__temporary_mode(open_mode: int) -> None:
+    """A directory that other users can enter is rejected."""
     path = open_temporary().path
     path.chmod(open_mode)
     with pytest.raises(StateError) as caught:
@@ -261,7 +257,7 @@ def test_open_state_folder__temporary_is_open_to_others(open_mode: int) -> None:
 @pytest.mark.usefixtures("temporary")
 @pytest.mark.parametrize("exists", [True, False])
 def test_open_state_folder__temporary_symbolic_link(tmp_path: Path, exists: bool) -> None:
-    """A link is refused: whoever put it there chose where we write."""
+    """A symbolic link is rejected, because another user could choose its target."""
     path = open_temporary().path
     path.rmdir()
     path.symlink_to(tmp_path / "elsewhere")
@@ -272,13 +268,13 @@ def test_open_state_folder__temporary_symbolic_link(tmp_path: Path, exists: bool
     assert (tmp_path / "elsewhere").exists() is exists
 
 
-def test_open_state_folder__no_temporary_files() -> None:
-    """A process that can write nowhere, as in a read-only container, is told what to do."""
+def test_open_state_folder__read_only_file_system() -> None:
+    """If no directory is writable, the error explains what to do."""
     script = """
 import resource, tempfile
 from smoketest.store.directory import StateError, open_state_folder
-tempfile.tempdir = None  # an imported library may have asked for the directory already
-resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may have a byte
+tempfile.tempdir = None  # an imported library may have cached the directory
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # files cannot be written
 try:
     open_state_folder("", {}, ())
 except StateError as error:
@@ -296,7 +292,7 @@ except StateError as error:
 
 
 def test_state_folder__file(tmp_path: Path) -> None:
-    """A file is made empty, once; what it holds later is left alone."""
+    """A file is created empty; an existing file and its mode are kept."""
     folder = StateFolder(tmp_path, file_mode=0o640)
     path = folder.file("results")
     assert path.read_bytes() == b""
@@ -308,8 +304,7 @@ def test_state_folder__file(tmp_path: Path) -> None:
     assert mode(path) == 0o600
 
 
-def test_state_folder__file_of_a_folder_that_is_gone(tmp_path: Path) -> None:
-    """A file that cannot be created says so, with what to do."""
+def test_state_folder__file_in_missing_directory(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "gone", file_mode=0o600)
     with pytest.raises(StateError) as caught:
         folder.file("results")

@@ -1,4 +1,4 @@
-"""What the results store tells of earlier runs."""
+"""Past outcomes and failures in the results store."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def record(store: ResultsStore, *results: Result) -> None:
     store.record(make_report(*results))
 
 
-def test_nothing_has_run(store: ResultsStore) -> None:
-    """Nothing is known, and that is no error."""
+def test_empty_store(store: ResultsStore) -> None:
     assert store.recent_outcomes(30) == {}
     assert store.past_results(A) == ()
     assert store.known_test(A) is None
@@ -35,7 +34,7 @@ def test_nothing_has_run(store: ResultsStore) -> None:
 
 
 def test_recent_outcomes(store: ResultsStore) -> None:
-    """The latest runs of each test, the latest last; each test has its own number of them."""
+    """The latest outcomes of each test, oldest first."""
     record(store, result(A, Outcome.PASSED), result(B, Outcome.SKIPPED))
     record(store, result(A, Outcome.FAILED))
     record(store, result(A, Outcome.TIMED_OUT), result(B, Outcome.NOT_RUN))
@@ -46,7 +45,7 @@ def test_recent_outcomes(store: ResultsStore) -> None:
 
 
 def test_past_results(store: ResultsStore) -> None:
-    """The latest first, with when they began and how long they took."""
+    """Past results, latest first, with start time and duration."""
     record(store, result(A, Outcome.PASSED), result(B, Outcome.PASSED))
     record(store, result(A, Outcome.FAILED, NOW + 60))
     assert store.past_results(A) == (
@@ -55,32 +54,30 @@ def test_past_results(store: ResultsStore) -> None:
     )
 
 
-def test_past_results__kept(store: ResultsStore) -> None:
-    """No more than are kept."""
+def test_past_results__limit(store: ResultsStore) -> None:
+    """At most `KEPT_RUNS` results of a test are kept."""
     for number in range(KEPT_RUNS + 5):
         record(store, result(A, Outcome.PASSED, NOW + number))
     assert [past.started_at for past in store.past_results(A)][::99] == [NOW + 104, NOW + 5]
 
 
 def test_known_test(store: ResultsStore) -> None:
-    """What the snapshot knows of it, and of no other."""
+    """A single test equals its entry in the snapshot."""
     record(store, result(A, Outcome.FAILED), result(B, Outcome.PASSED))
-    known = {test.result.id: test for test in store.snapshot().tests}
-    assert store.known_test(A) == known[A]
-    assert store.known_test(B) == known[B]
+    snapshot_tests = {test.result.id: test for test in store.snapshot().tests}
+    assert store.known_test(A) == snapshot_tests[A]
+    assert store.known_test(B) == snapshot_tests[B]
     assert store.known_test("polls") is None
 
 
-def test_last_failure__of_the_latest_run(store: ResultsStore) -> None:
-    """The latest result, if that is one."""
+def test_last_failure__latest_run(store: ResultsStore) -> None:
     record(store, result(A, Outcome.FAILED, message="first"), result(B, Outcome.ERRORED))
     failure = result(A, Outcome.TIMED_OUT, message="second")
     record(store, failure, result(B, Outcome.PASSED))
     assert store.last_failure(A) == failure
 
 
-def test_last_failure__of_an_earlier_run(store: ResultsStore) -> None:
-    """The latest run in which it failed."""
+def test_last_failure__earlier_run(store: ResultsStore) -> None:
     record(store, result(A, Outcome.FAILED, message="first"))
     failure = result(A, Outcome.ERRORED, message="second")
     record(store, result(B, Outcome.FAILED), failure)
@@ -88,14 +85,14 @@ def test_last_failure__of_an_earlier_run(store: ResultsStore) -> None:
     assert store.last_failure(A) == failure
 
 
-def test_last_failure__only_what_ran_counts(store: ResultsStore) -> None:
-    """A failure of another test is none of its own."""
+def test_last_failure__none(store: ResultsStore) -> None:
+    """The failure of another test in the same run is ignored."""
     record(store, result(A, Outcome.PASSED), result(B, Outcome.FAILED))
     assert store.last_failure(A) is None
 
 
-def test_last_failure__of_long_ago(store: ResultsStore) -> None:
-    """It is kept in full however often the test has passed since."""
+def test_last_failure__older_than_kept_runs(store: ResultsStore) -> None:
+    """The last failure is kept completely, regardless of later successes."""
     failure = result(A, Outcome.FAILED, message="once")
     record(store, failure)
     for _ in range(KEPT_RUNS + 5):
@@ -103,8 +100,8 @@ def test_last_failure__of_long_ago(store: ResultsStore) -> None:
     assert store.last_failure(A) == failure
 
 
-def test_upgrade__of_a_store_of_the_first_version(tmp_path: Path) -> None:
-    """It is written by an older process, and goes on with what it knows."""
+def test_upgrade__schema_version_1(tmp_path: Path) -> None:
+    """A store with schema version 1 is upgraded and keeps its data."""
     folder = open_state_folder(str(tmp_path), {}, [])
     with closing(sqlite3.connect(folder.file(FILE_NAME))) as database:
         database.executescript(f"{SCHEMA}; PRAGMA user_version = 1")

@@ -1,4 +1,4 @@
-"""Locks between threads and between processes, and what their holders' end does to them."""
+"""Locks between threads and processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lock(request: pytest.FixtureRequest, folder: StateFolder) -> Lock:
 
 
 def test_acquire__is_exclusive(lock: Lock) -> None:
-    """The lock has one holder, who cannot take it twice; once released, it can be had again."""
+    """A lock has one holder and is not reentrant; it can be acquired after its release."""
     release = lock.acquire()
     assert release is not None
     assert lock.acquire() is None
@@ -47,16 +47,15 @@ def test_acquire__is_exclusive(lock: Lock) -> None:
     again()
 
 
-def test_acquire__waits_in_vain(lock: Lock) -> None:
-    """A lock that is not released is waited for as long as was said, and no longer."""
+def test_acquire__timeout(lock: Lock) -> None:
     with lock.held():
         began = monotonic()
         assert lock.acquire(timeout=0.3) is None
         assert 0.3 <= monotonic() - began < 20
 
 
-def test_acquire__waits_for_the_release(lock: Lock) -> None:
-    """A lock that is released in time is had soon after."""
+def test_acquire__waits_for_release(lock: Lock) -> None:
+    """A lock that is released within the timeout is acquired."""
     release = lock.acquire()
     assert release is not None
     released_at: list[float] = []
@@ -73,8 +72,8 @@ def test_acquire__waits_for_the_release(lock: Lock) -> None:
     timer.join()
 
 
-def test_acquire__another_thread_releases(lock: Lock) -> None:
-    """A lock belongs to no thread: what one took, another may release, and it is free."""
+def test_acquire__released_by_another_thread(lock: Lock) -> None:
+    """A lock is not bound to the thread that acquired it."""
     with ThreadPoolExecutor(1) as executor:
         release = executor.submit(lock.acquire).result()
         assert release is not None
@@ -85,7 +84,7 @@ def test_acquire__another_thread_releases(lock: Lock) -> None:
 
 
 def test_acquire__many_threads(lock: Lock) -> None:
-    """Never are two threads inside, whatever their number."""
+    """At most one thread holds the lock."""
     inside = 0
     most = 0
 
@@ -103,16 +102,15 @@ def test_acquire__many_threads(lock: Lock) -> None:
     assert most == 1
 
 
-def test_held__releases_after_an_error(lock: Lock) -> None:
-    """An error inside leaves the lock free."""
+def test_held__released_after_an_exception(lock: Lock) -> None:
     with pytest.raises(ZeroDivisionError), lock.held():
         raise ZeroDivisionError
     with lock.held() as is_ours:
         assert is_ours
 
 
-def test_held__leaves_the_lock_of_others_alone(lock: Lock) -> None:
-    """Whoever could not have the lock does not release it at the end either."""
+def test_held__not_acquired(lock: Lock) -> None:
+    """A context that did not acquire the lock does not release it."""
     with lock.held():
         with lock.held() as is_ours:
             assert not is_ours
@@ -120,7 +118,7 @@ def test_held__leaves_the_lock_of_others_alone(lock: Lock) -> None:
 
 
 def test_host_lock__two_objects(folder: StateFolder) -> None:
-    """Objects of one name exclude each other within a process; another name is another lock."""
+    """Objects with the same name exclude each other within a process; other names do not."""
     with HostLock(folder, "run").held() as is_ours:
         assert is_ours
         assert HostLock(folder, "run").acquire() is None
@@ -130,7 +128,7 @@ def test_host_lock__two_objects(folder: StateFolder) -> None:
 
 @pytest.mark.parametrize("file_mode", [0o600, 0o660])
 def test_host_lock__file_mode(tmp_path: Path, file_mode: int) -> None:
-    """The file of the lock has the mode of the folder's files, whatever the umask."""
+    """The lock file has the mode of the state directory's files, regardless of the umask."""
     before = os.umask(0o077)
     try:
         with HostLock(StateFolder(tmp_path, file_mode), "run").held():
@@ -140,8 +138,8 @@ def test_host_lock__file_mode(tmp_path: Path, file_mode: int) -> None:
     assert (tmp_path / "run.lock").stat().st_mode & 0o777 == file_mode
 
 
-def test_host_lock__another_process(folder: StateFolder) -> None:
-    """A lock that another process holds cannot be had before that process ends."""
+def test_host_lock__other_process(folder: StateFolder) -> None:
+    """A lock that another process holds is released when that process ends."""
     lock = HostLock(folder, "run")
     with holder(HOLD, folder) as process:
         assert lock.acquire() is None
@@ -152,8 +150,8 @@ def test_host_lock__another_process(folder: StateFolder) -> None:
             assert is_ours
 
 
-def test_host_lock__holder_is_killed(folder: StateFolder) -> None:
-    """`kill -9` releases the lock, and whoever waits for it has it at once."""
+def test_host_lock__killed_holder(folder: StateFolder) -> None:
+    """SIGKILL releases the lock, and a waiting process acquires it."""
     with holder(HOLD, folder) as process:
         timer = threading.Timer(0.2, process.kill)
         timer.start()
@@ -164,21 +162,19 @@ def test_host_lock__holder_is_killed(folder: StateFolder) -> None:
         timer.join()
 
 
-def test_host_lock__folder_is_gone(tmp_path: Path) -> None:
-    """A folder that cannot be used is a `StateError`, with what to do."""
+def test_host_lock__missing_directory(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="Set SMOKETEST_STATE_DIR"):
         HostLock(StateFolder(tmp_path / "gone", 0o600), "run").acquire()
 
 
-def test_host_lock__file_cannot_be_opened(folder: StateFolder) -> None:
-    """A lock that cannot be opened, such as another user's, is a `StateError` too."""
+def test_host_lock__not_a_file(folder: StateFolder) -> None:
     (folder.path / "run.lock").mkdir()
     with pytest.raises(StateError, match="Set SMOKETEST_STATE_DIR"):
         HostLock(folder, "run").acquire()
 
 
-def test_host_lock__file_is_deleted_while_waited_for(folder: StateFolder) -> None:
-    """Whoever waits for a file that is deleted gets the lock of the new one, alone."""
+def test_host_lock__file_deleted_while_waiting(folder: StateFolder) -> None:
+    """After the lock file is deleted, a waiting process acquires the lock of a new file."""
     path = folder.path / "run.lock"
     release = HostLock(folder, "run").acquire()
     assert release is not None
@@ -195,15 +191,16 @@ def test_host_lock__file_is_deleted_while_waited_for(folder: StateFolder) -> Non
 
 
 def enter_and_delete(path: Path, seconds: float) -> tuple[int, int]:
-    """Take the lock again and again, and delete its file before leaving.
+    """Acquire the lock repeatedly and delete its file before each release.
 
-    Gives how often it was had, and how often somebody else was inside all the same. Nobody waits:
-    what matters is a deletion between the opening and the locking of the file.
+    Return how often the lock was acquired, and how often another process held it at the same time.
+    The lock is acquired without a timeout, so that deletions occur between opening and locking the
+    file.
     """
     lock = HostLock(StateFolder(path, 0o600), "run")
-    entries = intruders = 0
+    entries = conflicts = 0
     began = monotonic()
-    # A process that is never scheduled within the time goes on until it had the lock once.
+    # A process that is not scheduled within the time continues until its first acquisition.
     while (elapsed := monotonic() - began) < seconds or (not entries and elapsed < 60):
         with lock.held() as is_ours:
             if not is_ours:
@@ -212,18 +209,18 @@ def enter_and_delete(path: Path, seconds: float) -> tuple[int, int]:
             try:
                 (path / "inside").mkdir()
             except FileExistsError:
-                intruders += 1
+                conflicts += 1
                 continue
             (path / "inside").rmdir()
             (path / "run.lock").unlink(missing_ok=True)
-    return entries, intruders
+    return entries, conflicts
 
 
-def test_host_lock__file_is_deleted_by_each_holder(tmp_path: Path) -> None:
-    """Holders that delete the file as they leave never let two others in."""
+def test_host_lock__file_deleted_by_holders(tmp_path: Path) -> None:
+    """Holders that delete the lock file never hold the lock at the same time."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=context) as executor:
         futures = [executor.submit(enter_and_delete, tmp_path, 2.0) for _ in range(3)]
-        entries, intruders = zip(*[future.result() for future in futures], strict=True)
+        entries, conflicts = zip(*[future.result() for future in futures], strict=True)
     assert all(entries)
-    assert sum(intruders) == 0
+    assert sum(conflicts) == 0

@@ -1,4 +1,4 @@
-"""What the results store is asked at each scrape: attempts, lost runs, the pause."""
+"""Status of the results store: attempts, lost runs and pauses."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def totals(store: ResultsStore) -> dict[RunResult, int]:
     return dict(store.snapshot().run_totals)
 
 
-# The status
+# Status
 
 
-def test_status__nothing_recorded(store: ResultsStore) -> None:
+def test_status__empty_store(store: ResultsStore) -> None:
     """A new store has no attempt and no pause; it is up if it is shared."""
     assert store.status() == Status(
         is_up=store.is_shared, generation=0, last_attempt_at=None, pause=None
@@ -57,21 +57,21 @@ def test_status__nothing_recorded(store: ResultsStore) -> None:
 
 
 def test_status__generation(store: ResultsStore) -> None:
-    """Each change of the results has another generation; a beginning and a pause change none."""
-    seen = [store.status().generation]
+    """The generation changes with each recorded run, not with a start or a pause."""
+    generations = [store.status().generation]
     for number in range(3):
         store.begin(NOW + number)
-        assert store.status().generation == seen[-1]
+        assert store.status().generation == generations[-1]
         store.record(make_report(make_result(), started_at=NOW + number))
-        seen.append(store.status().generation)
+        generations.append(store.status().generation)
     store.pause(Pause(until=time() + 60, reason="moving"))
     store.resume()
-    assert store.status().generation == seen[-1]
-    assert len(set(seen)) == 4
+    assert store.status().generation == generations[-1]
+    assert len(set(generations)) == 4
 
 
 def test_status__other_objects(folder: StateFolder) -> None:
-    """Another process knows all of it at once."""
+    """Changes are visible to other processes."""
     first, second = SharedStore(folder), SharedStore(folder)
     first.begin(NOW)
     pause = Pause(until=time() + 60, reason="moving")
@@ -84,8 +84,8 @@ def test_status__other_objects(folder: StateFolder) -> None:
     assert first.status().pause is None
 
 
-def test_status__memory_is_of_one_store() -> None:
-    """What one process keeps in its memory is neither shared nor up."""
+def test_status__memory_store() -> None:
+    """The memory store is neither up nor shared between objects."""
     store = MemoryStore()
     store.record(make_report(make_result()))
     assert not store.status().is_up
@@ -93,24 +93,24 @@ def test_status__memory_is_of_one_store() -> None:
     assert MemoryStore().status().generation == 0
 
 
-def test_status__store_fails(shared: SharedStore, tmp_path: Path) -> None:
-    """Each of them says why it cannot be done."""
+def test_status__unusable_store(shared: SharedStore, tmp_path: Path) -> None:
+    """Every operation raises StoreError with the reason."""
     shared.status()
     (tmp_path / FILE_NAME).unlink()
     (tmp_path / FILE_NAME).mkdir()
     pause = Pause(until=NOW, reason="moving")
-    for ask in (
+    for operation in (
         shared.status,
         shared.resume,
         lambda: shared.begin(NOW),
         lambda: shared.pause(pause),
     ):
         with pytest.raises(StoreError, match=FILE_NAME):
-            ask()
+            operation()
 
 
-def test_status__begun_anew(shared: SharedStore, tmp_path: Path) -> None:
-    """After a store was set aside as corrupt, it is down until all is known again."""
+def test_status__after_reset(shared: SharedStore, tmp_path: Path) -> None:
+    """After a corrupt store was replaced, it is down until the next completed full run."""
     shared.record(make_report(make_result()))
     assert shared.status().is_up
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
@@ -119,18 +119,18 @@ def test_status__begun_anew(shared: SharedStore, tmp_path: Path) -> None:
     assert not shared.status().is_up
     assert not SharedStore(StateFolder(tmp_path, 0o600)).status().is_up
     shared.record(make_report(make_result(), selection=ONLY_POLLS))
-    assert not shared.status().is_up, "a filtered run does not know everything"
+    assert not shared.status().is_up, "a filtered run is not a full run"
     shared.record(make_report(make_result(Outcome.NOT_RUN), stop_reason=StopReason.DEADLINE))
-    assert not shared.status().is_up, "neither does one that was cut short"
+    assert not shared.status().is_up, "a stopped run is not a full run"
     shared.record(make_report(make_result()))
     assert shared.status().is_up
 
 
-# Runs that begin, and may be lost
+# Starts of runs
 
 
 def test_begin__recorded(store: ResultsStore) -> None:
-    """A run that begins and is recorded is an attempt, counted by its result and not as lost."""
+    """A recorded run is counted by its result, and not as aborted."""
     for number, (outcome, result) in enumerate(
         [(Outcome.PASSED, PASSED), (Outcome.FAILED, FAILED)]
     ):
@@ -142,8 +142,8 @@ def test_begin__recorded(store: ResultsStore) -> None:
     assert totals(store) == {PASSED: 1, FAILED: 1}
 
 
-def test_begin__lost(store: ResultsStore) -> None:
-    """The next to begin is told of a run that nobody recorded, which counts as aborted once."""
+def test_begin__lost_run(store: ResultsStore) -> None:
+    """A run that was not recorded is returned by the next start and counted once as aborted."""
     assert store.begin(NOW) is None
     assert totals(store) == {}
     before = store.status().generation
@@ -156,38 +156,37 @@ def test_begin__lost(store: ResultsStore) -> None:
     assert totals(store) == {ABORTED: 1, PASSED: 1}
 
 
-def test_begin__several_lost(store: ResultsStore) -> None:
-    """Each of several that were lost in a row is counted, and told of with its own time."""
+def test_begin__several_lost_runs(store: ResultsStore) -> None:
+    """Each lost run is returned and counted."""
     assert [store.begin(NOW + number) for number in range(4)] == [None, NOW, NOW + 1, NOW + 2]
     assert totals(store) == {ABORTED: 3}
 
 
 @pytest.mark.parametrize("stop_reason", [StopReason.DEADLINE, StopReason.FAIL_FAST])
-def test_begin__cut_short(store: ResultsStore, stop_reason: StopReason) -> None:
-    """A run that was cut short was recorded: aborted, but not lost."""
+def test_begin__stopped_run(store: ResultsStore, stop_reason: StopReason) -> None:
+    """A run that was stopped is counted as aborted and is not lost."""
     store.begin(NOW)
     store.record(make_report(make_result(Outcome.NOT_RUN), stop_reason=stop_reason))
     assert store.begin(NOW + 60) is None
     assert totals(store) == {ABORTED: 1}
 
 
-def test_begin__filtered_run_meanwhile(store: ResultsStore) -> None:
-    """A filtered run is no attempt, and does not make a lost run found."""
+def test_begin__filtered_run(store: ResultsStore) -> None:
+    """A filtered run is not an attempt and does not complete a lost one."""
     store.begin(NOW)
     store.record(make_report(make_result(), selection=ONLY_POLLS, started_at=NOW + 10))
     assert store.status().last_attempt_at == NOW
     assert store.begin(NOW + 60) == NOW
 
 
-def test_begin__recorded_without(store: ResultsStore) -> None:
-    """A run whose beginning could not be written down is counted all the same."""
+def test_begin__recorded_without_start(store: ResultsStore) -> None:
+    """A run whose start was not stored is counted."""
     store.record(make_report(make_result()))
     assert store.begin(NOW) is None
     assert totals(store) == {PASSED: 1}
 
 
-def test_begin__lost_run_keeps_what_is_known(store: ResultsStore) -> None:
-    """A lost run changes nothing but its total: no test's series, not the latest full run."""
+def test_begin__lost_run_changes_only_totals(store: ResultsStore) -> None:
     store.record(make_report(make_result()))
     before = store.snapshot()
     store.begin(NOW + 60)
@@ -195,8 +194,8 @@ def test_begin__lost_run_keeps_what_is_known(store: ResultsStore) -> None:
     assert store.snapshot() == replace(before, run_totals={PASSED: 1, ABORTED: 1})
 
 
-def test_begin__process_is_killed(folder: StateFolder, shared: SharedStore) -> None:
-    """What a killed process began is known to all others, and survives it."""
+def test_begin__killed_process(folder: StateFolder, shared: SharedStore) -> None:
+    """The start of a run survives the process."""
     with holder(BEGIN, folder, str(NOW)) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -210,21 +209,21 @@ def begin(path: Path, started_at: float) -> float | None:
 
 
 def test_begin__several_processes(tmp_path: Path) -> None:
-    """No beginning is lost among processes that do so at once: each sees the one before."""
-    moments = [NOW + number for number in range(12)]
+    """Concurrent starts are serialized: each returns the previous one."""
+    timestamps = [NOW + number for number in range(12)]
     with ProcessPoolExecutor(3, mp_context=SPAWN) as pool:
-        lost = list(pool.map(begin, [tmp_path] * len(moments), moments))
+        lost = list(pool.map(begin, [tmp_path] * len(timestamps), timestamps))
     assert lost.count(None) == 1
     shared = SharedStore(StateFolder(tmp_path, 0o600))
-    assert {*lost, shared.status().last_attempt_at} == {None, *moments}
+    assert {*lost, shared.status().last_attempt_at} == {None, *timestamps}
     assert totals(shared) == {ABORTED: 11}
 
 
-# The pause
+# Pauses
 
 
 def test_pause__until_resumed(store: ResultsStore) -> None:
-    """A pause says until when and why; the latest one counts; resuming ends it, twice as well."""
+    """The latest pause replaces the others; resuming is idempotent."""
     first = Pause(until=time() + 60, reason="moving the database")
     second = Pause(until=time() + 600, reason="it takes longer: 100 % more\n😀")
     for pause in (first, second, first):
@@ -236,7 +235,6 @@ def test_pause__until_resumed(store: ResultsStore) -> None:
 
 
 def test_pause__expires(store: ResultsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause ends by itself."""
     now = [NOW]
     monkeypatch.setattr("smoketest.store.base.time", lambda: now[0])
     store.pause(Pause(until=NOW + 60, reason="moving"))
@@ -250,13 +248,12 @@ def test_pause__expires(store: ResultsStore, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_pause__in_the_past(store: ResultsStore) -> None:
-    """A pause that is over pauses nothing."""
     store.pause(Pause(until=time() - 1, reason="moved"))
     assert store.status().pause is None
 
 
 def test_pause__survives_runs(store: ResultsStore) -> None:
-    """A run that was going on when the operator paused does not end the pause."""
+    """Recording a run does not end a pause."""
     store.begin(NOW)
     pause = Pause(until=time() + 60, reason="moving")
     store.pause(pause)
@@ -267,8 +264,7 @@ def test_pause__survives_runs(store: ResultsStore) -> None:
 
 @PROPERTY
 @given(st.floats(1, 1e9), texts())
-def test_pause__any(seconds: float, reason: str) -> None:
-    """Whatever the operator writes is what everybody reads."""
+def test_pause__any_reason(seconds: float, reason: str) -> None:
     store = MemoryStore()
     pause = Pause(until=time() + seconds, reason=reason)
     store.pause(pause)
@@ -276,7 +272,7 @@ def test_pause__any(seconds: float, reason: str) -> None:
 
 
 def test_pause__many_threads(store: ResultsStore) -> None:
-    """Those who ask while others pause and resume see a whole pause or none."""
+    """Concurrent readers see a complete pause or none."""
     pauses = [Pause(until=time() + 60 + n, reason=str(n)) for n in range(10)]
 
     def change(pause: Pause) -> None:
@@ -284,11 +280,11 @@ def test_pause__many_threads(store: ResultsStore) -> None:
         store.resume()
 
     with ThreadPoolExecutor(4) as pool:
-        changes, seen = [], []
+        changes, statuses = [], []
         for pause in pauses:
             changes.append(pool.submit(change, pause))
-            seen.extend(pool.submit(store.status) for _ in range(4))
+            statuses.extend(pool.submit(store.status) for _ in range(4))
     for done in changes:
         done.result()
-    assert {status.result().pause for status in seen} <= {None, *pauses}
+    assert {status.result().pause for status in statuses} <= {None, *pauses}
     assert store.status().pause is None

@@ -1,6 +1,6 @@
 """Configuration of the Django app."""
 
-from time import time
+from time import monotonic
 
 from django.apps import AppConfig
 
@@ -9,13 +9,14 @@ class SmokeTestConfig(AppConfig):
     name = "smoketest"
     verbose_name = "Smoke tests"
 
-    #: Unix time at which this process had loaded the code of the site.
+    #: Reading of the monotonic clock when this process had loaded the code of the site. The system
+    #: clock may be set later, for example by NTP after a boot.
     code_loaded_at = 0.0
 
     def ready(self) -> None:
         from smoketest import checks  # noqa: PLC0415 - registers the checks
 
-        self.code_loaded_at = time()
+        self.code_loaded_at = monotonic()
         if checks.can_use_django_prometheus():
             from smoketest import services  # noqa: PLC0415 - optional
             from smoketest.exporters import django_prometheus  # noqa: PLC0415 - optional

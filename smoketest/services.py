@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import cache
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -52,7 +53,7 @@ def coordinator() -> Coordinator:
         run_lock=shared.run_lock,
         waiting_locks=shared.waiting_locks,
         max_age=conf.max_age,
-        code_loaded_at=_app_config().code_loaded_at,
+        code_loaded_at=time() - (monotonic() - _app_config().code_loaded_at),
         secrets=secrets_of_site,
     )
 

@@ -106,7 +106,7 @@ class EndpointView(View):
             self.role = role_of(request, conf.tokens)
             if self.role is Role.DENIED:
                 return self.answer_denied(request)
-            return super().dispatch(request, *args, **kwargs)
+            return _without_body_for_head(request, super().dispatch(request, *args, **kwargs))
         except ImproperlyConfigured as error:
             logger.error("%s Nothing was run.", error)  # noqa: TRY400 - no traceback needed
             return _error_response(request, 503, MISCONFIGURED)
@@ -181,7 +181,7 @@ class IndexView(EndpointView):
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             # Another site made the browser send this request (https://www.w3.org/TR/fetch-metadata/).
             query = replace(query, freshness=Freshness(only_if_cached=True))
-        if query.format.render_event:
+        if query.format.render_event and request.method != "HEAD":
             return self.stream(query, query.format.render_event)
         return self.respond(query)
 
@@ -348,6 +348,17 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
         ),
     ]
     return " ".join(sentences)
+
+
+def _without_body_for_head(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Remove the body of a response to HEAD, but not its length (RFC 9110, section 9.3.2).
+
+    Some servers log a warning about a body that they must not send.
+    """
+    if request.method == "HEAD" and isinstance(response, HttpResponse):
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        response.content = b""
+    return response
 
 
 def _error_response(request: HttpRequest, status: int, message: str) -> HttpResponse:

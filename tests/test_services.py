@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import pytest
@@ -227,8 +227,15 @@ def test_coordinator__from_settings(tmp_path: Path, settings: Any) -> None:
     assert current.options == run_options()
     assert current.max_age == 7
     config: Any = django_apps.get_app_config("smoketest")
-    assert current.code_loaded_at == config.code_loaded_at
-    assert 0.0 < current.code_loaded_at < time()
+    loaded_at = time() - (monotonic() - config.code_loaded_at)
+    assert current.code_loaded_at == pytest.approx(loaded_at, abs=10)
+    assert current.code_loaded_at < time()
+
+
+def test_coordinator__clock_set_back_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of the process is not in the future after NTP has set the clock back."""
+    monkeypatch.setattr("smoketest.services.time", lambda: time() - 86_400)
+    assert coordinator().code_loaded_at < time() - 86_400
 
 
 def test_coordinator__invalid_setting(settings: Any) -> None:

@@ -18,7 +18,7 @@ import pytest
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import clear_script_prefix, include, path, reverse
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,7 +27,7 @@ from smoketest import services
 from smoketest.results import utc
 from smoketest.store import Pause
 from smoketest.store.locks import HostLock
-from smoketest.views import IndexView
+from smoketest.views import IndexView, MetricsView
 from tests.conftest import Site
 from tests.hanging import assert_hanging, begun, released, reset
 from tests.servers.processes import wait_for
@@ -119,7 +119,50 @@ def test_index__format_by_accept(site: Site, accept: str | None, media_type: str
     """Accept selects the format; the default is text."""
     headers = {} if accept is None else {"accept": accept}
     response = site(PASSES).get("/smoketest/", headers=headers)
-    assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
+    charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+    assert response.headers["Content-Type"] == f"{media_type}{charset}"
+
+
+@pytest.mark.parametrize("query", ["", "?format=json", "?format=ndjson", "?format=html", "?x=1"])
+def test_index__head_has_no_body(site: Site, query: str) -> None:
+    """The headers are those of GET. Django's test client would remove the body itself."""
+    site(PASSES)
+    view = IndexView.as_view()
+    response = view(RequestFactory().head(f"/smoketest/{query}"))
+    assert response.content == b""
+    assert not response.streaming
+    assert int(response["Content-Length"]) > 0
+    if query in {"", "?x=1"}:
+        body = view(RequestFactory().get(f"/smoketest/{query}")).content
+        assert int(response["Content-Length"]) == len(body)
+
+
+def test_metrics__head_has_no_body(site: Site) -> None:
+    site(PASSES)
+    response = MetricsView.as_view()(RequestFactory().head("/smoketest/metrics"))
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("?test=nothing", 404),
+        ("?x=1", 400),
+        ("?only_if_cached=1", 504),
+    ],
+)
+def test_index__json_errors_have_the_keys_of_1x(site: Site, path: str, status: int) -> None:
+    """Code that reads only the keys of 1.x must not take an error for a passed run."""
+    client = site(PASSES)
+    response = client.get(f"/smoketest/{path}", headers={"Accept": "application/json"})
+    assert response.status_code == status
+    values = response.json()
+    assert values["status"] == "FAIL"
+    assert (values["tests_run"], values["tests_passed"], values["tests_errored"]) == (1, 0, 1)
+    assert values["errored_tests"] == [values["error"]]
+    report = client.get("/smoketest/?format=json").json()
+    assert set(values) - {"error"} <= set(report)
 
 
 def test_index__format_by_parameter(site: Site) -> None:

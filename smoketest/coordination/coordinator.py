@@ -305,9 +305,19 @@ class Coordinator:
         return Answer(report=report, age=max(0.0, time() - report.finished_at))
 
     def _is_usable(self, report: Report, *, of_any_code: bool = False) -> bool:
-        if not report.results or (report.started_at < self.code_loaded_at and not of_any_code):
+        if not report.results or not (of_any_code or self._is_of_this_code(report)):
             return False
         return time() - report.finished_at >= -CLOCK_TOLERANCE
+
+    def _is_of_this_code(self, report: Report) -> bool:
+        """Return whether the run started after this process loaded its code, or has its release.
+
+        Without a release, a new worker process cannot distinguish results of its own code from
+        those of older code.
+        """
+        release = self.options.release
+        is_same_release = release != "" and report.release == release
+        return is_same_release or report.started_at >= self.code_loaded_at
 
     def _not_due(self, suite: Suite) -> Mapping[str, Result]:
         """Return the latest results of the tests that are not due according to ``every``."""

@@ -42,7 +42,9 @@ class Format:
 
     @property
     def content_type(self) -> str:
-        return f"{self.media_type}; charset=utf-8"
+        """Value of ``Content-Type``. JSON has no charset parameter (RFC 8259, section 11)."""
+        is_text = self.media_type.startswith("text/")
+        return f"{self.media_type}; charset=utf-8" if is_text else self.media_type
 
 
 TEXT = Format(

@@ -31,8 +31,25 @@ def render(answer: Answer, *, with_tracebacks: bool) -> str:
 
 
 def render_error(status: int, message: str) -> str:  # noqa: ARG001 - the same for each status
-    """Render an error as an object with the key ``error``."""
-    return json.dumps({"error": message})
+    """Render an error, with the keys of a report of django-smoketest 1.x that has failed.
+
+    Code that reads only these keys must not mistake the error for a passed run.
+    """
+    return json.dumps(
+        {
+            "status": "FAIL",
+            "test_classes": 0,
+            "tests_run": 1,
+            "tests_passed": 0,
+            "tests_failed": 0,
+            "tests_errored": 1,
+            "failed_tests": [],
+            "errored_tests": [message],
+            "time": 0.0,
+            "error": message,
+            "version": VERSION,
+        }
+    )
 
 
 def report_object(answer: Answer, *, with_tracebacks: bool) -> dict[str, Any]:

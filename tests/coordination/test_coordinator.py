@@ -199,6 +199,17 @@ def test_answer__result_of_older_code(folder: StateFolder, install: Install) -> 
     assert deployed.answer(EVERYTHING, DEFAULT).age == 0
 
 
+@pytest.mark.parametrize(("release", "is_accepted"), [("v1", True), ("v2", False), ("", False)])
+def test_answer__result_of_the_same_release(
+    folder: StateFolder, install: Install, release: str, is_accepted: bool
+) -> None:
+    """A worker process that replaces another of the same release uses its results."""
+    install(ONE_PASSES)
+    before = make(folder, options=options(release="v1")).answer(EVERYTHING, DEFAULT).report
+    recycled = make(folder, options=options(release=release), code_loaded_at=time.time())
+    assert (recycled.answer(EVERYTHING, DEFAULT).report == before) is is_accepted
+
+
 def test_answer__clock_set_back(folder: StateFolder, install: Install) -> None:
     """A result with a start time in the future is not considered fresh."""
     install(ONE_PASSES)

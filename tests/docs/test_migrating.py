@@ -497,7 +497,7 @@ FAILS = "class T(SmokeTest):\n def test_a(self): self.fail('it fails')\n"
         ("*/*", "text/plain; charset=utf-8"),
         ("text/html", "text/html; charset=utf-8"),
         ("text/html,application/json;q=0.1", "text/html; charset=utf-8"),
-        ("application/json, text/plain, */*", "application/json; charset=utf-8"),
+        ("application/json, text/plain, */*", "application/json"),
         ("image/png", "text/plain; charset=utf-8"),
     ],
 )

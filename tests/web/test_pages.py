@@ -116,7 +116,7 @@ def test_browser__result_of_other_code(site: Site, monkeypatch: pytest.MonkeyPat
     client = site(PASSES)
     run(client)
     config = registry.get_app_config("smoketest")
-    monkeypatch.setattr(config, "code_loaded_at", time.time())
+    monkeypatch.setattr(config, "code_loaded_at", time.monotonic())
     response = client.get("/smoketest/", headers=BROWSER)
     assert verdict(response) == "PASS"
     assert "data-stale" in response.text

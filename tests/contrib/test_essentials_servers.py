@@ -330,6 +330,14 @@ class TestMail:
         self.configure(site, port=smtp.port, use_tls=True)
         assert "STARTTLS extension not supported" in problems(site.run("mail"))[MAIL]
 
+    @pytest.mark.parametrize("host", [None, ""])
+    def test_without_a_host(self, site: Site, host: str | None) -> None:
+        """Sending mail would fail, and there is no host name to resolve."""
+        self.configure(site, host=host)
+        message = problems(site.run("mail"))[MAIL]
+        assert "has no host, so no mail can be sent." in message
+        assert not any("HostName" in name for name in site.run("host").outcomes)
+
     def test_that_is_down(self, site: Site) -> None:
         with SMTP() as gone:
             port = gone.port

@@ -36,6 +36,11 @@ class MailTest(SmokeTest):
                 self.skipTest(f"{type(backend).__module__} has no server to connect to.")
             if not targets.has_mailers() and not targets.has_mail_host():
                 self.skipTest("No mail server is set: EMAIL_HOST is Django's default.")
+            if not backend.host:
+                self.fail(
+                    f"{where} has no host, so no mail can be sent. Set the name of the mail server,"
+                    " or use another backend."
+                )
             backend.fail_silently = False
             backend.timeout = min(backend.timeout or TIMEOUT, TIMEOUT)
             try:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import STATICFILES_STORAGE_ALIAS, settings
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail.backends.smtp import EmailBackend
 from django.db import connections
+from django.utils.module_loading import import_string
 
+from smoketest.contrib.essentials import host_names
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
 from smoketest.services import state_folder
 
+#: Django's default backend of a mailer.
+_SMTP = "django.core.mail.backends.smtp.EmailBackend"
 _DUMMY_DATABASE = "django.db.backends.dummy"
 #: Untyped, since django-stubs does not know all settings of all versions.
 _site: Any = settings
-#: Host names that are not resolved by DNS.
-_LOCAL = frozenset({"localhost", "localhost.localdomain"})
 
 
 def is_wanted(part: str, name: str = "") -> bool:
@@ -82,9 +83,9 @@ def mailers() -> list[str]:
     return list(_site.MAILERS) if has_mailers() else ["default"]
 
 
-def email_setting(name: str) -> str:
+def email_setting(name: str) -> Any:
     """Return an ``EMAIL_*`` setting without the deprecation warning of Django 6.1."""
-    return str(getattr(_site._wrapped, name))
+    return getattr(_site._wrapped, name)
 
 
 def has_mail_host() -> bool:
@@ -119,57 +120,51 @@ def hosts() -> Mapping[str, list[str]]:
     """Return the host names, with the settings that contain them."""
     found: dict[str, list[str]] = {}
     for host, origin in _configured_hosts():
-        if host.lower() not in _LOCAL and not _is_address(host):
-            found.setdefault(host, []).append(origin)
+        found.setdefault(host, []).append(origin)
     return found
 
 
 def _configured_hosts() -> Iterator[tuple[str, str]]:
     for alias in databases():
-        for host in str(connections.settings[alias].get("HOST") or "").split(","):
-            if host and not host.startswith(("/", "@")):  # sockets
-                yield host, f"DATABASES[{alias!r}]"
-    for alias, cache in settings.CACHES.items():
-        for host in _hosts_of_cache(cache):
+        database = connections.settings[alias]
+        for host in host_names.in_database(database["ENGINE"], str(database.get("HOST") or "")):
+            yield host, f"DATABASES[{alias!r}]"
+    caches: Mapping[str, Any] = settings.CACHES
+    for alias, cache in caches.items():
+        backend = str(cache.get("BACKEND", ""))
+        for host in host_names.in_cache(backend, cache.get("LOCATION"), cache.get("OPTIONS") or {}):
             yield host, f"CACHES[{alias!r}]"
-    yield from _hosts_of_mail()
+    for alias, origin in mail_origins().items():
+        for host in host_names.in_mailer(mail_host(alias)):
+            yield host, origin
     for host in conf.hosts:
-        yield host, EssentialsConf.hosts.name
+        for valid in host_names.in_mailer(host):
+            yield valid, EssentialsConf.hosts.name
 
 
-def _hosts_of_mail() -> Iterator[tuple[str, str]]:
+def mail_origins() -> Mapping[str, str]:
+    """Return the settings of the mailers that send by SMTP, by alias."""
     if has_mailers():
-        for alias, mailer in _site.MAILERS.items():
-            if host := str(mailer.get("OPTIONS", {}).get("host") or ""):
-                yield host, f"MAILERS[{alias!r}]"
-    elif has_mail_host():
-        yield email_setting("EMAIL_HOST"), "EMAIL_HOST"
+        return {
+            alias: f"MAILERS[{alias!r}]"
+            for alias, mailer in _site.MAILERS.items()
+            if _is_smtp(mailer.get("BACKEND", _SMTP))
+        }
+    has_server = has_mail_host() and _is_smtp(email_setting("EMAIL_BACKEND"))
+    return {"default": "EMAIL_HOST"} if has_server else {}
 
 
-def _hosts_of_cache(cache: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the hosts of URLs such as ``redis://host:6379/1`` and ``host:11211`` (memcached)."""
-    location = cache.get("LOCATION") or ()
-    if not isinstance(location, (list, tuple)):
-        location = str(location).replace(",", ";").split(";")
-    is_memcached = "memcache" in str(cache.get("BACKEND", "")).lower()
-    for server in map(str, location):
-        if "://" in server:
-            address = server
-        elif is_memcached and not server.startswith(("/", "unix:")):
-            address = f"//{server}"
-        else:
-            continue
-        try:
-            host = urlsplit(address).hostname
-        except ValueError:
-            continue  # in a notation of the backend
-        if host and not address.startswith(("unix", "file")):
-            yield host
+def mail_host(alias: str) -> str:
+    """Return the host of a mailer; empty if none is set."""
+    if has_mailers():
+        return str(_site.MAILERS[alias].get("OPTIONS", {}).get("host") or "")
+    return str(email_setting("EMAIL_HOST") or "")
 
 
-def _is_address(host: str) -> bool:
+def _is_smtp(backend: object) -> bool:
+    """Return whether a backend is that of Django for SMTP, or a subclass."""
     try:
-        ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        found = import_string(str(backend))
+    except ImportError:
+        return False  # reported by the test of the mailer
+    return isinstance(found, type) and issubclass(found, EmailBackend)

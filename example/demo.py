@@ -99,7 +99,7 @@ def install() -> None:
         sys.exit(f"The virtual environment {VENV} could not be created; see the error above.")
     # Editable, so that a restart of the demo uses changes to the package.
     pip: list[str | Path] = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    packages: list[str | Path] = ["install", "--editable", CHECKOUT, "gunicorn>=25.1"]
+    packages = ["install", "--editable", f"{CHECKOUT}[http]", "gunicorn>=25.1"]
     if subprocess.run([*pip, *packages], check=False).returncode:
         sys.exit(
             "The packages could not be installed; see pip's error above. Check the network "

@@ -6,9 +6,11 @@ import http.client
 import json
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.message import Message
+from threading import Thread
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -25,6 +27,8 @@ TOLERANCE = 0.05
 SHOWN = 200
 #: Bytes per read.
 CHUNK = 2**16
+#: Status, headers and body.
+_Response = tuple[int, Message, bytes]
 
 
 class _BusyError(NoAnswerError):
@@ -123,15 +127,13 @@ class RemoteSite:
             raise NoAnswerError(msg)
         return Answer(report=report, age=age)
 
-    def _get(self, url: str, timeout: float) -> tuple[int, Message, bytes]:
+    def _get(self, url: str, timeout: float) -> _Response:
         headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - see check_url
-        opener = urllib.request.build_opener(_RawResponses)
         try:
-            with opener.open(request, timeout=timeout) as response:
-                return response.status, response.headers, _read(response, timeout)
+            return _within(timeout, lambda: _send(request, timeout))
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
@@ -173,15 +175,34 @@ class _RawResponses(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
-    """Read the body within the timeout. The timeout of a socket only limits a single read."""
+def _within(seconds: float, send: Callable[[], _Response]) -> _Response:
+    """Return what `send` returns, or raise `TimeoutError`.
+
+    `send` runs in a thread, because the timeout of a socket only limits each read, and name
+    resolution has none. At the timeout, the thread is abandoned; the command does not wait for it.
+    """
+    response: Future[_Response] = Future()
+
+    def run() -> None:
+        try:
+            response.set_result(send())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            response.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return response.result(seconds)
+
+
+def _send(request: urllib.request.Request, timeout: float) -> _Response:
     ends_at = time.monotonic() + timeout
-    body = bytearray()
-    while len(body) < GREATEST_ANSWER and (chunk := response.read1(CHUNK)):
-        body += chunk
-        if time.monotonic() > ends_at:
-            raise TimeoutError
-    return bytes(body)
+    opener = urllib.request.build_opener(_RawResponses)
+    with opener.open(request, timeout=timeout) as response:
+        body = bytearray()
+        while len(body) < GREATEST_ANSWER and (chunk := response.read1(CHUNK)):
+            body += chunk
+            if time.monotonic() > ends_at:  # _within() has returned
+                raise TimeoutError
+        return response.status, response.headers, bytes(body)
 
 
 def _address(url: str, selection: Selection, failfast: bool) -> str:

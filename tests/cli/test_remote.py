@@ -26,6 +26,7 @@ from smoketest.store import Pause
 from tests.builders import make_answer, make_declaration, make_report, make_result
 from tests.servers.processes import free_port
 from tests.servers.site import ExampleSite, gunicorn
+from tests.servers.tls import listening, request_of
 
 EVERYTHING = Selection()
 TOKEN = "nothing-but-a-test-token"
@@ -359,6 +360,31 @@ def test_no_response__slow_body(stub: StubServer, status: int) -> None:
     reply = Reply(status, "x" * 600, drip=0.1)
     no_answer(lambda: stub.request(reply, timeout=0.5), is_timeout=True)
     assert time.monotonic() - began < 30
+
+
+def test_no_response__late_and_slow(stub: StubServer) -> None:
+    """The timeout includes the headers and the body."""
+    body = content()
+    reply = Reply(body=body, after=2, drip=2.5 / len(body))
+    message = no_answer(lambda: stub.request(reply, timeout=3), is_timeout=True)
+    assert message == f"{stub.url} did not respond within 3 s."
+
+
+def test_no_response__slow_headers() -> None:
+    """The headers arrive byte by byte, so that no read times out."""
+    head = f"HTTP/1.1 200 OK\r\nX-Slow: {'x' * 80}\r\nContent-Length: "
+
+    def answer(connection: socket.socket) -> None:
+        request_of(connection)
+        body = content()
+        for byte in f"{head}{len(body)}\r\n\r\n".encode():
+            connection.sendall(bytes([byte]))
+            time.sleep(0.03)
+        connection.sendall(body.encode())
+
+    with listening(answer) as port:
+        site = RemoteSite(url=f"http://127.0.0.1:{port}/")
+        no_answer(lambda: site.run(EVERYTHING, failfast=False, timeout=1), is_timeout=True)
 
 
 def test_connection_refused() -> None:

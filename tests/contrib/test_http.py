@@ -7,11 +7,15 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import sys
+import threading
 import time
+import tomllib
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, Streami
 from django.test import override_settings
 from django.urls import path
 
-from smoketest.contrib.http.fetching import MAX_BODY
+from smoketest.contrib.http.checks import OLDEST_CLIENT
+from smoketest.contrib.http.expectations import MAX_BODY, NoResponseError
+from smoketest.contrib.http.fetching import fetch
 from smoketest.contrib.http.targets import InvalidEntryError, parse, redact_url
 from smoketest.results import Report, Result
 from smoketest.runner.loader import find
@@ -31,7 +37,16 @@ from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import EVERYTHING, options
 from tests.ledger.models import Account
 from tests.servers.processes import free_port
-from tests.servers.tls import Authority, http, listening, request_of, saying, self_signed
+from tests.servers.tls import (
+    Authority,
+    dripping,
+    dripping_records,
+    http,
+    listening,
+    request_of,
+    saying,
+    self_signed,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -93,6 +108,11 @@ def redirect(to: str) -> Callable[[HttpRequest], HttpResponse]:
     return lambda _: HttpResponseRedirect(to)
 
 
+def redirect_to_invalid_url(_: HttpRequest) -> HttpResponse:
+    headers = {"Location": "http://me:secret@[shop.example/?token=secret"}
+    return HttpResponse(status=302, headers=headers)
+
+
 URLS = (
     path("", home),
     path("fail/", fail),
@@ -107,9 +127,15 @@ URLS = (
     path("older/", redirect("http://shop.example/old/")),
     path("circle/", redirect("/circle/")),
     path("away/", redirect("https://other.example/login?token=secret")),
+    path("secure/", redirect("https://shop.example/secure/?token=secret")),
+    path("plain/", redirect("http://shop.example/plain/")),
+    path("port/", redirect("http://shop.example:8000/")),
+    path("usual-port/", redirect("http://shop.example:80/old/")),
+    path("brackets/", redirect_to_invalid_url),
 )
 
-APPS = ["smoketest", "tests.ledger", "smoketest.contrib.http"]
+APP = "smoketest.contrib.http"
+APPS = ["smoketest", "tests.ledger", APP]
 
 
 @pytest.fixture
@@ -117,7 +143,7 @@ def run_http(tmp_path: Path) -> Iterator[RunHttp]:
     """Run the tests of these entries."""
 
     def run_checked(*entries: Any, **settings: Any) -> Report:
-        sys.modules.pop("smoketest.contrib.http.smoke", None)
+        sys.modules.pop(f"{APP}.smoke", None)
         with override_settings(
             INSTALLED_APPS=APPS,
             ROOT_URLCONF=URLS,
@@ -136,7 +162,7 @@ def run_http(tmp_path: Path) -> Iterator[RunHttp]:
             )
 
     yield run_checked
-    sys.modules.pop("smoketest.contrib.http.smoke", None)
+    sys.modules.pop(f"{APP}.smoke", None)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +204,7 @@ def assert_passed(report: Report) -> None:
         {"url": "/alt/", "redirect": "/größe/#oben"},
         {"url": "/alt/", "follow": True, "redirect": "/größe/", "text": "Welcome"},
         {"url": "/older/", "follow": True, "redirect": "/", "text": "Welcome"},
+        {"url": "/usual-port/", "follow": True, "redirect": "/", "text": "Welcome"},
         {"url": "/away/", "redirect": "https://other.example/login?token=secret"},
         {
             "url": "/echo/", "method": "post", "headers": {"X-Key": "k"}, "body": {"a": 1},
@@ -235,7 +262,23 @@ def test_page__passes(run_http: RunHttp, entry: Any) -> None:
         ({"url": "/circle/", "follow": True}, "more than 10 redirects: http://shop.example/circ"),
         (
             {"url": "/away/", "follow": True},
-            r"redirects to https://other.example/login\?\.\.\. on another host",
+            r"redirects to https://other\.example/login\?\.\.\. on another host, which is not foll",
+        ),
+        (
+            {"url": "/secure/", "follow": True},
+            r"redirects to https://shop\.example/secure/\?\.\.\. on the same host, but over HTTPS,",
+        ),
+        (
+            {"url": "/port/", "follow": True},
+            r"redirects to http://shop\.example:8000/ on another port of the same host, which",
+        ),
+        (
+            {"url": "/brackets/", "follow": True},
+            r"GET /brackets/: it redirects to an invalid URL: '\[shop\.example/'$",
+        ),
+        (
+            {"url": "/brackets/"},
+            r"the status is 302 and redirects to \[shop\.example/, not 200-299",
         ),
         (
             {"url": "/slow/", "max_time": 0.1},
@@ -247,6 +290,20 @@ def test_page__fails(run_http: RunHttp, entry: Any, message: str) -> None:
     result = only(run_http(entry))
     assert result.outcome == "failed"
     assert re.search(message, result.message), result.message
+
+
+def test_redirect_from_https(run_http: RunHttp) -> None:
+    """A redirect between HTTP and HTTPS leaves the origin, but not the host."""
+    message = only(run_http({"url": "/secure/", "follow": True})).message
+    assert "If the whole site uses HTTPS, set SMOKETEST_PUBLIC_URL to its https:// URL." in message
+    settings = {"SMOKETEST_PUBLIC_URL": "https://shop.example"}
+    result = only(run_http({"url": "/plain/", "follow": True}, **settings))
+    assert "http://shop.example/plain/ on the same host, but over HTTP, which" in result.message
+    assert result.message.endswith(
+        "Set 'redirect' without 'follow', and add an entry for that URL."
+    )
+    report = run_http({"url": "/secure/", "redirect": "/secure/?token=secret"}, **settings)
+    assert_passed(report)
 
 
 @pytest.fixture
@@ -310,7 +367,16 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
         (http("301 Moved", b"", "Location: /new page/"), {"redirect": "/new page/"}),
         (http("200 OK", b"", "Set-Cookie: lang=en", "Set-Cookie: tracker=1"),
          {"response_headers": {"Set-Cookie": "tracker=1"}}),
+        (http("301 Moved", b"", "Location: https://bücher.example"),
+         {"redirect": "https://xn--bcher-kva.example/"}),
         (http(body=b"b" * (MAX_BODY + 5)), {"text": "bbb"}),
+        (http(body=b"b" * MAX_BODY), {"no_text": "a"}),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + http(body=b"more"), {"text": "more"}),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", {}),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", {"status": 304}),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", {"method": "HEAD"}),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", {"text": "until the end"}),
+        (http("200 OK", b"as is", "Content-Encoding: nonsense"), {"text": "as is"}),
     ],
     ids=beginning,
 )  # fmt: skip
@@ -331,8 +397,25 @@ def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, An
         (b"", {}, "closed the connection too early, or does not speak HTTP"),
         (b"SSH-2.0-OpenSSH\r\n", {}, "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", {}, "too early.*IncompleteRead"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", {},
+            "too early.*IncompleteRead",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", {},
+            "too early.*IncompleteRead",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", {},
+            "does not speak HTTP .InvalidHeader",
+        ),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101, {}, "does not speak HTTP .HTTPException"),
+        (b"HTTP/1.1 200 " + b"K" * 70_000, {}, "does not speak HTTP .LineTooLong"),
         (http("200 OK", b"no gzip", "Content-Encoding: gzip"), {}, "cannot be decompressed"),
         (http("302 Found", b"", "Location: ftp://x.example/"), {"follow": True}, "not an HTTP URL"),
+        (http("302 Found", b"", "Location: http://x:99999/"), {"follow": True}, "an invalid URL"),
+        (http("302 Found", b"", f"Location: http://{'x' * 64}/"), {"follow": True}, "an invalid"),
+        (http("302 Found", b"", "Location: http://[x/"), {"redirect": "/"}, "an invalid URL"),
         (
             http(body=b"b" * (MAX_BODY + 5)), {"text": "a"},
             "'a' is not in the first 10,000,000 bytes of the body",
@@ -359,50 +442,82 @@ def silent(connection: socket.socket) -> None:
         pass
 
 
-def dripping(head: bytes) -> Callable[[socket.socket], None]:
-    """Send single bytes with short pauses, so that no read times out."""
-
-    def answer(connection: socket.socket) -> None:
-        request_of(connection)
-        connection.sendall(head)
-        while True:  # until the client disconnects
-            connection.sendall(b"X")
-            time.sleep(0.05)
-
-    return answer
+def redirecting(connection: socket.socket) -> None:
+    """Redirect to the same URL, for longer than the time limit in total."""
+    request_of(connection)
+    time.sleep(0.4)
+    connection.sendall(http("302 Found", b"", "Location: /"))
+    connection.close()
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize(
     ("answer", "step"),
     [
         (silent, "waiting for the response"),
         (dripping(b"HTTP/1.1 200 OK\r\n"), "waiting for the response"),
         (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), "reading the response"),
+        (dripping(CHUNKED + b"fff\r\n"), "reading the response"),
+        (dripping(CHUNKED + b"1;"), "reading the response"),
+        (redirecting, "waiting for the response"),
     ],
-    ids=["silent", "head", "body"],
+    ids=["silent", "head", "body", "chunk", "chunk size", "redirects"],
 )
 def test_server_that_never_ends(
-    run_http: RunHttp, time_limit: float, answer: Any, step: str
+    run_http: RunHttp,
+    authority: Authority,
+    time_limit: float,
+    answer: Any,
+    step: str,
+    is_secure: bool,
 ) -> None:
     """The test fails with a message before it times out."""
-    with listening(answer) as port:
-        result = only(run_http({"url": f"http://127.0.0.1:{port}/", "timeout": 60}))
+    entry = {"timeout": 60, "follow": True}
+    with listening(answer, authority.context() if is_secure else None) as port:
+        if is_secure:
+            entry |= {"url": f"https://localhost:{port}/", "ca_file": str(authority.file)}
+        else:
+            entry |= {"url": f"http://127.0.0.1:{port}/"}
+        result = only(run_http(entry))
     assert result.outcome == "failed"
     told = re.search(r"did not respond within (\S+) s; it timed out while (.*)", result.message)
     assert told, result.message
     assert told[2] == step
-    assert time_limit <= float(told[1]) < 30
+    assert answer is redirecting or time_limit <= float(told[1]) < 30
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
+def test_server_that_reads_slowly(authority: Authority, is_secure: bool) -> None:
+    """The time limit includes sending the request, whose body is larger than all buffers."""
+    is_over = threading.Event()
+
+    def read_slowly(connection: socket.socket) -> None:
+        while not is_over.wait(0.05) and connection.recv(1000):
+            pass
+
+    with listening(read_slowly, authority.context() if is_secure else None) as port:
+        url = f"{'https' if is_secure else 'http'}://localhost:{port}/"
+        ca_file = str(authority.file) if is_secure else ""
+        with pytest.raises(NoResponseError, match="timed out while waiting for the response"):
+            fetch(url, method="POST", body=bytes(50_000_000), time_limit=1.5, ca_file=ca_file)
+        is_over.set()
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_proxy_that_never_ends(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(dripping(b"HTTP/1.1 200 OK\r\n")) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:word@127.0.0.1:{proxy}")
+        for result in run_http({"url": "https://partner.invalid/", "timeout": 60}).results:
+            assert f"127.0.0.1:{proxy} did not respond within" in result.message
+            assert result.message.endswith("it timed out while connecting (the proxy)")
 
 
 @pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("drips", [False, True])
 def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
-    def dripping_records(connection: socket.socket) -> None:
-        connection.sendall(b"\x16\x03\x03\x10\x00")  # of a handshake of 4,096 bytes
-        while True:  # until the client disconnects
-            connection.sendall(b"\x02")
-            time.sleep(0.05)
-
     with listening(dripping_records if drips else silent) as port:
         report = run_http({"url": f"https://127.0.0.1:{port}/", "timeout": 60})
     for result in report.results:
@@ -434,13 +549,15 @@ def test_slow_answer(run_http: RunHttp) -> None:
     assert sum(steps) - 0.03 <= total < sum(steps) + 20  # each is rounded
 
 
-def test_reset(run_http: RunHttp) -> None:
-    def answer(connection: socket.socket) -> None:
-        request_of(connection)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+def hang_up(connection: socket.socket) -> None:
+    """Read the request, and reset the connection."""
+    connection.recv(65536)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
-    with listening(answer) as port:
+
+def test_reset(run_http: RunHttp) -> None:
+    with listening(hang_up) as port:
         result = only(run_http(f"http://127.0.0.1:{port}/"))
     assert "closed the connection too early" in result.message
     assert "ConnectionResetError" in result.message
@@ -455,6 +572,91 @@ def test_name_that_does_not_exist(run_http: RunHttp) -> None:
     result = only(run_http("http://no-such-name.invalid/"))
     assert result.message.startswith("GET http://no-such-name.invalid/: the name of")
     assert "cannot be resolved" in result.message
+
+
+@contextmanager
+def unresponsive(address: str, port: int = 0) -> Iterator[int]:
+    """A port whose queue of connections is full, so that the kernel ignores further ones."""
+    with socket.create_server((address, port), backlog=0) as server, ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Make localhost resolve to two addresses."""
+    addresses, resolve = ("127.0.0.2", "127.0.0.1"), socket.getaddrinfo
+
+    def resolve_localhost(host: str, *args: Any, **kwargs: Any) -> Any:
+        hosts = addresses if host == "localhost" else [host]
+        return [found for host in hosts for found in resolve(host, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_localhost)
+    return addresses
+
+
+def test_address_that_refuses(run_http: RunHttp, two_addresses: tuple[str, str]) -> None:
+    """The next address is tried."""
+    with listening(saying(http()), host=two_addresses[1]) as port:
+        assert_passed(run_http(f"http://localhost:{port}/"))
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_address_that_does_not_respond(run_http: RunHttp, two_addresses: tuple[str, str]) -> None:
+    """The addresses share the time limit."""
+    first, second = two_addresses
+    with listening(saying(http()), host=second) as port, unresponsive(first, port):
+        assert_passed(run_http({"url": f"http://localhost:{port}/", "timeout": 60}))
+    with unresponsive(first) as port, unresponsive(second, port):
+        result = only(run_http({"url": f"http://localhost:{port}/", "timeout": 60}))
+    assert "it timed out while connecting" in result.message
+
+
+GEVENT = """
+from gevent import monkey
+
+monkey.patch_all()
+import sys
+from pathlib import Path
+
+from smoketest.contrib.http.expectations import NoResponseError
+from smoketest.contrib.http.fetching import fetch
+from tests.servers.tls import Authority, dripping, dripping_records, http, listening, saying
+
+authority = Authority(Path(sys.argv[1]))
+for answer, context in [
+    (saying(http(body=b"answer")), authority.context()),
+    (dripping(b"HTTP/1.1 200 OK\\r\\n"), authority.context()),
+    (dripping_records, None),
+]:
+    with listening(answer, context) as port:
+        try:
+            url = f"https://localhost:{port}/"
+            print(fetch(url, time_limit=2, ca_file=str(authority.file)).body.decode())
+        except NoResponseError as error:
+            print(str(error).partition("; ")[2])
+"""
+
+
+def test_gevent(tmp_path: Path) -> None:
+    """The time limit applies to requests of greenlets, too."""
+    pytest.importorskip("gevent")
+    done = subprocess.run(
+        [sys.executable, "-c", GEVENT, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == [
+        "answer",
+        "it timed out while waiting for the response",
+        "it timed out while performing the TLS handshake",
+    ], done.stderr
 
 
 # Certificates
@@ -544,7 +746,42 @@ def test_server_without_tls(run_http: RunHttp) -> None:
     assert f"TLS with localhost:{port} fails: " in result.message
 
 
+def test_tls_version_that_is_not_supported(run_http: RunHttp) -> None:
+    """The server sends the alert "protocol version" (RFC 8446, section 6)."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+
+    with listening(answer) as port:
+        result = only(run_http(f"https://localhost:{port}/"))
+    assert f"TLS with localhost:{port} fails: TLSV1_ALERT_PROTOCOL_VERSION" in result.message
+
+
+def test_connection_that_ends_during_the_handshake(run_http: RunHttp) -> None:
+    with listening(hang_up) as port:
+        result = only(run_http(f"https://localhost:{port}/"))
+    assert f"localhost:{port} closed the connection too early" in result.message
+
+
+def test_ca_file_without_certificates(run_http: RunHttp, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    for result in run_http({"url": "https://localhost/", "ca_file": file}).results:
+        assert f"the CA certificates in {file} cannot be loaded: " in result.message
+
+
 # Requests
+
+
+def test_address_with_ipv6(run_http: RunHttp, authority: Authority) -> None:
+    requests: list[bytes] = []
+    with listening(saying(http(), requests), host="::1") as port:
+        assert_passed(run_http(f"http://[::1]:{port}/x"))
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in requests[0]
+    with listening(saying(http()), authority.context("::1"), host="::1") as port:
+        entry = {"url": f"https://[::1]:{port}/x", "ca_file": str(authority.file)}
+        assert_passed(run_http(entry))
 
 
 def test_request(run_http: RunHttp) -> None:
@@ -567,6 +804,14 @@ def test_request(run_http: RunHttp) -> None:
     assert b"\r\nConnection: close\r\n" in put
     assert b"\r\nUser-Agent: django-smoketest\r\n" in get
     assert get.startswith(b"GET / HTTP/1.1\r\n")
+
+
+def test_request__is_not_normalized(run_http: RunHttp) -> None:
+    """The server gets the path as it is written, such as one that leads out of a directory."""
+    requests: list[bytes] = []
+    with listening(saying(http(), requests)) as port:
+        assert_passed(run_http(f"http://127.0.0.1:{port}//static/../secret/%2f?a=[1]&b=%c3"))
+    assert requests[0].startswith(b"GET //static/../secret/%2f?a=[1]&b=%c3 HTTP/1.1\r\n")
 
 
 def test_request__with_lower_case_headers(run_http: RunHttp) -> None:
@@ -626,6 +871,26 @@ def test_redirect_to_another_host(run_http: RunHttp) -> None:
     assert len(there) == 1
     assert b"sesame" not in there[0]
     assert "to which the body is not sent" in result.message
+
+
+def test_credentials_in_a_redirect(run_http: RunHttp) -> None:
+    """They are neither sent nor shown."""
+    requests: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        requests.append(request_of(connection))
+        connection.sendall(
+            http("302 Found", b"", f"Location: http://me:word@127.0.0.1:{port}/?a=b")
+        )
+        connection.close()
+
+    with listening(answer) as port:
+        entry = {"url": f"http://127.0.0.1:{port}/", "follow": True}
+        result = only(run_http(entry))
+    assert "more than 10 redirects: " in result.message
+    assert "word" not in f"{result.message}{result.traceback}"
+    assert len(requests) == 11
+    assert not re.search(b"word|authorization", b"".join(requests).lower())
 
 
 def test_secrets__are_not_shown(run_http: RunHttp) -> None:
@@ -718,25 +983,176 @@ def test_proxy_that_is_down(
 
 
 def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TLS is established with the server, through the proxy."""
-    context = authority.context("partner.invalid")
+    """TLS is established with the server, through the proxy; only the proxy gets its password."""
+    context = authority.context("xn--bcher-kva.invalid")
+    context.sni_callback = lambda _, name, __: names.append(name)
+    names: list[str | None] = []
+    requests: list[bytes] = []
 
     def tunnel(connection: socket.socket) -> None:
-        assert request_of(connection).startswith(b"CONNECT partner.invalid:443 HTTP/1.1\r\n")
+        requests.append(request_of(connection))
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         with closing(context.wrap_socket(connection, server_side=True)) as secured:
-            saying(http(body=b"inside"))(secured)
+            saying(http(body=b"inside"), requests)(secured)
 
-    entry = {"url": "https://partner.invalid/", "ca_file": str(authority.file), "text": "inside"}
+    entry = {"url": "https://bücher.invalid./x", "ca_file": str(authority.file), "text": "inside"}
     with listening(tunnel) as proxy:
-        monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy}")
+        monkeypatch.setenv("https_proxy", f"me:w%C3%B6rd@127.0.0.1:{proxy}")
         assert_passed(run_http(entry))
-    with listening(saying(http("407 Log in"))) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
-        result = only(run_http(entry))
-    assert (
-        "the proxy 127.0.0.1 does not connect to partner.invalid:443: status 407" in result.message
+    connects = [request for request in requests if request.startswith(b"CONNECT ")]
+    (get,) = [request for request in requests if request not in connects]
+    assert len(connects) == 2  # one for each test
+    for connect in connects:
+        assert connect.startswith(b"CONNECT xn--bcher-kva.invalid.:443 HTTP/1.")
+        assert b"\r\nProxy-Authorization: Basic bWU6d8O2cmQ=\r\n" in connect
+    assert get.startswith(b"GET /x HTTP/1.1\r\n")
+    assert b"\r\nHost: xn--bcher-kva.invalid.\r\n" in get
+    assert b"Proxy-Authorization" not in get
+    assert names == ["xn--bcher-kva.invalid"] * 2  # SNI, without a trailing dot (RFC 6066)
+
+
+CLOSED = "closed the connection too early, or does not speak HTTP"
+
+
+def connect_without_tls(connection: socket.socket) -> None:
+    """Connect to a server that does not use TLS."""
+    request_of(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    connection.recv(65536)
+    connection.sendall(http("400 Bad Request"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            saying(http("407 Log in")),
+            "the proxy 127.0.0.1 does not connect to partner.invalid:443: status 407 Log in",
+        ),
+        (
+            hang_up,
+            f"127.0.0.1:{{}} {CLOSED} (ConnectionResetError) (the proxy)",
+        ),
+        (
+            saying(b"SSH-2.0-OpenSSH\r\n"),
+            f"127.0.0.1:{{}} {CLOSED} (BadStatusLine) (the proxy)",
+        ),
+        (
+            connect_without_tls,
+            "TLS with partner.invalid fails: WRONG_VERSION_NUMBER",
+        ),
+    ],
+    ids=["rejects", "resets", "no proxy", "no TLS"],
+)
+def test_tunnel__fails(
+    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, answer: Any, message: str
+) -> None:
+    """The message says whether the proxy or the server is at fault, without the password."""
+    with listening(answer) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:word@127.0.0.1:{proxy}")
+        results = run_http("https://partner.invalid/").results
+    for result in results:
+        assert result.message == f"GET https://partner.invalid/: {message.format(proxy)}"
+        assert "me:word" not in result.traceback
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks5://me:word@x:1080",
+        "https://me:word@x",
+        "http://me:word@x:99999",
+        "http://me:word@:80",
+    ],
+)
+def test_proxy_that_is_not_valid(
+    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("http_proxy", value)
+    result = only(run_http("http://partner.invalid/"))
+    assert result.message == (
+        "GET http://partner.invalid/: the value of HTTP_PROXY is not valid: set it to a URL such as"
+        " http://proxy.example:3128"
     )
+    assert "word" not in result.traceback
+
+
+# Client
+
+
+@pytest.fixture(params=["absent", "old"])
+def missing_client(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Make urllib3 unavailable, and return how it is reported."""
+    package = import_module(APP)
+    for module in ("cases", "fetching"):  # are imported again, and restored after the test
+        monkeypatch.setattr(package, module, import_module(f"{APP}.{module}"))
+        monkeypatch.delitem(sys.modules, f"{APP}.{module}")
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "urllib3":
+            monkeypatch.delitem(sys.modules, name)
+    if request.param == "absent":
+        monkeypatch.setitem(sys.modules, "urllib3", None)  # as if it were not installed
+        return f"{APP} requires urllib3 2.7 or later, which is not installed."
+    metadata = tmp_path / "old" / "urllib3-1.26.20.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Name: urllib3\nVersion: 1.26.20\n")
+    (tmp_path / "old" / "urllib3.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "old")
+    return f"{APP} requires urllib3 2.7 or later; 1.26.20 is installed."
+
+
+INSTALL = 'Install it: pip install "django-smoketest[http]".'
+
+
+def test_without_the_client(run_http: RunHttp, missing_client: str) -> None:
+    """Tests of URLs fail and name the extra. Tests of paths need no client."""
+    report = run_http("/", "https://localhost/")
+    page, *addresses = report.results
+    assert (page.outcome, page.message) == ("passed", "")
+    assert len(addresses) == 2
+    for result in addresses:
+        assert result.outcome == "failed"
+        assert result.message == f"{missing_client} {INSTALL}"
+
+
+def test_system_check__without_the_client(missing_client: str) -> None:
+    entries = ["/", "no path"]
+    with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=entries):
+        assert "smoketest.E124" not in {e.id for e in run_checks(tags=["smoketest"])}
+        entries.append("https://localhost/")
+        errors = {e.id: e for e in run_checks(tags=["smoketest"])}
+    assert (errors["smoketest.E124"].msg, errors["smoketest.E124"].hint) == (
+        missing_client,
+        INSTALL,
+    )
+    assert "smoketest.E123" in errors
+
+
+def test_client__is_the_oldest_that_is_supported() -> None:
+    """The system check, the extra and the oldest environment of tox agree."""
+    root = Path(__file__).parents[2]
+    oldest = ".".join(map(str, OLDEST_CLIENT))
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert extras["http"] == [f"urllib3>={oldest},<3"]
+    assert re.search(
+        rf"^ +py311: urllib3=={oldest}\.0$", (root / "tox.ini").read_text(), re.MULTILINE
+    )
+
+
+def test_start_up__imports_no_client() -> None:
+    """The app does not import the client library before a test needs it."""
+    code = (
+        "import sys, django\n"
+        "from django.conf import settings\n"
+        "settings.configure(INSTALLED_APPS=['smoketest', 'smoketest.contrib.http'])\n"
+        "django.setup()\n"
+        "assert 'urllib3' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 # Classes

@@ -6,6 +6,7 @@ import datetime
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -22,9 +23,12 @@ Answering = Callable[[socket.socket], None]
 
 
 @contextmanager
-def listening(answer: Answering, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server on a free port of 127.0.0.1, for as long as the context lasts."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def listening(
+    answer: Answering, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
+) -> Iterator[int]:
+    """A server on a free port, for as long as the context lasts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family)
     opened: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -84,6 +88,27 @@ def saying(response: bytes, requests: list[bytes] | None = None) -> Answering:
         connection.close()
 
     return answer
+
+
+def dripping(head: bytes) -> Answering:
+    """Send a response byte by byte after this beginning, so that no read times out."""
+
+    def answer(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(head)
+        while True:  # until the client disconnects
+            connection.sendall(b"X")
+            time.sleep(0.05)
+
+    return answer
+
+
+def dripping_records(connection: socket.socket) -> None:
+    """Begin a TLS handshake message of 4,096 bytes, and send it byte by byte."""
+    connection.sendall(b"\x16\x03\x03\x10\x00")
+    while True:  # until the client disconnects
+        connection.sendall(b"\x02")
+        time.sleep(0.05)
 
 
 def http(status: str = "200 OK", body: bytes = b"", *headers: str) -> bytes:

@@ -1,7 +1,7 @@
 """App configuration of ``smoketest.contrib.http``."""
 
 from smoketest.contrib.config import ContribConfig
-from smoketest.contrib.http.checks import check_entries
+from smoketest.contrib.http.checks import check_http
 from smoketest.contrib.http.conf import HttpConf
 
 
@@ -10,4 +10,4 @@ class HttpConfig(ContribConfig):
     label = "smoketest_http"
     verbose_name = "Smoke tests of URLs"
     smoke_settings = HttpConf
-    smoke_check = staticmethod(check_entries)
+    smoke_check = staticmethod(check_http)

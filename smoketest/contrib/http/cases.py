@@ -9,27 +9,32 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from email.message import Message
 from http import HTTPStatus
 from time import monotonic, time
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 from urllib.parse import urldefrag, urlsplit
 
 from asgiref.sync import async_to_sync
 
 from smoketest.case import SmokeTest, options
 from smoketest.conf import conf as package_conf
+from smoketest.contrib.http.checks import INSTALL, describe_missing_client
 from smoketest.contrib.http.conf import HttpConf, conf
 from smoketest.contrib.http.expectations import (
+    MAX_BODY,
+    NoResponseError,
     Received,
     UnexpectedResponseError,
     find_problems,
     redirect_url,
+    to_message,
 )
-from smoketest.contrib.http.fetching import MAX_BODY, NoResponseError, fetch, get_certificate
 from smoketest.contrib.http.targets import REDIRECTS, TIME_SHARE, Check, redact_url
 from smoketest.coordination.redaction import Redactor
 from smoketest.results import utc
+
+if not describe_missing_client():
+    from smoketest.contrib.http.fetching import fetch, get_certificate
 
 MAX_REDIRECTS = 10
 _DAY = 86_400
@@ -39,7 +44,7 @@ class _Send(Protocol):
     """Function that sends one request and returns the response."""
 
     def __call__(
-        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
+        self, url: str, method: str, *, body: bytes, is_same_origin: bool, time_limit: float
     ) -> Received: ...
 
 
@@ -85,22 +90,18 @@ class PageTest(UrlTest):
         self._test(self._send)
 
     def _send(
-        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
+        self, url: str, method: str, *, body: bytes, is_same_origin: bool, time_limit: float
     ) -> Received:
-        if not is_original_host:
-            raise UnexpectedResponseError(
-                f"it redirects to {redact_url(url)} on another host, which is not followed. Set"
-                " 'redirect' without 'follow', and add an entry for that URL."
-            )
         started = monotonic()
         headers = dict(self.check.headers)
         kind = _pop(headers, "Content-Type") or "application/octet-stream"
         response: Any = self.client.generic(method, url, body, kind, headers=headers)
+        cookies = [("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()]
         content, is_truncated = _content(response, started + time_limit)
         return Received(
             url=response.wsgi_request.build_absolute_uri(),
             status=response.status_code,
-            headers=_headers(response),
+            headers=to_message([*response.headers.items(), *cookies]),
             body=content,
             is_truncated=is_truncated,
             charset=response.charset or "utf-8",
@@ -114,6 +115,10 @@ class AddressTest(UrlTest):
 
     databases = ()
 
+    def setUp(self) -> None:
+        if missing := describe_missing_client():
+            self.fail(f"{missing} {INSTALL}")
+
     def test_answers(self) -> None:
         """The URL responds as specified in SMOKETEST_HTTP_CHECKS.
 
@@ -122,25 +127,15 @@ class AddressTest(UrlTest):
         self._test(self._send)
 
     def _send(
-        self, url: str, method: str, *, body: bytes, is_original_host: bool, time_limit: float
+        self, url: str, method: str, *, body: bytes, is_same_origin: bool, time_limit: float
     ) -> Received:
-        response = fetch(
+        return fetch(
             url,
             method=method,
-            headers=self.check.headers if is_original_host else {},
+            headers=self.check.headers if is_same_origin else {},
             body=body,
             time_limit=time_limit,
             ca_file=self.check.ca_file,
-        )
-        return Received(
-            url=url,
-            status=response.status,
-            headers=response.headers,
-            body=response.body,
-            is_truncated=response.is_truncated,
-            charset=response.headers.get_content_charset() or "utf-8",
-            seconds=response.seconds,
-            steps=response.steps,
         )
 
 
@@ -200,13 +195,13 @@ def _follow(check: Check, send: _Send, time_limit: float) -> Received:
     The headers and body of the entry are sent only to its own origin.
     """
     started, url, method, body = monotonic(), check.url, check.method, check.body
-    origin = _origin(url)
+    origin = None if check.is_local else _origin(url)
     visited: list[str] = []
     while True:
         left = max(started + time_limit - monotonic(), 0.001)
-        is_original_host = _origin(url) == origin
-        received = send(url, method, body=body, is_original_host=is_original_host, time_limit=left)
-        origin = origin if origin[1] else _origin(received.url)
+        is_same_origin = origin in {None, _origin(url)}
+        received = send(url, method, body=body, is_same_origin=is_same_origin, time_limit=left)
+        origin = origin or _origin(received.url)
         visited.append(redact_url(received.url))
         location = received.headers.get("Location", "")
         if not check.follow or received.status not in REDIRECTS or not location:
@@ -221,6 +216,10 @@ def _follow(check: Check, send: _Send, time_limit: float) -> Received:
             raise UnexpectedResponseError(
                 f"it redirects to {redact_url(url)}, which is not an HTTP URL"
             )
+        if check.is_local and _origin(url) != origin:
+            raise UnexpectedResponseError(
+                f"it redirects to {redact_url(url)} {_describe_change(origin, _origin(url))}"
+            )
         if received.status == HTTPStatus.SEE_OTHER or (received.status < 303 and method == "POST"):
             method, body = "HEAD" if method == "HEAD" else "GET", b""
         if body and _origin(url) != origin:
@@ -229,9 +228,35 @@ def _follow(check: Check, send: _Send, time_limit: float) -> Received:
             )
 
 
-def _origin(url: str) -> tuple[str, str]:
+class _Origin(NamedTuple):
+    """Origin of a URL (RFC 6454, section 4)."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def _origin(url: str) -> _Origin:
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return _Origin(parts.scheme, parts.hostname or "", port)
+
+
+def _describe_change(origin: _Origin, other: _Origin) -> str:
+    """Return how a redirect leaves the origin of this site, and what to do."""
+    advice = "Set 'redirect' without 'follow', and add an entry for that URL."
+    if origin.host != other.host:
+        where = "on another host"
+    elif origin.scheme == other.scheme:
+        where = "on another port of the same host"
+    else:
+        where = f"on the same host, but over {other.scheme.upper()}"
+        if other.scheme == "https":
+            advice = (
+                "If the whole site uses HTTPS, set SMOKETEST_PUBLIC_URL to its https:// URL. If"
+                " not, set 'redirect' without 'follow', and add an entry for that URL."
+            )
+    return f"{where}, which is not followed. {advice}"
 
 
 def _pop(headers: dict[str, str], wanted: str) -> str:
@@ -239,16 +264,6 @@ def _pop(headers: dict[str, str], wanted: str) -> str:
         if name.lower() == wanted.lower():
             return headers.pop(name)
     return ""
-
-
-def _headers(response: Any) -> Message:
-    """Return the headers of a Django response, including its cookies as Set-Cookie headers."""
-    headers = Message()
-    for name, value in response.headers.items():
-        headers[name] = value
-    for cookie in response.cookies.values():
-        headers["Set-Cookie"] = cookie.OutputString()
-    return headers
 
 
 def _content(response: Any, deadline: float) -> tuple[bytes, bool]:

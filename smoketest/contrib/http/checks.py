@@ -1,7 +1,9 @@
-"""System check of ``SMOKETEST_HTTP_CHECKS``."""
+"""System checks of the HTTP client and of ``SMOKETEST_HTTP_CHECKS``."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error
@@ -10,18 +12,37 @@ from smoketest.conf import InvalidSettingError
 from smoketest.contrib.http.conf import HttpConf, conf
 from smoketest.contrib.http.targets import InvalidEntryError, parse
 
+#: Oldest supported release of urllib3; pyproject.toml has the reason.
+OLDEST_CLIENT = (2, 7)
+INSTALL = 'Install it: pip install "django-smoketest[http]".'
 
-def check_entries(**_: Any) -> list[CheckMessage]:
-    """Check that the keys and values of each entry are valid (E123)."""
+
+def check_http(**_: Any) -> list[CheckMessage]:
+    """Check each entry (E123), and that urllib3 is installed if an entry is a URL (E124)."""
+    messages: list[CheckMessage] = []
+    has_url = False
     try:
         entries = conf.checks
     except InvalidSettingError:
-        return []  # reported as E121
-    messages: list[CheckMessage] = []
+        return messages  # reported as E121
     for number, entry in enumerate(entries):
         try:
-            parse(entry)
+            has_url |= not parse(entry).is_local
         except InvalidEntryError as error:
             where = f"{HttpConf.checks.name}[{number}]"
             messages.append(Error(f"{where}: {error}", hint=error.hint, id="smoketest.E123"))
+    if has_url and (missing := describe_missing_client()):
+        messages.append(Error(missing, hint=INSTALL, id="smoketest.E124"))
     return messages
+
+
+def describe_missing_client() -> str:
+    """Return why URLs cannot be requested, or an empty string."""
+    oldest = ".".join(map(str, OLDEST_CLIENT))
+    required = f"smoketest.contrib.http requires urllib3 {oldest} or later"
+    if find_spec("urllib3") is None:
+        return f"{required}, which is not installed."
+    installed = version("urllib3")
+    if tuple(map(int, installed.split(".")[:2])) < OLDEST_CLIENT:
+        return f"{required}; {installed} is installed."
+    return ""

@@ -1,21 +1,26 @@
-"""Compare a response with the expectations of its entry and describe the differences."""
+"""Responses, and the differences between a response and the expectations of its entry."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from django.utils.encoding import iri_to_uri
 
-from smoketest.contrib.http.fetching import MAX_BODY
-from smoketest.contrib.http.targets import REDIRECTS, Check, Text, redact_url
+from smoketest.contrib.http.targets import REDIRECTS, Check, Text, redact_url, with_ascii_host
 
+#: Maximum size of a body in bytes, after decompression.
+MAX_BODY = 10_000_000
 _SHOWN = 200
+
+
+class NoResponseError(AssertionError):
+    """No response was received; the message says why and what to do."""
 
 
 class UnexpectedResponseError(AssertionError):
@@ -31,10 +36,12 @@ class Received:
     status: int
     headers: Message
     body: bytes
+    #: Whether the body is longer than `body`.
     is_truncated: bool
     charset: str
     #: Total duration, including redirects.
     seconds: float
+    #: Seconds by step; empty for a path of this site.
     steps: Mapping[str, float]
 
     @property
@@ -43,6 +50,14 @@ class Received:
             return self.body.decode(self.charset, "replace")
         except LookupError:  # unknown charset
             return self.body.decode("utf-8", "replace")
+
+
+def to_message(headers: Iterable[tuple[str, str]]) -> Message:
+    """Return the headers of a response, some of which may occur several times."""
+    message = Message()
+    for name, value in headers:
+        message[name] = value
+    return message
 
 
 def find_problems(check: Check, received: Received) -> Iterator[str]:
@@ -69,17 +84,25 @@ def _status(check: Check, received: Received) -> Iterator[str]:
 
 
 def redirect_url(base: str, location: str) -> str:
-    """Return the target of a redirect as an absolute, encoded URL."""
+    """Return the target of a redirect as an absolute, encoded URL.
+
+    Raises `UnexpectedResponseError`.
+    """
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode()  # servers may send raw UTF-8
-    return str(iri_to_uri(urljoin(base, location.strip())))
+    try:
+        parts = urlsplit(urljoin(base, location.strip()))
+        return str(iri_to_uri(with_ascii_host(parts) if parts.netloc else parts.geturl()))
+    except ValueError:
+        msg = f"it redirects to an invalid URL: {_short(redact_url(location))}"
+        raise UnexpectedResponseError(msg) from None
 
 
 def _redirect(check: Check, received: Received) -> Iterator[str]:
     if not check.redirect:
         return
     base = received.url if check.is_local else check.url
-    expected = str(iri_to_uri(urljoin(base, check.redirect)))
+    expected = redirect_url(base, check.redirect)
     if check.follow:
         if received.url != urldefrag(expected).url:
             last = redact_url(received.url)

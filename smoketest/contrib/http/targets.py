@@ -139,10 +139,26 @@ def parse(entry: str | Mapping[str, Any]) -> Check:
 
 def redact_url(url: str) -> str:
     """Return a URL without credentials, and with its query replaced by "..."."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an invalid URL may contain secrets, too
+        return url.partition("?")[0].partition("#")[0].rpartition("@")[2]
     netloc = parts.netloc.rpartition("@")[2]
     plain = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
     return f"{plain}?..." if parts.query else plain
+
+
+def with_ascii_host(parts: SplitResult) -> str:
+    """Return an absolute URL with the host in IDNA, and without credentials.
+
+    Raises `ValueError` if the host or port is invalid.
+    """
+    host = parts.hostname or ""
+    netloc = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    _require(netloc)
+    if parts.port:
+        netloc += f":{parts.port}"
+    return urlunsplit(parts._replace(netloc=netloc, path=parts.path or "/"))
 
 
 def _check_conflicts(values: Mapping[str, Any]) -> None:
@@ -176,17 +192,9 @@ def _url(value: Any) -> str:
     if parts.scheme or parts.netloc:
         _require(parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc)
         _ = parts.port  # raises for an invalid port
-        return str(iri_to_uri(_with_ascii_host(parts)))
+        return str(iri_to_uri(with_ascii_host(parts)))
     _require(value.startswith("/") and not value.startswith("//"))
     return str(iri_to_uri(value))
-
-
-def _with_ascii_host(parts: SplitResult) -> str:
-    host = str(parts.hostname)
-    netloc = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    if parts.port:
-        netloc += f":{parts.port}"
-    return urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
 
 
 def _require(condition: object) -> None:
@@ -260,7 +268,8 @@ def _response_headers(value: Any) -> dict[str, Text | None]:
 
 def _redirect(value: Any) -> str:
     parts = urlsplit(_string(value))
-    _require(value.startswith("/") or (parts.scheme in {"http", "https"} and parts.hostname))
+    if not value.startswith("/") or parts.netloc:
+        _require(parts.scheme in {"", "http", "https"} and with_ascii_host(parts))
     return str(value)
 
 

@@ -77,9 +77,9 @@ def check_django_prometheus(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_store(**_: Any) -> list[CheckMessage]:
-    """Check that the results store can be used (W002, W003) and is not corrupt (W004)."""
+    """Check that the results store can be used (W002, W003), is safe (E018) and intact (W004)."""
     try:
-        store = SharedStore(state_folder())
+        folder = state_folder()
     except InvalidSettingError:
         return []  # reported by check_settings
     except StateError as error:
@@ -91,6 +91,15 @@ def check_store(**_: Any) -> list[CheckMessage]:
                 id="smoketest.W002",
             )
         ]
+    if folder.is_open_to_everyone:
+        return [
+            Error(
+                f"Every user of this host can replace files in {folder.path} and forge results.",
+                hint=f"Remove the permission: chmod o-w {folder.path}",
+                id="smoketest.E018",
+            )
+        ]
+    store = SharedStore(folder)
     try:
         store.snapshot()
     except StoreError as error:

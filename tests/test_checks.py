@@ -127,6 +127,16 @@ def test_check_store__unusable_directory(tmp_path: Path, settings: Any) -> None:
     assert message.hint
 
 
+def test_check_store__open_to_everyone(tmp_path: Path, settings: Any) -> None:
+    """Results in a directory that every user can write could be forged."""
+    tmp_path.chmod(0o777)
+    settings.SMOKETEST_STATE_DIR = str(tmp_path)
+    (message,) = check_messages()
+    assert isinstance(message, Error)
+    assert message.id == "smoketest.E018"
+    assert message.hint == f"Remove the permission: chmod o-w {tmp_path}"
+
+
 def test_check_store__newer_schema(store: SharedStore) -> None:
     assert check_ids() == []
     with closing(sqlite3.connect(store.location)) as database:

@@ -29,6 +29,7 @@ class StateFolder:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, self.file_mode)
         except FileExistsError:
+            self.check(name)
             return path
         except OSError as error:
             raise StateError(advice(f"{path} cannot be written: {error.strerror}")) from error
@@ -37,6 +38,38 @@ class StateFolder:
         finally:
             os.close(descriptor)
         return path
+
+    def check(self, name: str) -> None:
+        """Raise `StateError` if the file exists and may have been planted by another user.
+
+        A process of root would otherwise follow a symbolic link in a folder that another user can
+        write, and create or change a file of its choice. Users who share the folder by group trust
+        each other.
+        """
+        path = self.path / name
+        try:
+            status, folder = path.lstat(), self.path.stat()
+        except OSError:
+            return  # it does not exist, or the caller cannot use it either
+        if not stat.S_ISREG(status.st_mode):
+            raise StateError(
+                f"{path} is not a regular file. Find out who created it, then delete it."
+            )
+        if not hasattr(os, "geteuid"):
+            return
+        is_trusted = status.st_uid in {folder.st_uid, 0, os.geteuid()}
+        is_shared = folder.st_mode & stat.S_IWGRP and status.st_gid == folder.st_gid
+        if not (is_trusted or is_shared):
+            raise StateError(
+                f"{path} belongs to neither the owner of the folder nor this user. Find out who"
+                " created it, then delete it."
+            )
+
+    @property
+    def is_open_to_everyone(self) -> bool:
+        """Whether every user of the host can replace the files in the folder."""
+        mode = self.path.stat().st_mode
+        return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
     def _share(self, descriptor: int) -> None:
         """Give the users of the folder access to a file, even if root has created it."""

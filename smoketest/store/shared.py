@@ -107,6 +107,8 @@ class SharedStore(ResultsStore):
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         path = self._folder.file(FILE_NAME)
+        for suffix in ("-wal", "-shm", "-journal"):  # SQLite would follow symbolic links
+            self._folder.check(f"{FILE_NAME}{suffix}")
         database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
         with closing(database):
             database.execute("PRAGMA foreign_keys = ON")

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from smoketest.store import SharedStore, StoreError
 from smoketest.store.directory import StateError, StateFolder, open_state_folder
+from smoketest.store.shared import FILE_NAME
 
 IDENTITY = ("site.settings", "site.urls", "default django.db.backends.postgresql db 5432 site")
 NOBODY = 65534
@@ -132,6 +134,65 @@ def test_open_state_folder__explicit_root(public: Path) -> None:
     with user(1001):
         path.write_text("of the owner")
     assert path.read_text() == "of the owner"
+
+
+@pytest.mark.parametrize("name", ["results", "run.lock"])
+def test_file__symbolic_link(tmp_path: Path, name: str) -> None:
+    """A link that another user has planted is not followed, whether its target exists or not."""
+    folder = open_state_folder(str(tmp_path / "state"), {}, IDENTITY)
+    target = tmp_path / "target"
+    (folder.path / name).symlink_to(target)
+    with pytest.raises(StateError, match=f"{name} is not a regular file"):
+        folder.file(name)
+    assert not target.exists()
+    target.write_text("kept")
+    with pytest.raises(StateError, match="is not a regular file"):
+        folder.file(name)
+    assert target.read_text() == "kept"
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_store__symbolic_link_beside_it(tmp_path: Path, suffix: str) -> None:
+    """SQLite would create the target of a link in place of one of its own files."""
+    folder = open_state_folder(str(tmp_path / "state"), {}, IDENTITY)
+    target = tmp_path / "target"
+    (folder.path / f"{FILE_NAME}{suffix}").symlink_to(target)
+    with pytest.raises(StoreError, match="is not a regular file"):
+        SharedStore(folder).snapshot()
+    assert not target.exists()
+
+
+@needs_root
+def test_file__of_another_user(public: Path) -> None:
+    """A file of a user who is neither the owner of the directory nor the caller is not trusted."""
+    os.chown(public, 1001, 1001)
+    public.chmod(0o757)
+    with user(1002):
+        (public / "results").touch()
+    folder = open_state_folder(str(public), {}, IDENTITY)
+    with pytest.raises(StateError, match="belongs to neither the owner of the folder nor this"):
+        folder.file("results")
+
+
+@needs_root
+def test_file__of_the_owner_or_root(public: Path) -> None:
+    """Root may use the store of the site, and the site may use files that root has created."""
+    os.chown(public, 1001, 1001)
+    folder = open_state_folder(str(public), {}, IDENTITY)
+    with user(1001):
+        folder.file("of-the-owner")
+    (public / "of-root").touch()
+    assert folder.file("of-the-owner").exists()
+    with user(1001):
+        assert folder.file("of-root").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_open"), [(0o700, False), (0o775, False), (0o777, True), (0o1777, False)]
+)
+def test_is_open_to_everyone(tmp_path: Path, mode: int, is_open: bool) -> None:
+    tmp_path.chmod(mode)
+    assert open_state_folder(str(tmp_path), {}, IDENTITY).is_open_to_everyone is is_open
 
 
 @pytest.mark.parametrize("below", ["", "smoketest"])

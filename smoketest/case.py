@@ -36,6 +36,16 @@ OPTIONS_ATTRIBUTE = "_smoketest_options"
 class SmokeTest(unittest.TestCase):
     """Base class of smoke tests: a `unittest.TestCase` whose tests run in the live site.
 
+    Define subclasses in the ``smoke`` module of an app::
+
+        class OrdersTest(SmokeTest):
+            timeout = 5
+
+            def test_order_can_be_saved(self):
+                Order.objects.create(reference="smoke")
+
+    Each test runs in a transaction that is rolled back, on every database that it uses.
+
     Override the attributes in a subclass, or for a single method with `options` (except `databases`
     and `read_only`). An invalid value raises `TypeError` or `ValueError` when the class or method
     is defined.
@@ -43,22 +53,26 @@ class SmokeTest(unittest.TestCase):
 
     #: ``"critical"``, or ``"warning"``: a failure is reported, but the run passes.
     severity: ClassVar[str] = "critical"
-    #: Timeout in seconds, including setUp and tearDown. Default: ``SMOKETEST_TIMEOUT``.
+    #: Timeout of a test in seconds, including ``setUp()`` and ``tearDown()``. None means
+    #: ``SMOKETEST_TIMEOUT``.
     timeout: ClassVar[float | None] = None
-    #: Slow threshold in seconds. Default: ``SMOKETEST_SLOW_AFTER``.
+    #: Slow threshold in seconds; an alert fires for tests that take longer. None means
+    #: ``SMOKETEST_SLOW_AFTER``.
     slow_after: ClassVar[float | None] = None
-    #: Minimum seconds between two executions of a test. Default: each run executes it.
+    #: Minimum time between two executions of a test, in seconds. 0 means that each run executes it.
     every: ClassVar[float] = 0
-    #: Database aliases that the tests may use; others are refused.
+    #: Aliases of the databases that the tests may use; access to others is refused.
+    #: ``"__all__"`` means all databases of the site.
     databases: ClassVar[Collection[str]] = "__all__"
-    #: Whether writes to the databases are refused.
+    #: Whether the databases refuse writes.
     read_only: ClassVar[bool] = False
-    #: Team or person responsible for the tests; a label for routing alerts.
+    #: Team or person responsible for the tests; a label of the metrics, used to route alerts.
     maintainer: ClassVar[str] = ""
-    #: URL of instructions for failures of the tests.
+    #: URL of the instructions for a failure; the HTML page and the alert link to it.
     runbook_url: ClassVar[str] = ""
 
-    #: Show only the custom message of an assertion, not the compared values, in reports.
+    #: Whether a message that is passed to an assertion is appended to the default message. False
+    #: means that reports show only the passed message, unlike in unittest.
     longMessage = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -68,7 +82,10 @@ class SmokeTest(unittest.TestCase):
 
     @functools.cached_property
     def client(self) -> SmokeClient:
-        """A `smoketest.client.SmokeClient` for requests to this site; each test has a new one."""
+        """A `smoketest.client.SmokeClient` for requests to this site.
+
+        Each test has a new client, which is closed when the test ends.
+        """
         # Importing Django's test client is slow, and most processes do not need it.
         from smoketest.client import SmokeClient  # noqa: PLC0415
 
@@ -132,8 +149,13 @@ def _is_gevent() -> bool:
 def tag(*names: str) -> Callable[[Decorated], Decorated]:
     """Add tags to a test method or class, by which a run can select tests.
 
+    Tags add up: a test has its own tags, those of its class and those of the base classes. Raises
+    `TypeError` unless all names are non-empty strings::
+
+        @tag("checkout", "readiness")
+        def test_cart(self): ...
+
     Equivalent to `django.test.tag`, which also works, but does not import Django's test framework.
-    Raises `TypeError` unless all names are non-empty strings.
     """
     if not names or not all(names) or any(not isinstance(name, str) for name in names):
         msg = f"tag() takes one or more non-empty strings, such as @tag('db'); got {names!r}."
@@ -148,10 +170,17 @@ def tag(*names: str) -> Callable[[Decorated], Decorated]:
 
 
 def options(**overrides: Any) -> Callable[[Method], Method]:
-    """Override options of the class for a single test method.
+    """Override attributes of the class for a single test method.
 
-    For example: ``@options(timeout=2, severity="warning")``. Raises `TypeError` for an unknown
-    option or a value of the wrong type, and `ValueError` for a value out of range.
+    The keyword arguments are attributes of `SmokeTest`: `severity`, `timeout`, `slow_after`,
+    `every`, `maintainer` and `runbook_url`. `databases` and `read_only` are not allowed, because
+    the tests of a class share the transaction of its fixtures::
+
+        @options(severity="warning", timeout=2)
+        def test_few_orders_wait(self): ...
+
+    Raises `TypeError` for an unknown option, a value of the wrong type or a decorated class, and
+    `ValueError` for a value out of range.
     """
     for name, value in overrides.items():
         if name not in METHOD_OPTIONS:

@@ -53,6 +53,15 @@ class SmokeClient(Client):
     transaction of the test. Its host is that of ``SMOKETEST_PUBLIC_URL``, or else the first of
     ``ALLOWED_HOSTS``; override it with the ``headers`` argument. Templates are not instrumented:
     ``response.context`` is None and ``response.templates`` is empty.
+
+    The arguments are those of `django.test.Client`: whether CSRF tokens are checked, whether an
+    exception of a view is raised in the test (otherwise, the response is the error page), and
+    default values for the WSGI environment of all requests, such as ``HTTP_USER_AGENT``.
+
+    `SmokeTest` closes its own client. Close a client that you create yourself::
+
+        client = SmokeClient(enforce_csrf_checks=True)
+        self.addCleanup(client.close)
     """
 
     #: Value of `sys.exc_info` for the exception of the view, if any.
@@ -88,7 +97,7 @@ class SmokeClient(Client):
     def close(self) -> None:
         """Delete the sessions created for this client, and close unread streaming responses.
 
-        A `SmokeTest` calls this method when it ends.
+        `SmokeTest` calls this method of its client when a test ends.
         """
         while self._unread:
             self._unread.pop().close()
@@ -146,7 +155,10 @@ class SmokeClient(Client):
 
     @property
     def session(self) -> Any:
-        """The session of this client, like `django.test.Client.session`."""
+        """The session of this client, like `django.test.Client.session`.
+
+        If there is none, one is created. It is deleted by `close` or rolled back with the test.
+        """
         with self._tracking_sessions():
             return super().session
 

@@ -46,9 +46,10 @@ class Context:
 
 
 class SmokeTestCollector(Collector):
-    """Collector for a prometheus_client registry.
+    """Collector for a prometheus_client registry, which reads the results store at each scrape.
 
-    `snapshot` and `context` are called at each scrape.
+    With ``SMOKETEST_DJANGO_PROMETHEUS``, it is registered with django-prometheus. `snapshot` and
+    `context` are called at each scrape.
     """
 
     def __init__(self, snapshot: Callable[[], Snapshot], context: Callable[[], Context]) -> None:

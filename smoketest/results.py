@@ -29,14 +29,18 @@ class Selection:
 
     #: Dotted prefixes of test ids: a test, a class, a module or a package.
     names: tuple[str, ...] = ()
+    #: Tags, of which a selected test has at least one.
     tags: tuple[str, ...] = ()
+    #: Tags, of which a selected test has none.
     excluded_tags: tuple[str, ...] = ()
 
     @property
     def is_everything(self) -> bool:
+        """Whether all tests are selected."""
         return not (self.names or self.tags or self.excluded_tags)
 
     def matches(self, test_id: str, tags: Collection[str]) -> bool:
+        """Return whether a test with this id and these tags is selected."""
         if self.names and not any(is_dotted_prefix(name, test_id) for name in self.names):
             return False
         if self.tags and not any(tag in tags for tag in self.tags):
@@ -73,10 +77,15 @@ def is_dotted_prefix(prefix: str, dotted_name: str) -> bool:
 class Outcome(StrEnum):
     """The outcome of a smoke test in a run."""
 
+    #: The test passed, or failed as `unittest.expectedFailure` announces.
     PASSED = "passed"
+    #: The test raised `AssertionError`, or passed in spite of `unittest.expectedFailure`.
     FAILED = "failed"
+    #: The test raised another exception, or its module could not be imported.
     ERRORED = "errored"
+    #: The test exceeded its timeout, or the run its deadline while the test was running.
     TIMED_OUT = "timed_out"
+    #: The test raised `unittest.SkipTest`, for example by `unittest.skipIf`.
     SKIPPED = "skipped"
     #: The run was stopped before the test started.
     NOT_RUN = "not_run"
@@ -124,6 +133,7 @@ class RunResult(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
+    #: The run was stopped before it completed.
     ABORTED = "aborted"
 
 
@@ -135,16 +145,25 @@ class Declaration:
     id: str
     #: Label of the Django app whose smoke module holds the test.
     app: str
+    #: Whether a failure fails the run.
     severity: Severity = Severity.CRITICAL
+    #: Timeout; ``SMOKETEST_TIMEOUT`` if the test declares none.
     timeout: float
+    #: Slow threshold; ``SMOKETEST_SLOW_AFTER`` if the test declares none.
     slow_after: float
+    #: Minimum time between two executions; 0 if each run executes the test.
     every: float = 0.0
+    #: Team or person responsible for the test.
     maintainer: str = ""
+    #: URL of the instructions for a failure.
     runbook_url: str = ""
     #: First paragraph of the docstring.
     description: str = ""
+    #: Sorted tags of the method, its class and the base classes.
     tags: tuple[str, ...] = ()
+    #: Aliases of the databases that the test may use.
     databases: Databases = "__all__"
+    #: Whether the databases refuse writes.
     read_only: bool = False
     #: Whether this represents a smoke module that could not be imported.
     is_collection_error: bool = False
@@ -166,20 +185,26 @@ class Declaration:
 class Result:
     """The result of a test; timestamps are Unix time, durations are in seconds."""
 
+    #: The id and the declared options of the test.
     declaration: Declaration
+    #: Whether the test passed, failed, was skipped and so on.
     outcome: Outcome
     #: Reason for the outcome; empty for a test that passed.
     message: str = ""
     #: Name of the exception class, if one was raised.
     exception: str = ""
+    #: Traceback of the exception, if one was raised.
     traceback: str = ""
+    #: Start of the test.
     started_at: float
+    #: Duration including ``setUp()`` and ``tearDown()``, but not the wait for other tests.
     duration: float = 0.0
     #: Whether the result is from an earlier run, because the test is not due (``every``).
     carried: bool = False
 
     @property
     def id(self) -> str:
+        """``module.Class.method``"""
         return self.declaration.id
 
     @property
@@ -189,14 +214,17 @@ class Result:
 
     @property
     def is_problem(self) -> bool:
+        """Whether the test ran and did not pass."""
         return self.outcome.is_problem
 
     @property
     def is_critical(self) -> bool:
+        """Whether a problem of the test fails the run."""
         return self.declaration.severity is Severity.CRITICAL
 
     @property
     def finished_at(self) -> float:
+        """End of the test."""
         return self.started_at + self.duration
 
     def as_carried_over(self) -> Self:
@@ -239,17 +267,22 @@ EVERY_RESULT = ResultFilter()
 class Report:
     """The result of a run; timestamps are Unix time, durations are in seconds."""
 
+    #: The filter of the run.
     selection: Selection
+    #: One result for each selected test.
     results: tuple[Result, ...]
+    #: Start of the run.
     started_at: float
     #: Measured with the monotonic clock.
     duration: float
+    #: The reason why the run was stopped early, if it was.
     stop_reason: StopReason = StopReason.NONE
     #: ``SMOKETEST_RELEASE`` of the process that executed the run.
     release: str = ""
 
     @property
     def finished_at(self) -> float:
+        """End of the run."""
         return self.started_at + self.duration
 
     @property
@@ -267,16 +300,19 @@ class Report:
 
     @property
     def status(self) -> Literal["PASS", "FAIL"]:
+        """The first line of the text format."""
         return "PASS" if self.passed else "FAIL"
 
     @property
     def result(self) -> RunResult:
+        """The result as counted by ``smoketest_runs_total``."""
         if self.stop_reason is not StopReason.NONE:
             return RunResult.ABORTED
         return RunResult.PASSED if self.passed else RunResult.FAILED
 
     @property
     def problems(self) -> tuple[Result, ...]:
+        """Results of the tests that ran and did not pass, of either severity."""
         return tuple(result for result in self.results if result.is_problem)
 
     @property
@@ -285,9 +321,11 @@ class Report:
         return tuple(result for result in self.problems if not result.is_critical)
 
     def with_outcome(self, *outcomes: Outcome) -> tuple[Result, ...]:
+        """Return the results that have one of the outcomes."""
         return tuple(result for result in self.results if result.outcome in outcomes)
 
     def count(self, *outcomes: Outcome) -> int:
+        """Return the number of results that have one of the outcomes."""
         return len(self.with_outcome(*outcomes))
 
     def narrowed_to(self, selection: Selection) -> Self:

@@ -164,7 +164,13 @@ class EndpointView(View):
 
 
 class IndexView(EndpointView):
-    """Run the smoke tests, or return a stored report that is fresh enough."""
+    """Run the smoke tests, or return a stored report that is fresh enough.
+
+    ``include("smoketest.urls")`` adds this view with those of the metrics and the HTML page. Use it
+    directly to restrict access with a decorator; it then returns only text, JSON and ndjson::
+
+        path("smoketest/", login_required(IndexView.as_view()))
+    """
 
     http_method_names = ["get", "head", "post", "options"]  # noqa: RUF012 - as Django declares it
 

@@ -1,1 +1,1 @@
-"""Tests that hold the documentation to the code."""
+"""Tests that compare the documentation with the code."""

@@ -1,4 +1,4 @@
-"""What stands in a page of Markdown."""
+"""Parse pages of Markdown: code blocks, commands, links and headings."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import smoketest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-#: Where GitHub shows the files of the checkout.
+#: URL of the files of the checkout on GitHub.
 REPOSITORY = "https://github.com/ccnmtl/django-smoketest"
 BLOB = f"{REPOSITORY}/blob/main/"
 
 
-def place(path: str) -> Path:
-    """Where a file of the checkout is; where a wheel is tested, the package is elsewhere."""
-    is_ours = path.partition("/")[0] == "smoketest"
-    return (Path(smoketest.__file__).parents[1] if is_ours else ROOT) / path
+def locate(path: str) -> Path:
+    """Return the path of a file of the checkout; an installed package is outside of it."""
+    is_in_package = path.partition("/")[0] == "smoketest"
+    return (Path(smoketest.__file__).parents[1] if is_in_package else ROOT) / path
 
 
 class Block(NamedTuple):
-    """A block of code, and the language that it says."""
+    """A code block and its language."""
 
     language: str
     content: str
 
 
 class Shown(NamedTuple):
-    """A command of a console, and what it prints there."""
+    """A command in a console block, and its output there."""
 
     command: str
     output: str
 
 
 def blocks(page: str, *languages: str) -> list[Block]:
-    """The blocks of these languages, or all of them."""
+    """Return the code blocks in these languages, or all of them."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [Block(*one) for one in found if not languages or one[0] in languages]
 
 
 def commands(page: str) -> list[Shown]:
-    """What is typed into the consoles of the page; a line that ends with a backslash goes on."""
+    """Return the commands in console blocks; lines that end with a backslash are joined."""
     found = []
     for block in blocks(page, "console"):
         joined = block.content.replace("\\\n", "")
@@ -51,19 +51,19 @@ def commands(page: str) -> list[Shown]:
 
 
 def links(page: str) -> list[str]:
-    """Where its links and images lead; code is left out."""
+    """Return the targets of links and images outside of code."""
     text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", page, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"\]\(([^()\s]+)\)", text)
 
 
 def anchors(page: str) -> set[str]:
-    """Of its headings, as GitHub makes them."""
+    """Return the anchors that GitHub generates for the headings."""
     text = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def without_times(output: str) -> str:
-    """Of the command or the endpoint: without what differs from run to run, and empty lines."""
+    """Return a text report without its duration and empty lines, for comparison."""
     shown = re.sub(r"time: [\d.]+ms", "time: ...", output)
     return re.sub(r"\n{2,}", "\n", shown).strip()

@@ -1,4 +1,4 @@
-"""The tables of the documentation that the code yields.
+"""Generate tables of the documentation from the code.
 
 ``python -m tests.docs.tables`` writes them into the pages.
 """
@@ -33,17 +33,17 @@ END = "<!-- End of the table -->"
 
 
 def metrics_table() -> str:
-    """Every family of the collector, in its order."""
+    """Return a table of the metric families, in the order of the collector."""
     rows = []
     for family in make_collector().collect():
-        assert family.samples, f"The snapshot has nothing to tell in {family.name}"
+        assert family.samples, f"{family.name} has no samples"
         name = family.samples[0].name
         labels = ", ".join(f"`{label}`" for label in family.samples[0].labels)
         rows.append((f"`{name}`", family.type, labels, family.documentation))
     return _table(("name", "type", "labels", "meaning"), rows)
 
 
-#: Settings of the apps with ready-made smoke tests.
+#: Settings of the built-in checks, by app.
 CONTRIB: Mapping[str, type[Settings]] = {
     "smoketest.contrib.essentials": EssentialsConf,
     "smoketest.contrib.http": HttpConf,
@@ -54,13 +54,13 @@ CONTRIB: Mapping[str, type[Settings]] = {
 
 
 def settings_table() -> str:
-    """Every setting, in the order of the code; its comment there is its meaning."""
+    """Return the tables of settings, in the order of the code, with their doc comments."""
     sections = (f"\n## `{app}`\n\n{_settings_of(group)}" for app, group in CONTRIB.items())
     return _settings_of(conf.Conf) + "".join(sections)
 
 
 def all_settings() -> set[str]:
-    """The names of all settings that there are."""
+    """Return the names of all settings."""
     return {name for group in (conf.Conf, *CONTRIB.values()) for name in group.settings}
 
 
@@ -76,17 +76,17 @@ def _settings_of(group: type[Settings]) -> str:
 
 
 def faults_table() -> str:
-    """What the tests do to each database, and what comes of it."""
+    """Return the tables of faults, with the outcome on each database."""
     from tests.faults import page  # noqa: PLC0415 - its models need the settings
 
     return page.sections("###")
 
 
 def options_table() -> str:
-    """Every option of ``manage.py smoketest``, a table for each group of ``--help``."""
+    """Return the options of ``manage.py smoketest``, in one table per group of ``--help``."""
     parser = Command().create_parser("manage.py", "smoketest")
-    # argparse has no public way to the groups. Django's own options are in those without a name.
-    groups = [group for group in parser._action_groups if group.title not in _NAMES_OF_ARGPARSE]
+    # argparse has no public API for groups. Django adds its own options to the default groups.
+    groups = [group for group in parser._action_groups if group.title not in _DEFAULT_GROUPS]
     sections = []
     for group in groups:
         rows = [_option(action, parser) for action in group._group_actions]
@@ -95,8 +95,8 @@ def options_table() -> str:
     return "\n".join(sections)
 
 
-#: Of Python 3.11 and later.
-_NAMES_OF_ARGPARSE = {"positional arguments", "options"}
+#: Titles of the groups that argparse creates.
+_DEFAULT_GROUPS = {"positional arguments", "options"}
 _OPTION = ("option", "meaning")
 
 
@@ -108,9 +108,20 @@ def _option(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[s
     return f"`{name} {value}`" if takes_value else f"`{name}`", meaning
 
 
-#: Pages, and what makes the table of each.
+def setting_checks_table() -> str:
+    """Return a table of the system checks that report an invalid setting."""
+    groups = (conf.Conf, *CONTRIB.values())
+    settings = (setting for group in groups for setting in group.settings.values())
+    return _table(
+        ("ID", "setting", "what is allowed"),
+        sorted((f"`{one.check_id}`", f"`{one.name}`", one.allowed) for one in settings),
+    )
+
+
+#: Functions that generate the table of each page.
 TABLES: Mapping[str, Callable[[], str]] = {
     "architecture.md": modules_tables,
+    "checks.md": setting_checks_table,
     "command.md": options_table,
     "metrics.md": metrics_table,
     "safety.md": faults_table,
@@ -119,7 +130,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def make_collector() -> SmokeTestCollector:
-    """A collector of which every family has a sample."""
+    """Return a collector whose families all have samples."""
     snapshot = make_snapshot(
         make_known_test(last_success_at=NOW),
         last_full_run=make_run_summary(),
@@ -129,17 +140,17 @@ def make_collector() -> SmokeTestCollector:
 
 
 def table_in(page: str) -> str:
-    """The table that stands between the two comments of a page."""
+    """Return the generated table of a page, which is between two comments."""
     before, begin, rest = page.partition(BEGIN + "\n")
     table, end, after = rest.partition(END + "\n")
     assert begin, f"The page has no line {BEGIN}"
     assert end, f"The page has no line {END}"
-    assert END not in before + after, "The page has two tables of the code"
+    assert END not in before + after, "The page has two generated tables"
     return table
 
 
 def _comments(group: type[Settings]) -> dict[str, str]:
-    """The comments ``#:`` over the settings, by the name of the setting."""
+    """Return the doc comments (``#:``) of the settings, by name."""
     source = inspect.getsource(group)
     found = re.findall(r"((?:^    #: .*\n)+)^    (\w+)\b", source, re.MULTILINE)
     return {
@@ -159,7 +170,7 @@ def _cell(text: str) -> str:
 
 
 def write() -> None:
-    """Put the tables into the pages."""
+    """Write the tables into the pages."""
     for name, make in TABLES.items():
         path = DOCS / name
         page = path.read_text()

@@ -1,4 +1,4 @@
-"""docs/command.md and docs/deploys.md against the command."""
+"""Tests of docs/command.md and docs/deploys.md: they match the command."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PAGE = PAGES["command.md"]
 
 
 def table(page: str, heading: str) -> list[list[str]]:
-    """The cells of the table whose first column has this heading."""
+    """Return the cells of the table whose first column has this heading."""
     _, _, rest = page.partition(f"\n| {heading} |")
     rows = rest.split("\n\n", 1)[0].splitlines()[2:]
-    assert rows, f"there is no table of {heading}"
+    assert rows, f"no table with the heading {heading}"
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
 def codes(page: str) -> list[int]:
-    """All numbers of the first column of the table of exit codes."""
+    """Return all numbers in the first column of the table of exit codes."""
     cells = [cells[0] for cells in table(page, "exit code")]
     return [int(code) for cell in cells for code in re.findall(r"\d+", cell)]
 
@@ -38,20 +38,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_exit_codes__are_those_of_the_command(page: str) -> None:
-    """Each once, in their order, and no other."""
+def test_exit_codes__match_the_command(page: str) -> None:
+    """Each exit code is listed once, in order."""
     assert codes(PAGES[page]) == list(Exit)
 
 
-def test_formats__are_those_of_the_command() -> None:
-    """Each has a line that says who reads it."""
+def test_formats__match_the_command() -> None:
+    """Each format is listed with its content."""
     found = table(PAGE, "format")
     assert [name.strip("`") for name, _ in found] == list(FORMATS)
     assert all(meaning for _, meaning in found)
 
 
-def test_options__every_one_of_ours_is_in_the_tables() -> None:
-    """None of argparse's groups is left out, but for what Django adds to every command."""
+def test_options__are_all_listed() -> None:
+    """All options except those that Django adds to every command are in the tables."""
     inherited = {
         option for action in argparse_of_django()._actions for option in action.option_strings
     }
@@ -66,7 +66,7 @@ def test_options__every_one_of_ours_is_in_the_tables() -> None:
 
 
 def argparse_of_django() -> argparse.ArgumentParser:
-    """Of a command that adds nothing."""
+    """Return the parser of a command that adds no options."""
 
     class Plain(Command):
         def add_arguments(self, parser: Any) -> None:
@@ -75,21 +75,19 @@ def argparse_of_django() -> argparse.ArgumentParser:
     return Plain().create_parser("manage.py", "plain")
 
 
-def test_options__none_that_does_not_exist_is_named() -> None:
-    """In the text, either."""
+def test_options__in_the_text_exist() -> None:
     known = {option for action in parser()._actions for option in action.option_strings}
     found = set(re.findall(r"`(--[a-z][\w-]*)[` ]", PAGE))
     assert len(found) > 20
     assert found - known == set()
 
 
-def test_token__is_taken_from_the_variable_that_the_pages_name() -> None:
-    """Both pages have the variable of the code."""
-    assert all(f"{TOKEN_VARIABLE}" in page for page in PAGES.values())
+def test_token_variable__is_on_both_pages() -> None:
+    assert all(TOKEN_VARIABLE in page for page in PAGES.values())
 
 
 def ours() -> list[list[str]]:
-    """The arguments of every call of the command in a console or a script of the pages."""
+    """Return the arguments of all calls of the command in consoles and scripts."""
     lines = [shown.command for page in PAGES.values() for shown in commands(page)]
     for block in blocks(PAGES["deploys.md"], "bash", "yaml", "ini", "text"):
         lines += block.content.replace("\\\n", " ").splitlines()
@@ -98,7 +96,7 @@ def ours() -> list[list[str]]:
 
 
 def arguments_of(text: str) -> list[str]:
-    """Without what follows in the shell, and with defaults in the place of variables."""
+    """Return the arguments, without redirections and with defaults in place of variables."""
     filled = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text)
     filled = filled.replace("$STABLE", "30s").replace("$DEADLINE", "300s")
     filled = re.sub(r'"\$(?:SITE|1)"', "https://shop.example.com/smoketest/", filled)
@@ -107,12 +105,12 @@ def arguments_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", ours(), ids=" ".join)
-def test_command__takes_what_the_pages_give_it(arguments: list[str]) -> None:
-    """Each option, its value and the combination."""
+def test_call__is_valid(arguments: list[str]) -> None:
+    """The options, their values and their combination are valid."""
     options = vars(Command().create_parser("", "").parse_args(arguments))
     refuse_wrong_combinations(options)
 
 
-def test_command__every_call_is_looked_at() -> None:
-    """The pattern finds the calls of consoles and of scripts."""
+def test_calls__are_found() -> None:
+    """The pattern finds the calls in consoles and in scripts."""
     assert len(ours()) >= 14

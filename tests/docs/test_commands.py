@@ -1,4 +1,4 @@
-"""README.md and CONTRIBUTING.md: their commands and files exist."""
+"""Tests of README.md and CONTRIBUTING.md: the commands and files exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.docs.markdown import ROOT, links
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 
-
+#: Targets of make that the pages mention.
 TARGETS = {
     target for page in PAGES.values() for target in re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", page)
 }
@@ -24,7 +24,7 @@ def test_make_target__exists_and_is_in_the_help(target: str) -> None:
 
 
 def make(*arguments: str) -> str:
-    """Return all that make prints."""
+    """Return the output of make."""
     done = subprocess.run(
         ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -32,5 +32,5 @@ def make(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("link", sorted(set(links(PAGES["CONTRIBUTING.md"]))))
-def test_link__of_contributing_leads_somewhere(link: str) -> None:
+def test_link__of_contributing_exists(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).is_file()

@@ -1,4 +1,4 @@
-"""docs/http.md against the endpoint."""
+"""Tests of docs/http.md: it matches the endpoint."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAILS = TWO_TESTS.format("self.fail('it fails')")
 
 
 def rows(heading: str, *, after: str = "") -> list[list[str]]:
-    """The cells of the first table below the words."""
+    """Return the cells of the first table below the heading, and below `after`."""
     part = PAGE[PAGE.index(f"## {heading}\n") :]
     part = part[part.index(after) :]
     table = re.search(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", part, re.MULTILINE)
@@ -48,43 +48,43 @@ def rows(heading: str, *, after: str = "") -> list[list[str]]:
 
 
 def names(cells: list[list[str]]) -> list[str]:
-    """What stands in backquotes in the first column."""
+    """Return the names in backquotes in the first column."""
     return [name for row in cells for name in re.findall(r"`([^`]+)`", row[0])]
 
 
-# The tables name what there is
+# Tables
 
 
-def test_formats__are_those_of_the_endpoint() -> None:
+def test_formats__match_the_endpoint() -> None:
     there = {row[0].strip("`"): row[1].strip("`") for row in rows("Formats")}
     assert there == {one.name: one.media_type for one in HTTP_FORMATS.values()}
 
 
-def test_parameters__are_those_of_the_endpoint() -> None:
+def test_parameters__match_the_endpoint() -> None:
     assert names(rows("Query parameters")) == list(query.PARAMETERS)
     (sentence,) = re.findall(r"also takes (.*), which filter", PAGE)
     assert re.findall(r"`(\w+)`", sentence) == list(query.PAGE_PARAMETERS)
 
 
-def test_json__has_these_keys(site: Site) -> None:
-    """Of the report, in this order, and of each test."""
+def test_json__has_the_listed_keys(site: Site) -> None:
+    """The keys of the report are listed in order, those of a result in any order."""
     answer = site(PASSES, DEBUG=True).get("/smoketest/?format=json").json()
     assert names(rows("JSON")) == list(answer)
     assert set(names(rows("JSON", after="Each object in `results`:"))) == set(answer["results"][0])
 
 
-def test_methods__are_those_of_the_view() -> None:
+def test_methods__match_the_view() -> None:
     (row,) = (row for row in rows("Status codes") if row[0] == "405")
     assert set(re.findall(r"\b[A-Z]{3,}\b", row[1])) == {
         method.upper() for method in IndexView.http_method_names
     }
 
 
-# Statuses
+# Status codes
 
 
 def statuses() -> dict[str, Any]:
-    """By the status: how to get it."""
+    """Return functions that get a response, by its status code."""
     return {
         "200": lambda site: site(PASSES).get("/smoketest/"),
         "400": lambda site: site(PASSES).get("/smoketest/?tset=a"),
@@ -104,18 +104,18 @@ def _paused(client: Client) -> Client:
 
 
 @pytest.mark.parametrize("status", [row[0] for row in rows("Status codes")])
-def test_status__is_answered_when_the_page_says_so(site: Site, status: str) -> None:
+def test_status__is_returned(site: Site, status: str) -> None:
     response = statuses()[status](site)
     assert response.status_code == int(status)
     assert ("Retry-After" in response.headers) == (status == "503")
 
 
-def test_statuses__are_all_there() -> None:
+def test_statuses__are_all_listed() -> None:
     assert set(statuses()) == {row[0] for row in rows("Status codes")}
 
 
 @pytest.mark.parametrize("format_name", ["text", "json", "html"])
-def test_problem__comes_in_the_format_that_was_asked_for(site: Site, format_name: str) -> None:
+def test_error__has_the_requested_format(site: Site, format_name: str) -> None:
     response = site(PASSES).get(f"/smoketest/?test=nothing&format={format_name}")
     media_type = response["Content-Type"].partition(";")[0]
     assert media_type == HTTP_FORMATS[format_name].media_type
@@ -151,7 +151,7 @@ def test_stored_result__answers(site: Site, cache_control: str, answers: bool) -
     assert is_same_run(first, ask(client, cache_control)) is answers
 
 
-def test_stored_result__of_all_answers_for_some_and_not_the_other_way_round(site: Site) -> None:
+def test_stored_result__of_all_tests_answers_for_some_but_not_the_reverse(site: Site) -> None:
     client = site(PASSES)
     everything = ask(client)
     some = client.get("/smoketest/", {"format": "json", "tag": "readiness"})
@@ -162,7 +162,7 @@ def test_stored_result__of_all_answers_for_some_and_not_the_other_way_round(site
     assert not is_same_run(some, ask(client))
 
 
-def test_stored_result__of_the_release_before_does_not_answer(
+def test_stored_result__of_the_previous_release_does_not_answer(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = site(PASSES)
@@ -171,29 +171,31 @@ def test_stored_result__of_the_release_before_does_not_answer(
     assert not is_same_run(before, ask(client))
 
 
-def test_answer__says_its_age_and_that_nobody_may_keep_it(site: Site) -> None:
+def test_response__has_an_age_and_is_not_cacheable(site: Site) -> None:
     response = ask(site(PASSES))
     assert response["Age"] == "0"
     (shown,) = re.findall(r"`Cache-Control: (no-store.*?)`", PAGE)
     assert response["Cache-Control"] == shown
 
 
-# The stream
+# Streaming
 
 
 def events(response: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in response.getvalue().splitlines()]
 
 
-def test_stream__has_the_events_of_the_page(site: Site) -> None:
-    """Each with its fields; `waiting` needs somebody to wait for, and has none."""
+def test_stream__has_the_listed_events(site: Site) -> None:
+    """Each event has the listed fields; `waiting` needs a run in progress, and has no fields."""
     client = site(PASSES)
-    told = events(client.get("/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"}))
-    assert [one["event"] for one in told] == [
+    received = events(
+        client.get("/smoketest/?format=ndjson", headers={"Cache-Control": "no-cache"})
+    )
+    assert [one["event"] for one in received] == [
         *("start", "running", "test", "running", "test", "report")
     ]
     fields = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows("Streaming")}
-    for one in told:
+    for one in received:
         assert [name for name in one if name != "event"] == fields[one["event"]]
     problem = json.loads(client.get("/smoketest/?test=nothing&format=ndjson").content)
     assert list(problem) == ["event", *fields["error"]]
@@ -209,11 +211,11 @@ def test_stream__of_a_stored_result_is_a_report_with_its_status(site: Site) -> N
     assert [one["event"] for one in events(stored)] == ["report"]
 
 
-# Access and metrics
+# Authentication and metrics
 
 
-def test_token__opens_as_bearer_and_as_password(site: Site) -> None:
-    """As in the commands of the page."""
+def test_token__is_accepted_as_bearer_and_as_password(site: Site) -> None:
+    """The commands of the page get a response; the same requests without a token do not."""
     client = site(PASSES, SMOKETEST_TOKENS=[TOKEN])
     shown = [s.command.replace("TOKEN", TOKEN) for s in COMMANDS if "TOKEN" in s.command]
     assert len(shown) == 2
@@ -223,14 +225,14 @@ def test_token__opens_as_bearer_and_as_password(site: Site) -> None:
         assert client.get(address).status_code == 401
 
 
-def test_public_status__is_a_word(site: Site) -> None:
+def test_public_status__is_one_word(site: Site) -> None:
     client = site(PASSES, SMOKETEST_TOKENS=[TOKEN], SMOKETEST_PUBLIC_STATUS=True)
     client.get("/smoketest/", headers={"Authorization": f"Bearer {TOKEN}"})
     assert client.get("/smoketest/").content == b"PASS\n"
     assert client.get("/smoketest/metrics").status_code == 401
 
 
-def test_metrics__answer_200_when_a_test_fails(site: Site) -> None:
+def test_metrics__return_200_if_a_test_fails(site: Site) -> None:
     client = site(FAILS)
     assert client.get("/smoketest/").status_code == 500
     response = client.get("/smoketest/metrics", headers={"Accept": "application/openmetrics-text"})
@@ -239,11 +241,11 @@ def test_metrics__answer_200_when_a_test_fails(site: Site) -> None:
     assert "smoketest_last_run_success 0.0" in response.text
 
 
-# The commands
+# Commands
 
 
 def request_of(command: str) -> tuple[str, dict[str, str]]:
-    """The path and the headers of what curl would send."""
+    """Return the path and the headers of the request that curl would send."""
     curl, *words = shlex.split(command)
     assert curl == "curl"
     headers = {}
@@ -275,23 +277,25 @@ def new_site() -> Iterator[NewSite]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("shown", COMMANDS, ids=lambda shown: shown.command)
-def test_command__is_answered(new_site: NewSite, shown: Shown) -> None:
-    """curl itself is content with a site that passes, and prints what the page shows."""
+def test_command__prints_the_shown_output(new_site: NewSite, shown: Shown) -> None:
+    """curl exits with 0 for a site whose tests pass."""
     typed = shown.command.replace("127.0.0.1:8000", new_site.address)
     words = [*shlex.split(typed), "--silent", "--show-error", "--fail"]
     if "only" in shown.command:
-        # A result is stored that began after all workers had loaded their code.
-        def run_then_type() -> int:
+        # Wait until a result is stored whose run started after all workers loaded their code.
+        def run_then_request() -> int:
             get(new_site.port, "/smoketest/", {"Cache-Control": "no-cache"})
             return new_site.run(*words, check=False).returncode
 
         wait_for(
-            run_then_type,
+            run_then_request,
             lambda code: code == 0,
             what="a stored result",
         )
     done = new_site.run(*words)
     assert done.stdout
     if shown.output:
-        expected = re.sub(r"(run|passed): 2", r"\1: 3", shown.output)  # with the one from above
+        expected = re.sub(
+            r"(run|passed): 2", r"\1: 3", shown.output
+        )  # including the test added above
         assert without_times(done.stdout) == without_times(expected)

@@ -1,4 +1,4 @@
-"""docs/metrics.md and docs/settings.md, and what other pages name, against the code."""
+"""Tests of the generated tables, and of the metrics, settings and commands on all pages."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md")))
 }
-#: What looks like a metric or a setting, and is neither.
+#: Environment variables, which look like settings.
 OTHER_NAMES = {command.PASSWORD_VARIABLE, TOKEN_VARIABLE}
 
 
 def named(pattern: str) -> Iterator[tuple[str, str]]:
-    """What the pattern finds, and the page that it stands in."""
+    """Yield the matches of the pattern, with the name of the page."""
     for page, text in PAGES.items():
         for name in re.findall(pattern, text):
             yield name, page
 
 
 def commands() -> list[list[str]]:
-    """The arguments of every ``manage.py smoketest`` of docs/metrics.md, in its blocks and text."""
-    page = PAGES["docs/metrics.md"].replace("\\\n", " ")
-    found = re.findall(r"manage\.py smoketest\b([^`\n]*)", page)
+    """Return the arguments of all calls of ``manage.py smoketest`` that export metrics or pause."""
+    pages = PAGES["docs/metrics.md"] + PAGES["docs/exporting.md"] + PAGES["docs/command.md"]
+    found = re.findall(r"manage\.py smoketest\b([^`#\n]*)", pages)
     return [shlex.split(arguments) for arguments in found]
 
 
@@ -42,16 +42,15 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", tables.TABLES)
-def test_table__is_what_the_code_yields(page: str) -> None:
-    """The table of the page has every family, or setting, of the code, word for word."""
-    there = tables.table_in(PAGES[f"docs/{page}"])
-    assert there == tables.TABLES[page](), f"docs/{page} is out of date: {tables.COMMAND}"
+def test_table__matches_the_code(page: str) -> None:
+    table = tables.table_in(PAGES[f"docs/{page}"])
+    assert table == tables.TABLES[page](), f"docs/{page} is out of date: {tables.COMMAND}"
 
 
 def test_write__changes_nothing_but_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command puts right what is wrong in a table, and leaves the rest of the page alone."""
+    """The command replaces an outdated table and does not change the rest of the page."""
     for page in tables.TABLES:
         text = PAGES[f"docs/{page}"]
         (tmp_path / page).write_text(text.replace(tables.table_in(text), "| old |\n"))
@@ -65,16 +64,14 @@ def test_write__changes_nothing_but_the_tables(
 # Names
 
 
-def test_metrics__every_name_exists() -> None:
-    """Every metric that a page names is one of the collector."""
+def test_metrics__on_all_pages_exist() -> None:
     samples = {s.name for family in tables.make_collector().collect() for s in family.samples}
-    found = list(named(r"\bsmoketest_(?!assets\b)[a-z_]+[a-z]\b"))  # that is a command
+    found = list(named(r"\bsmoketest_(?!assets\b)[a-z_]+[a-z]\b"))  # a command
     assert len(found) > len(samples)  # the pattern finds them
     assert [(name, page) for name, page in found if name not in samples] == []
 
 
-def test_settings__every_name_exists() -> None:
-    """Every setting that a page names is one."""
+def test_settings__on_all_pages_exist() -> None:
     found = list(named(r"\bSMOKETEST_[A-Z_]+[A-Z]\b"))
     assert len(found) > len(tables.all_settings())
     known = tables.all_settings() | OTHER_NAMES
@@ -85,26 +82,25 @@ def test_settings__every_name_exists() -> None:
 
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
-def test_command__has_these_options(arguments: list[str]) -> None:
-    """The command takes what the page tells to give it, each value and the combination too."""
+def test_call__is_valid(arguments: list[str]) -> None:
+    """The options, their values and their combination are valid."""
     options: dict[str, Any] = vars(command.Command().create_parser("", "").parse_args(arguments))
     refuse_wrong_combinations(options)
 
 
-def test_command__every_way_out_is_told_of() -> None:
-    """The page has a command for each option that hands on metrics, runs regularly or pauses."""
+def test_calls__cover_all_exports() -> None:
+    """The pages show each option that exports metrics, runs the tests regularly or pauses."""
     used = {word for arguments in commands() for word in arguments if word.startswith("--")}
     parser = command.Command().create_parser("", "")
-    ours = {
+    expected = {
         action.option_strings[-1]
         for group in parser._action_groups
         if group.title and group.title.startswith(("metrics", "regular", "pause"))
         for action in group._group_actions
     }
-    assert ours <= used
+    assert expected <= used
 
 
-def test_command__a_wrong_option_would_be_found() -> None:
-    """An option that does not exist is an error here, as on the command line."""
+def test_call__with_an_unknown_option_is_invalid() -> None:
     with pytest.raises(CommandError, match="--textfiles"):
         command.Command().create_parser("", "").parse_args(["--textfiles", "x.prom"])

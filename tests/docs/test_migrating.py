@@ -1,4 +1,4 @@
-"""docs/migrating.md: what it says of us, seen here; what it says of others names the versions."""
+"""Tests of docs/migrating.md: its examples, and its statements about 2.0."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "migrating.md").read_text()
-#: The app that the page writes its examples for.
+#: The app in the examples of the page.
 APP = "shop"
 
 
 @dataclass
 class Example:
-    """A smoke module of the page, and the report that the page shows below it."""
+    """A smoke module of the page, and the report below it."""
 
     smoke: str
-    #: Other files of the app, by their names.
+    #: Other files of the app, by name.
     files: dict[str, str] = field(default_factory=dict)
     status: str = ""
     problems: list[str] = field(default_factory=list)
 
 
 def examples() -> list[Example]:
-    """Every smoke module of the page; blocks for other packages are none."""
+    """Return the smoke modules of the page; code blocks of other packages are ignored."""
     found: list[Example] = []
     files: dict[str, str] = {}
     for language, content in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
@@ -62,9 +62,9 @@ def examples() -> list[Example]:
     return found
 
 
-def says(answer: dict[str, Any]) -> list[str]:
-    """The lines of the page: the status, and one for each problem."""
-    lines = [answer["status"], *answer["failed_tests"], *answer["errored_tests"]]
+def lines_of(report: dict[str, Any]) -> list[str]:
+    """Return lines as on the page: the status, and one for each problem."""
+    lines = [report["status"], *report["failed_tests"], *report["errored_tests"]]
     return [line.replace("app0.", f"{APP}.") for line in lines]
 
 
@@ -73,14 +73,13 @@ def ask(client: Client, **parameters: str) -> Any:
     return response.json()
 
 
-# The code of the page
+# Examples
 
 
 @pytest.mark.parametrize(
     "example", examples(), ids=["without-subtest", "subtest", "shared", "health-check", "watchman"]
 )
-def test_example__gives_what_the_page_shows(site: Site, apps: Apps, example: Example) -> None:
-    """Each smoke module of the page gives the report that stands below it."""
+def test_example__has_the_shown_report(site: Site, apps: Apps, example: Example) -> None:
     sources = {
         name: re.sub(rf"\b{APP}\b", "app0", source)
         for name, source in {**example.files, "smoke.py": example.smoke}.items()
@@ -89,11 +88,11 @@ def test_example__gives_what_the_page_shows(site: Site, apps: Apps, example: Exa
     for name, source in sources.items():
         (apps.folder / "app0").mkdir()
         (apps.folder / "app0" / name).write_text(source)
-    assert says(ask(site(smoke))) == [example.status, *example.problems]
+    assert lines_of(ask(site(smoke))) == [example.status, *example.problems]
 
 
-def test_examples__all_are_found() -> None:
-    """There are examples for those who come from each of the three, and none without a report."""
+def test_examples__are_found() -> None:
+    """The page has examples for each of the three packages, all with a report."""
     assert len(examples()) == 5
     assert all(example.status for example in examples())
 
@@ -113,23 +112,23 @@ def test_examples__all_are_found() -> None:
         ),
     ],
 )
-def test_example__warns_and_fails_as_the_check_did(
+def test_example__warns_and_fails_like_the_check(
     site: Site, waiting: int, lines: list[str]
 ) -> None:
-    """The ServiceWarning of django-health-check is a warning, its ServiceUnavailable a failure."""
+    """A ServiceWarning of django-health-check is a warning, a ServiceUnavailable a failure."""
     (example,) = (e for e in examples() if "OrdersTest" in e.smoke)
     cache.set("orders-waiting", waiting)
     try:
-        assert says(ask(site(example.smoke))) == lines
+        assert lines_of(ask(site(example.smoke))) == lines
     finally:
         cache.clear()
 
 
-def test_example__fails_as_the_check_of_watchman_did(site: Site) -> None:
+def test_example__fails_like_the_check_of_watchman(site: Site) -> None:
     (example,) = (e for e in examples() if "StockTest" in e.smoke)
     cache.set("stock", 0)
     try:
-        assert says(ask(site(example.smoke)))[1:] == [
+        assert lines_of(ask(site(example.smoke)))[1:] == [
             "shop.smoke.StockTest.test_something_is_in_stock failed: Nothing is in stock."
         ]
     finally:
@@ -140,14 +139,14 @@ def test_example__fails_as_the_check_of_watchman_did(site: Site) -> None:
 
 
 def anchors(page: str) -> set[str]:
-    """As GitHub makes them of the headings."""
+    """Return the anchors that GitHub generates for the headings."""
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
-def test_link__leads_somewhere(target: str) -> None:
-    """The page, and the heading in it, exist."""
+def test_link__exists(target: str) -> None:
+    """The page exists, and so does the heading in it."""
     page, _, anchor = target.partition("#")
     text = (DOCS / page).read_text() if page else PAGE
     assert not anchor or anchor in anchors(text)
@@ -157,11 +156,11 @@ def test_link__leads_somewhere(target: str) -> None:
     "arguments", sorted(set(re.findall(r"manage\.py smoketest\b([^`\n]*)`", PAGE)))
 )
 def test_command__has_these_options(arguments: str) -> None:
-    """The command takes what the page tells to give it."""
+    """The options and their values are valid."""
     command.Command().create_parser("", "").parse_args(shlex.split(arguments))
 
 
-# What the tables say of 2.0
+# Statements about 2.0
 
 
 @pytest.mark.parametrize(
@@ -178,14 +177,14 @@ def test_command__has_these_options(arguments: str) -> None:
         ("those of unittest", "self.assertEqual(a=1, b=2)", "errored: TestCase.assertEqual() got"),
     ],
 )
-def test_message__is_as_the_page_says(site: Site, quoted: str, body: str, line: str) -> None:
+def test_message__is_that_of_the_page(site: Site, quoted: str, body: str, line: str) -> None:
     assert quoted in PAGE
     answer = ask(site(f"class T(SmokeTest):\n    def test_it(self):\n        {body}\n"))
-    _, problem = says(answer)
+    _, problem = lines_of(answer)
     assert problem.startswith(f"shop.smoke.T.test_it {line}")
 
 
-#: Words of the page, a smoke module in the manner of 1.x, and what 2.0 says of it.
+#: Quotations of the page, a smoke module written for 1.x, and the lines of its report in 2.0.
 ROWS: list[tuple[str, str, list[str]]] = [
     (
         "takes 1 positional argument but 2 were given",
@@ -337,29 +336,29 @@ ROWS: list[tuple[str, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("quoted", "smoke", "lines"), ROWS, ids=[row[0] for row in ROWS])
-def test_table__is_true(site: Site, quoted: str, smoke: str, lines: list[str]) -> None:
-    """A smoke module of 1.x gives what the row says with these words."""
+def test_row__is_correct(site: Site, quoted: str, smoke: str, lines: list[str]) -> None:
+    """A smoke module written for 1.x has the report that the row describes."""
     assert quoted in PAGE
-    status, *problems = says(ask(site(smoke)))
+    status, *problems = lines_of(ask(site(smoke)))
     expected, *wanted = lines
     assert status == expected
     assert [p.removeprefix(f"{APP}.smoke").lstrip(" .") for p in problems] == wanted
 
 
 def test_first_assertion__ends_the_test(run_smoke: RunSmoke) -> None:
-    """What comes after it does not run; 1.x went on."""
+    """Statements after it do not run; in 1.x, they did."""
     report = run_smoke(
         """
         class T(SmokeTest):
             def test_a(self):
                 self.assertEqual(1, 2, "first")
-                raise ValueError("it went on")
+                raise ValueError("second")
         """
     )
     assert [result.message for result in report.results] == ["first"]
 
 
-def test_skip__is_no_failure_and_not_run(site: Site) -> None:
+def test_skip__is_not_a_failure_and_not_run(site: Site) -> None:
     answer = ask(
         site("class T(SmokeTest):\n def test_a(self): raise unittest.SkipTest('not here')")
     )
@@ -368,7 +367,7 @@ def test_skip__is_no_failure_and_not_run(site: Site) -> None:
 
 
 def test_on_commit__hooks_never_run(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    """1.x ran them, although the rows were gone."""
+    """1.x ran them although the rows were rolled back."""
     client = site(
         """
         class T(SmokeTest):
@@ -377,12 +376,12 @@ def test_on_commit__hooks_never_run(site: Site, capsys: pytest.CaptureFixture[st
                 print("the test ran")
         """
     )
-    assert says(ask(client)) == ["PASS"]
+    assert lines_of(ask(client)) == ["PASS"]
     assert capsys.readouterr().out == "the test ran\n"
 
 
-def test_unit_test__does_not_show_its_rows(site: Site) -> None:
-    """A TestCase is in a transaction, which the smoke tests' own connections do not see."""
+def test_rows_of_a_unit_test__are_not_visible(site: Site) -> None:
+    """A TestCase is in a transaction that the connections of the smoke tests do not see."""
     client = site(
         "class T(SmokeTest):\n def test_a(self): self.assertFalse(Account.objects.exists())"
     )
@@ -393,8 +392,8 @@ def test_unit_test__does_not_show_its_rows(site: Site) -> None:
     assert answer["tests_passed"] == 1
 
 
-def test_commit__is_refused_and_nothing_stays(site: Site) -> None:
-    """On every database; 1.x rolled back the default one."""
+def test_commit__is_refused_and_all_is_rolled_back(site: Site) -> None:
+    """This applies to every database; 1.x rolled back only the default one."""
     client = site(
         """
         class T(SmokeTest):
@@ -405,7 +404,7 @@ def test_commit__is_refused_and_nothing_stays(site: Site) -> None:
                 Account.objects.using("other").create(name="b")
         """
     )
-    assert says(ask(client))[1].startswith("shop.smoke.T.test_commit errored: Refused")
+    assert lines_of(ask(client))[1].startswith("shop.smoke.T.test_commit errored: Refused")
     assert not Account.objects.exists()
     assert not Account.objects.using("other").exists()
 
@@ -438,11 +437,11 @@ def test_one_worker__runs_classes_in_the_order_of_definition(run_smoke: RunSmoke
     assert [result.id[-1] for result in by_time] == ["c", "a", "b"]
 
 
-# Which tests are found
+# Discovery
 
 
-def test_package__all_its_modules_are_found(site: Site, apps: Apps) -> None:
-    """Those that its ``__init__.py`` does not import as well."""
+def test_package__all_modules_are_discovered(site: Site, apps: Apps) -> None:
+    """This includes modules that its ``__init__.py`` does not import."""
     (apps.folder / "app0" / "smoke" / "deep").mkdir(parents=True)
     for name in ("__init__.py", "db.py", "deep/__init__.py", "deep/er.py"):
         (apps.folder / "app0" / "smoke" / name).write_text(
@@ -453,7 +452,7 @@ def test_package__all_its_modules_are_found(site: Site, apps: Apps) -> None:
     assert ask(site(None))["tests_run"] == 2
 
 
-def test_app_config__its_tests_are_found(apps: Apps) -> None:
+def test_app_config__tests_are_discovered(apps: Apps) -> None:
     """1.x looked for ``shop.apps.ShopConfig.smoke``."""
     config = "from django.apps import AppConfig\nclass C(AppConfig):\n name = 'app0'\n"
     apps.add("class T(SmokeTest):\n def test_a(self): pass", files={"apps.py": config})
@@ -462,7 +461,7 @@ def test_app_config__its_tests_are_found(apps: Apps) -> None:
 
 
 def test_imported_class__does_not_run_without_a_subclass(site: Site, apps: Apps) -> None:
-    """As the page warns; the example with the subclass is among the others."""
+    """The page warns of this; the examples include one with a subclass."""
     assert "**if no smoke module defines it, it does not run**" in PAGE
     (apps.folder / "app0").mkdir()
     (apps.folder / "app0" / "checks.py").write_text(
@@ -471,7 +470,7 @@ def test_imported_class__does_not_run_without_a_subclass(site: Site, apps: Apps)
     assert site("from app0.checks import T").get("/smoketest/").status_code == 404
 
 
-def test_skip_apps__is_no_string(site: Site) -> None:
+def test_skip_apps__must_not_be_a_string(site: Site) -> None:
     client = site(PASSES, SMOKETEST_SKIP_APPS=APP)
     assert client.get("/smoketest/").status_code == 503
     with pytest.raises(SystemCheckError, match=r"smoketest\.E001"):
@@ -508,8 +507,8 @@ def test_accept__chooses_the_format(site: Site, accept: str, content_type: str) 
     assert response.status_code == 500
 
 
-def test_page__says_the_status_in_its_heading(site: Site) -> None:
-    """And comes with 200 where a browser opens it."""
+def test_page__has_the_status_in_its_heading(site: Site) -> None:
+    """A browser gets it with status 200."""
     client = site(FAILS)
     response = client.get("/smoketest/", headers={"Accept": "text/html"})
     assert re.search(r"<h1[^>]*>FAIL</h1>", response.text)
@@ -526,14 +525,14 @@ def test_format_text__overrides_accept(site: Site) -> None:
     assert response.text.startswith("FAIL\n")
 
 
-def test_post__from_elsewhere_is_403(site: Site) -> None:
+def test_post__without_csrf_token_is_403(site: Site) -> None:
     site(PASSES)
     assert Client(enforce_csrf_checks=True).post("/smoketest/").status_code == 403
 
 
 @pytest.mark.usefixtures("site")
-def test_not_installed__answers_503(apps: Apps) -> None:
-    """1.x worked with the URLs alone."""
+def test_not_installed__is_503(apps: Apps) -> None:
+    """1.x needed only the URLs, not the app."""
     apps.add(PASSES)
     with override_settings(INSTALLED_APPS=["tests.ledger", *apps.names]):
         assert Client().get("/smoketest/").status_code == 503
@@ -541,7 +540,7 @@ def test_not_installed__answers_503(apps: Apps) -> None:
 
 @contextmanager
 def with_users(*middleware: str, **changes: Any) -> Iterator[None]:
-    """The site has sessions and users, and this middleware for them."""
+    """Override the settings of the site with sessions, users and this middleware."""
     with override_settings(
         INSTALLED_APPS=[
             *settings.INSTALLED_APPS,
@@ -559,8 +558,8 @@ def with_users(*middleware: str, **changes: Any) -> Iterator[None]:
         yield
 
 
-def test_login_required_middleware__does_not_hold(site: Site) -> None:
-    """As the page warns; with tokens the endpoint asks for one itself."""
+def test_login_required_middleware__does_not_apply(site: Site) -> None:
+    """The page warns of this. With tokens, the endpoint itself requires one."""
     token = "a-token-of-the-page-0123"
     client = site(PASSES)
     required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
@@ -572,28 +571,28 @@ def test_login_required_middleware__does_not_hold(site: Site) -> None:
         assert client.get("/smoketest/", headers=headers).status_code == 200
 
 
-class Alone:
+class WithoutInclude:
     urlpatterns = [path("smoketest/", IndexView.as_view())]
 
 
 class Decorated:
-    urlpatterns = [path("smoketest/", login_required(IndexView.as_view(), login_url="/log-in/"))]
+    urlpatterns = [path("smoketest/", login_required(IndexView.as_view(), login_url="/login/"))]
 
 
 class Dollar:
     urlpatterns = [re_path(r"^smoketest/$", include("smoketest.urls"))]
 
 
-def test_decorated_view__leads_to_the_log_in(site: Site) -> None:
+def test_decorated_view__redirects_to_the_login_page(site: Site) -> None:
     client = site(PASSES)
     with with_users(ROOT_URLCONF=Decorated):
         response = client.get("/smoketest/")
-    assert (response.status_code, response["Location"]) == (302, "/log-in/?next=/smoketest/")
+    assert (response.status_code, response["Location"]) == (302, "/login/?next=/smoketest/")
 
 
-@pytest.mark.parametrize("urls", [Alone, Dollar])
+@pytest.mark.parametrize("urls", [WithoutInclude, Dollar])
 def test_view__works_with_other_urls(site: Site, urls: type) -> None:
-    """But has no page, and no metrics."""
+    """The HTML page and the metrics are not available."""
     client = site(PASSES, ROOT_URLCONF=urls)
     response = client.get("/smoketest/", headers={"Accept": "text/html"})
     assert response["Content-Type"] == "text/plain; charset=utf-8"
@@ -604,7 +603,7 @@ def test_reverse__is_as_in_1x() -> None:
     assert reverse("smoketest:smoketest") == "/smoketest/"
 
 
-def test_failures__go_to_a_logger_and_not_to_the_admins(
+def test_failures__are_logged_and_not_mailed_to_admins(
     site: Site, caplog: pytest.LogCaptureFixture, mailoutbox: list[Any]
 ) -> None:
     client = site(FAILS, ADMINS=[("a", "admin@example.org")])
@@ -614,11 +613,11 @@ def test_failures__go_to_a_logger_and_not_to_the_admins(
     assert mailoutbox == []
 
 
-# The way back
+# Back to 1.x
 
 
-def test_nothing_is_in_the_databases() -> None:
-    """No table and no migration, so that nothing has to be undone."""
+def test_databases__have_no_tables_of_the_package() -> None:
+    """Without tables and migrations, there is nothing to undo."""
     config = registry.get_app_config("smoketest")
     assert list(config.get_models()) == []
     assert not (Path(config.path) / "migrations").exists()

@@ -1,4 +1,7 @@
-"""docs/writing.md: each of its modules gives, in a new project, the report below it."""
+"""Tests of docs/writing.md and docs/client.md: the modules run in a new project.
+
+On docs/writing.md, the report of each module is below it.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +34,43 @@ class Order(models.Model):
 """
 
 
+#: The page that the example of docs/client.md requests.
+URLS = """
+from django.contrib.auth.decorators import login_required
+from django.core.mail import send_mail
+from django.http import HttpResponse
+from django.urls import path
+from django.views.decorators.http import require_POST
+from orders.models import Order
+
+@login_required
+@require_POST
+def order(request):
+    Order.objects.create(reference=request.POST["product"])
+    send_mail("Your order", "", None, [request.user.email])
+    return HttpResponse("Thank you")
+
+urlpatterns = [path("order/", order)]
+"""
+CUSTOMER = """
+from django.contrib.auth.models import User
+User.objects.create_user("smoketest", "smoketest@example.com")
+"""
+
+
 class Example(NamedTuple):
     smoke: str
-    #: As the page shows it: the status, and a line for each problem.
+    #: Lines of the report on the page: the status, and one for each problem.
     report: list[str]
 
     @property
     def name(self) -> str:
-        """Of its module in the project."""
+        """Name of the module in the project."""
         return f"example{EXAMPLES.index(self)}"
 
 
 def examples() -> list[Example]:
-    """Every module of the page, with the report that stands right below it."""
+    """Return the modules of both pages, each with its report."""
     found = blocks(PAGE, "python", "text")
     modules, reports = found[::2], found[1::2]
     assert {block.language for block in modules} == {"python"}
@@ -51,6 +78,9 @@ def examples() -> list[Example]:
     return [
         Example(module.content, report.content.splitlines())
         for module, report in zip(modules, reports, strict=True)
+    ] + [
+        Example(block.content, ["PASS"])
+        for block in blocks((DOCS / "client.md").read_text(), "python")
     ]
 
 
@@ -58,7 +88,7 @@ EXAMPLES = examples()
 
 
 class Project:
-    """As ``startproject`` makes it, with an app that holds each example as a smoke module."""
+    """A new Django project with an app that contains each example as a smoke module."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,8 +97,10 @@ class Project:
         (folder / "orders" / "models.py").write_text(MODELS)
         with (folder / "shop" / "settings.py").open("a") as settings:
             settings.write('INSTALLED_APPS += ["orders", "smoketest"]\n')
+        (folder / "shop" / "urls.py").write_text(URLS)
         self.django("manage.py", "makemigrations", "orders")
         self.django("manage.py", "migrate", "--verbosity=0")
+        self.django("manage.py", "shell", "--verbosity=0", f"--command={CUSTOMER}")
         smoke = folder / "orders" / "smoke"
         smoke.mkdir()
         (smoke / "__init__.py").touch()
@@ -98,7 +130,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def report(project: Project) -> dict[str, Any]:
-    """Of one run of all examples."""
+    """Return the JSON report of a run of all examples."""
     done = project.django("manage.py", "smoketest", "--format=json", check=False)
     assert done.returncode == 1, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -106,8 +138,8 @@ def report(project: Project) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_example__gives_what_the_page_shows(report: dict[str, Any], example: Example) -> None:
-    """Status and problems; the dots at the end of a line stand for more of it."""
+def test_example__has_the_shown_report(report: dict[str, Any], example: Example) -> None:
+    """The status and the problems are as shown; dots at the end of a line stand for more text."""
     module = f"orders.smoke.{example.name}"
     own = [one for one in report["results"] if f"{one['id']}.".startswith(f"{module}.")]
     assert own
@@ -125,27 +157,26 @@ def test_example__gives_what_the_page_shows(report: dict[str, Any], example: Exa
         assert shown.endswith("...") or line == shown
 
 
-def test_examples__all_are_there() -> None:
-    """Passing and failing ones; a page without examples would pass all tests."""
+def test_examples__are_found() -> None:
+    """The pattern finds passing and failing examples."""
     assert len(EXAMPLES) >= 10
     assert {example.report[0] for example in EXAMPLES} == {"PASS", "FAIL"}
 
 
 def test_examples__skips_and_descriptions(report: dict[str, Any]) -> None:
-    """What a status alone does not show."""
+    """Outcomes and metadata that the shown reports do not contain."""
     by_name = {one["id"].rpartition(".")[2]: one for one in report["results"]}
     assert by_name["test_list_is_reachable"]["outcome"] == "skipped"
     assert by_name["test_carrier_answers"]["outcome"] == "timed_out"
-    declared = by_name["test_few_payments_wait"]
+    declared = by_name["test_no_payment_is_overdue"]
     assert declared["severity"] == "warning"
     assert (declared["timeout"], declared["every"]) == (2, 300)
     assert declared["maintainer"] == "payments"
-    assert declared["description"].startswith("What waits for an hour")
+    assert declared["description"] == "No payment has been pending for more than an hour."
     assert by_name["test_cart"]["tags"] == ["checkout", "readiness"]
 
 
-def test_examples__leave_nothing_behind(project: Project, report: dict[str, Any]) -> None:
-    """Of all that they write, on the page that says so."""
+def test_examples__are_rolled_back(project: Project, report: dict[str, Any]) -> None:
     assert report["tests_run"] > 0
     code = "from orders.models import Order; print(Order.objects.count())"
     done = project.django("manage.py", "shell", "--verbosity=0", f"--command={code}")
@@ -168,8 +199,8 @@ def test_table__has_every_attribute_and_its_default() -> None:
 
 
 @pytest.mark.parametrize("shown", commands(PAGE), ids=lambda shown: shown.command)
-def test_command__is_one(project: Project, shown: Any) -> None:
-    """What the page types is taken: by the endpoint, by our command, by Django's."""
+def test_command__is_valid(project: Project, shown: Any) -> None:
+    """The endpoint, ``smoketest`` or Django's ``test`` accepts the command."""
     program, *arguments = shlex.split(shown.command)
     if program == "curl":
         (address,) = arguments

@@ -69,7 +69,7 @@ echo "$(basename "$0")" "$@" >> "$CALLS"
 STUBS = {
     "pip": STUB,
     "promote": STUB,
-    "take-away": STUB,
+    "remove": STUB,
     "deploy": STUB,
     "systemctl": f'{STUB}[ -z "${BREAKS}" ] || echo orders > "$EXAMPLE_DATA_DIR/break"\n',
     "kubectl": f'{STUB}[ "$1" != exec ] || {{ shift 3; cd "{EXAMPLE}"; exec "$@"; }}\n',
@@ -224,7 +224,7 @@ def host(guarded: Site, tmp_path: Path) -> Iterator[Host]:
     for release in ("1", "2"):
         folder = host.shop / "releases" / release
         make_program(folder / ".venv" / "bin" / "python", STUBS["python"])
-        for name in ("promote", "take-away"):
+        for name in ("promote", "remove"):
             make_program(folder / name, STUBS[name])
         (folder / "manage.py").symlink_to(EXAMPLE / "manage.py")
     (host.shop / "current").symlink_to("releases/1")
@@ -281,7 +281,7 @@ def test_release__goes_back_when_it_fails_as_it_serves(host: Host) -> None:
     """The release before serves again; the exit code is that of the gate."""
     code, output = host.bash(RELEASE.content, "2", DEADLINE=SHORT, **{BREAKS: "1"})
     assert code == Exit.TIMED_OUT, output
-    assert "Back to 1" in output
+    assert "Rolling back to 1" in output
     assert host.release == "1"
     assert host.calls() == ["systemctl reload shop"] * 2
     assert problems(host.report("after.xml")) == 1
@@ -315,8 +315,8 @@ def test_release__wants_a_token_first(host: Host) -> None:
     ("broken", "token", "code", "call"),
     [
         ([], TOKEN, Exit.PASSED, "promote"),
-        (["orders"], TOKEN, Exit.TIMED_OUT, "take-away is not well"),
-        ([], "a-token-of-nobody", Exit.USAGE, "take-away was not tested: mend this script"),
+        (["orders"], TOKEN, Exit.TIMED_OUT, "remove unhealthy"),
+        ([], "a-token-of-nobody", Exit.USAGE, "remove not tested: fix this script"),
     ],
     ids=["passing", "failing", "untested"],
 )
@@ -509,7 +509,7 @@ def test_job(host: Host, broken: list[str], code: Exit) -> None:
 
 def test_rollout__passes(host: Host) -> None:
     """Nothing is undone."""
-    (host.folder / "asking.py").write_text('INSTALLED_APPS = ["smoketest"]\n')
+    (host.folder / "smoke_settings.py").write_text('INSTALLED_APPS = ["smoketest"]\n')
     code, output = host.bash(ROLLOUT.content, "shop:2")
     assert code == Exit.PASSED, output
     assert host.calls() == [

@@ -81,11 +81,13 @@ def test_routes(folder: Path) -> None:
 
 
 def test_pause(site: ExampleSite) -> None:
-    """The command that the page ends with."""
-    (pause,) = re.findall(r"`python manage.py (smoketest --pause .*?)`", PAGE)
+    """The command that the page links to."""
+    (link,) = re.findall(r"\[pause the runs\]\(([\w.]+)#maintenance\)", PAGE)
+    linked = (ROOT / "docs" / link).read_text().partition("## Maintenance\n")[2]
+    pause, resume = re.findall(r"^\$ python manage.py (smoketest .*)$", linked, re.MULTILINE)[:2]
     site.manage(*shlex.split(pause))
     assert "moving the database" in site.get("/smoketest/?format=text").text
-    site.manage("smoketest", "--resume")
+    site.manage(*shlex.split(resume))
 
 
 def test_operator(site: ExampleSite, folder: Path) -> None:

@@ -234,10 +234,10 @@ def test_state_error__shows_paths_only_with_full_access(
     assert response.status_code == 503
     assert "The state directory of the smoke tests cannot be used" in response.text
     assert str(tmp_path) not in response.text
-    assert f"{lock} cannot be locked" in caplog.text
+    assert f"{lock} is not a regular file" in caplog.text
     with override_settings(SMOKETEST_TOKENS=TOKENS):
         headers = {"Cache-Control": "no-cache", "Authorization": f"Bearer {TOKEN}"}
-        assert f"{lock} cannot be locked" in client.get(f"/smoketest/{query}", headers=headers).text
+        assert f"{lock} is not a regular file" in client.get(f"/smoketest/{query}", headers=headers).text
 
 
 def test_cross_site__starts_no_run(site: Site) -> None:

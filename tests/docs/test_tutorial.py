@@ -1,4 +1,4 @@
-"""docs/index.md, followed to the letter in an empty folder."""
+"""Tests of docs/tutorial.md: its steps are followed in an empty directory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.servers.site import clean_environment
 
 pytestmark = pytest.mark.e2e
 
-PAGE = (DOCS / "index.md").read_text()
+PAGE = (DOCS / "tutorial.md").read_text()
 COMMANDS = commands(PAGE)
-#: Done already: the tests run in such an environment. The wheel environment of tox installs.
+#: Not run, because the tests already run in such an environment.
 IN_PLACE = [
     "python -m venv .venv",
     ". .venv/bin/activate",
@@ -32,7 +32,7 @@ SERVE = "python manage.py runserver"
 
 
 class FirstSite(Server):
-    """The site of the page: its files are written and its commands run as they stand there."""
+    """The site of the tutorial, with its files and after its commands."""
 
     name = "first-site"
 
@@ -44,7 +44,7 @@ class FirstSite(Server):
             self.write(content)
 
     def write(self, content: str) -> None:
-        """The first line says which file it is, and whether the file has more already."""
+        """Write the file that the first line names, or append to it."""
         heading = re.match(r"# (\S+\.py)(, at the end)?\n", content)
         assert heading, content
         path = self.folder / heading[1]
@@ -73,7 +73,7 @@ class FirstSite(Server):
         return get(self.port, "/nothing").status == 404
 
     def page(self, accept: str = "text/html") -> Response:
-        """What `GET /smoketest/` answers after a run."""
+        """Return the response of `GET /smoketest/` after a run."""
         headers = {"Accept": accept, "Cache-Control": "no-cache"}
         return get(self.port, "/smoketest/", headers)
 
@@ -84,28 +84,28 @@ def site() -> Iterator[FirstSite]:
         yield site
 
 
-def test_page__leads_to_a_red_row_and_to_a_green_one(site: FirstSite) -> None:
-    """The commands print what the page shows, and the site says the same in a browser."""
-    (red, green) = (shown.output for shown in COMMANDS if shown.command == RUN)
-    id_of_the_red = "orders.smoke.CustomersTest.test_customer_can_sign_up"
+def test_steps__lead_to_a_failing_and_to_a_passing_test(site: FirstSite) -> None:
+    """The commands print the shown output, and the HTML page shows the same results."""
+    (failing, passing) = (shown.output for shown in COMMANDS if shown.command == RUN)
+    failing_id = "orders.smoke.CustomersTest.test_customer_can_sign_up"
 
     done = site.type(RUN)
-    assert (done.returncode, without_times(done.stdout)) == (1, without_times(red))
-    answer = site.page()
-    assert answer.status == 500
-    assert re.search(r"<h1[^>]*>FAIL</h1>", answer.text)
-    assert id_of_the_red in answer.text
-    assert "no such table: auth_user" in answer.text
-    assert site.page("*/*").status == 500  # as curl asks
+    assert (done.returncode, without_times(done.stdout)) == (1, without_times(failing))
+    response = site.page()
+    assert response.status == 500
+    assert re.search(r"<h1[^>]*>FAIL</h1>", response.text)
+    assert failing_id in response.text
+    assert "no such table: auth_user" in response.text
+    assert site.page("*/*").status == 500  # like curl
 
     assert site.type("python manage.py migrate").returncode == 0
     done = site.type(RUN)
-    assert (done.returncode, without_times(done.stdout)) == (0, without_times(green))
-    answer = site.page()
-    assert answer.status == 200
-    assert re.search(r"<h1[^>]*>PASS</h1>", answer.text)
+    assert (done.returncode, without_times(done.stdout)) == (0, without_times(passing))
+    response = site.page()
+    assert response.status == 200
+    assert re.search(r"<h1[^>]*>PASS</h1>", response.text)
     (button,) = re.findall(r"Press \*(.+?)\*", PAGE)
-    assert f">{button}</button>" in answer.text
+    assert f">{button}</button>" in response.text
     assert get(site.port, "/smoketest/metrics").status == 200
 
     code = "from django.contrib.auth.models import User; print(User.objects.count())"
@@ -113,8 +113,7 @@ def test_page__leads_to_a_red_row_and_to_a_green_one(site: FirstSite) -> None:
     assert done.stdout.strip() == "0"
 
 
-def test_commands__each_is_followed() -> None:
-    """A command that is new on the page needs a place above."""
+def test_commands__are_all_tested() -> None:
     assert [shown.command for shown in COMMANDS] == [
         *IN_PLACE,
         "django-admin startproject shop .",

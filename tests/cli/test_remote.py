@@ -491,7 +491,7 @@ def test_site__fails(site: ExampleSite) -> None:
     try:
         report = request(site).report
     finally:
-        site.mend()
+        site.repair()
     assert not report.passed
     assert any("orders" in result.id and result.message for result in report.problems)
     assert request(site).report.passed

@@ -70,7 +70,7 @@ def configure(shop: str, **values: Any) -> None:
     import_module(f"{shop}.celery").app.conf.update(values)
 
 
-def test_queues__those_of_the_app(shop: str) -> None:
+def test_queues__of_the_app(shop: str) -> None:
     """The queues are the default queue, or those that the app declares."""
     assert classes(discover(SMOKETEST_CELERY_APP=shop)) == ["CeleryQueueTest"]
     sys.modules.pop(f"{APP}.smoke")
@@ -81,7 +81,7 @@ def test_queues__those_of_the_app(shop: str) -> None:
     assert found == ["HighPriorityQueueTest", "MailQueueTest"]
 
 
-def test_queues__those_of_the_setting_and_beat(shop: str) -> None:
+def test_queues__of_the_setting(shop: str) -> None:
     """Beat has a test if the setting is enabled."""
     found = classes(
         discover(
@@ -94,7 +94,7 @@ def test_queues__those_of_the_setting_and_beat(shop: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["{}.celery:nothing", "{}.missing:app", "nowhere"])
-def test_app__cannot_be_found(shop: str, path: str) -> None:
+def test_app__not_found(shop: str, path: str) -> None:
     """A missing app is a collection error whose message names the setting."""
     path = path.format(shop)
     (error,) = discover(SMOKETEST_CELERY_APP=path).collection_errors
@@ -102,7 +102,7 @@ def test_app__cannot_be_found(shop: str, path: str) -> None:
     assert f"SMOKETEST_CELERY_APP is '{path}'" in error.message
 
 
-def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> None:
+def test_app__not_imported_by_the_package(shop: str, tmp_path: Path) -> None:
     """The app is found even if the package of the site does not import it."""
     (tmp_path / "apps" / shop / "settings.py").write_text(
         f"SECRET_KEY = 'not-secret'\nINSTALLED_APPS = ['smoketest', '{APP}']\n"
@@ -126,7 +126,7 @@ def test_app__of_the_package_with_the_settings(shop: str, tmp_path: Path) -> Non
         ({"worker_enable_remote_control": False}, "worker_enable_remote_control is False"),
     ],
 )
-def test_skipped__with_a_reason(shop: str, values: dict[str, Any], reason: str) -> None:
+def test_skipped__reason(shop: str, values: dict[str, Any], reason: str) -> None:
     """All tests are skipped without workers or without remote control."""
     configure(shop, **values)
     report = run_site(SMOKETEST_CELERY_APP=shop, SMOKETEST_CELERY_BEAT=True)
@@ -134,7 +134,7 @@ def test_skipped__with_a_reason(shop: str, values: dict[str, Any], reason: str) 
     assert all(result.message.startswith(reason) for result in report.results)
 
 
-def test_skipped__over_a_broker_without_remote_control(shop: str, tmp_path: Path) -> None:
+def test_skipped__broker_without_remote_control(shop: str, tmp_path: Path) -> None:
     """All tests are skipped if the broker has no remote control, such as Amazon SQS."""
     kind = import_module("kombu.transport.filesystem").Transport
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_skipped__over_a_broker_without_remote_control(shop: str, tmp_path: Path
     assert {str(result.outcome) for result in report.results} == {"skipped"}
 
 
-def test_heartbeat__is_scheduled_where_the_site_wants_it(shop: str) -> None:
+def test_heartbeat__scheduled_if_enabled(shop: str) -> None:
     """The entry is added only if the setting is enabled; its tasks expire."""
     add_heartbeat = import_module(f"{APP}.tasks").add_heartbeat
     app = import_module(f"{shop}.celery").app
@@ -162,7 +162,7 @@ def test_heartbeat__is_scheduled_where_the_site_wants_it(shop: str) -> None:
     assert app.tasks[entry["task"]].expires == 300
 
 
-def test_notes__are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes__limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker discards the oldest notes."""
     require_celery()
     remote = import_module(f"{APP}.remote")
@@ -173,7 +173,7 @@ def test_notes__are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(remote.notes(None, ["a", "b", "c", "d"])["ages"]) == {"a", "c"}
 
 
-def test_records__survive_what_is_in_the_file(tmp_path: Path) -> None:
+def test_records__unreadable_file(tmp_path: Path) -> None:
     """A truncated file, or one of another release, is ignored."""
     records = import_module(f"{APP}.records")
     with override_settings(SMOKETEST_STATE_DIR=str(tmp_path)):
@@ -187,7 +187,7 @@ def test_records__survive_what_is_in_the_file(tmp_path: Path) -> None:
             assert records.load("queue x") == records.Record()
 
 
-def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records__without_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The records are kept in the memory of the process."""
     records = import_module(f"{APP}.records")
     monkeypatch.setattr(records, "_memory", {})
@@ -197,9 +197,9 @@ def test_records__without_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         assert records.load("queue y") == records.Record()
 
 
-@pytest.mark.parametrize("is_gone", [True, False])
-def test_worker_that_is_gone__is_excused_once(
-    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_stopped_worker__one_lost_task_accepted(
+    shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stopped: bool
 ) -> None:
     """The note of a stopped worker may be lost, but the next task must return."""
     records, rounds = import_module(f"{APP}.records"), import_module(f"{APP}.rounds")
@@ -214,14 +214,14 @@ def test_worker_that_is_gone__is_excused_once(
                 "queue x",
                 replace(record, sent_at=now - 70, waiting_since=now - 500, looked_at=now - 10),
             )
-            workers = ["b"] if is_gone else ["a"]
+            workers = ["b"] if is_stopped else ["a"]
             trip = rounds.make_round_trip(app, "x", workers, "queue x", valid=60, within=0.1)
             waited.append(round(trip.waiting, -1))
             record = replace(records.load("queue x"), workers=["a"])
-    assert waited == ([0, 500, 500] if is_gone else [500, 500, 500])
+    assert waited == ([0, 500, 500] if is_stopped else [500, 500, 500])
 
 
-def test_beat__heard_in_the_future(shop: str, tmp_path: Path) -> None:
+def test_beat__heartbeat_in_the_future(shop: str, tmp_path: Path) -> None:
     """A heartbeat in the future does not hide a stopped beat."""
     records, testing = import_module(f"{APP}.records"), import_module(f"{APP}.cases")
     test = testing.BeatTest("test_beat_is_alive")
@@ -264,7 +264,7 @@ def test_system_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids() == ["smoketest.E148"]
 
 
-def test_start_up__imports_no_celery() -> None:
+def test_startup__does_not_import_celery() -> None:
     """The app does not import Celery before discovery."""
     code = (
         "import sys, django\n"

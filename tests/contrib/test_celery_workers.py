@@ -100,12 +100,12 @@ class Shop:
 
     def run(self, **settings: Any) -> Report:
         """Run the smoke tests of Celery like a new process."""
-        forget()
+        unload_modules()
         with self.installed(**settings):
             suite = find(EVERYTHING, options())
             assert suite.collection_errors == ()
             report = run(suite, EVERYTHING, options(), abandoned=LocallyAbandoned(), carried={})
-        forget()
+        unload_modules()
         for result in report.results:
             assert PASSWORD not in result.message + result.traceback
         return report
@@ -117,7 +117,7 @@ class Shop:
             return {key for key in redis.scan_iter() if redis.ttl(key) < 0}
 
 
-def forget() -> None:
+def unload_modules() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
         del sys.modules[name]
     sys.modules.pop(f"{APP}.smoke", None)
@@ -149,7 +149,7 @@ def shop(tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Itera
     made = Shop(tmp_path, redis)
     made.write()
     yield made
-    forget()
+    unload_modules()
     assert os.environ.get("DJANGO_SETTINGS_MODULE") == environment
 
 
@@ -166,7 +166,7 @@ def message(report: Report, name: str, outcome: str = "failed") -> str:
     return result.message
 
 
-def test_worker_answers__and_a_task_goes_round(shop: Shop) -> None:
+def test_worker__responds_and_runs_task(shop: Shop) -> None:
     """Each run sends its own task and leaves no keys in Redis; no result backend is needed."""
     with shop.worker() as worker:
         before = shop.keys_left()
@@ -213,7 +213,7 @@ def test_worker_stopped(shop: Shop) -> None:
         assert set(outcomes(shop.run()).values()) == {"passed"}
 
 
-def test_busy_worker__is_no_false_alarm(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_worker__no_false_alarm(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy worker replies, and the tests pass until a task has waited too long."""
     with shop.worker("--prefetch-multiplier", "1") as worker:
         message(shop.run(), "test_task_goes_round", "passed")
@@ -261,7 +261,7 @@ def waiting_tasks(shop: Shop, worker: Worker) -> int:
     return int(in_queue) + len(received) - len(done)
 
 
-def test_first_task_waits__is_skipped(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_task__waiting(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test is skipped on a new site with busy workers."""
     with shop.worker() as worker:
         keep_busy(shop, worker, monkeypatch)
@@ -281,7 +281,7 @@ def test_workers_without_the_app(shop: Shop) -> None:
     assert 'add "smoketest.contrib.celery" to their INSTALLED_APPS' in text
 
 
-def test_threads__answer_while_busy(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads__respond_while_busy(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with a thread pool replies while it is busy."""
     with shop.worker("--pool", "threads") as worker:
         assert set(outcomes(shop.run()).values()) == {"passed"}
@@ -313,11 +313,11 @@ def test_broker_hangs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     survey, waits = import_module(f"{APP}.survey"), []
     connected = survey.connected
 
-    def counted(app: Any) -> Any:
+    def counting(app: Any) -> Any:
         waits.append(app)
         return connected(app)
 
-    monkeypatch.setattr(survey, "connected", counted)
+    monkeypatch.setattr(survey, "connected", counting)
     with Redis() as broker:
         broker.talk("CLIENT", "PAUSE", "600000", "ALL")
         report = shop.run(
@@ -327,7 +327,7 @@ def test_broker_hangs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(waits) == 1
 
 
-def test_broker_goes_away(shop: Shop) -> None:
+def test_broker_connection_lost(shop: Shop) -> None:
     """A connection that is lost is not retried."""
     broker_module = import_module(f"{APP}.broker")
     with Redis() as broker, shop.installed(CELERY_BROKER_URL=broker.url):

@@ -79,17 +79,17 @@ def early_storage() -> Any:
 _early: list[Any] = []
 
 
-class ForgetfulStorage(FileSystemStorage):
+class CorruptingStorage(FileSystemStorage):
     def _open(self, name: str, mode: str = "rb") -> Any:
         return ContentFile(b"")
 
 
-class RenamingForgetfulStorage(ForgetfulStorage):
+class RenamingCorruptingStorage(CorruptingStorage):
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         return f"{name}.kept"
 
 
-class HoardingStorage(FileSystemStorage):
+class UndeletingStorage(FileSystemStorage):
     def delete(self, name: str) -> None:
         """Do not delete the file."""
 
@@ -115,7 +115,7 @@ class LaggingCache(BaseCache):
         return values[-1] if values else default
 
 
-def _forget() -> None:
+def _unload_smoke_modules() -> None:
     """Unload the smoke modules, which read settings when they are imported."""
     for name in list(sys.modules):
         if name.startswith(PREFIX):
@@ -127,7 +127,7 @@ def essentials(tmp_path: Path) -> Iterator[Essentials]:
     """Run tests of the app in this process: ``essentials("caches", CACHES=...)``."""
 
     def run_with(*names: str, timeout: float = 10, **settings: Any) -> Run:
-        _forget()
+        _unload_smoke_modules()
         state = tmp_path / "state"
         state.mkdir(exist_ok=True)
         defaults = {"INSTALLED_APPS": APPS, "SMOKETEST_STATE_DIR": state, "TEMPLATES": [TEMPLATES]}
@@ -143,7 +143,7 @@ def essentials(tmp_path: Path) -> Iterator[Essentials]:
         return _summary(report)
 
     yield run_with
-    _forget()
+    _unload_smoke_modules()
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Site:
 class TestFreshSite:
     """A site of ``django-admin startproject``, migrated, with DEBUG off."""
 
-    def test_passes_at_once(self, fresh: Site) -> None:
+    def test_passes(self, fresh: Site) -> None:
         """All critical tests pass; deployment checks of Django only cause warnings."""
         run = fresh.run()
         problems = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
@@ -199,17 +199,17 @@ class TestFreshSite:
         assert len(run.outcomes) == 18
         assert run.seconds < 20
 
-    def test_leaves_nothing_behind(self, fresh: Site) -> None:
+    def test_no_remaining_data(self, fresh: Site) -> None:
         """The tests leave no rows, no gaps in sequences and no files."""
         before = _database(fresh), _files(fresh)
         fresh.run()
         assert (_database(fresh), _files(fresh)) == before
 
-    def test_names_what_no_check_complains_of(self, fresh: Site) -> None:
+    def test_system_checks(self, fresh: Site) -> None:
         """The app adds no messages to manage.py check."""
         assert "no issues" in fresh.manage("check")
 
-    def test_leaves_out_what_is_not_wanted(self, fresh: Site) -> None:
+    def test_skip_setting(self, fresh: Site) -> None:
         """Parts and single targets can be excluded."""
         everything = set(fresh.run().outcomes)
         try:
@@ -217,8 +217,8 @@ class TestFreshSite:
             left = set(fresh.run().outcomes)
         finally:
             fresh.configure("")
-        gone = {name.rpartition(".")[0] for name in everything - left}
-        assert gone == {
+        removed = {name.rpartition(".")[0] for name in everything - left}
+        assert removed == {
             "caches.DefaultCacheTest", "databases.DefaultDatabaseTest",
             "host.DefaultDatabaseDiskTest", "host.StateDiskTest", "host.TemporaryDiskTest",
         }  # fmt: skip
@@ -246,7 +246,7 @@ class TestSQLite:
     def site(self, tmp_path: Path) -> Site:
         return Site(tmp_path / "site")
 
-    def test_that_was_never_migrated(self, site: Site) -> None:
+    def test_never_migrated(self, site: Site) -> None:
         """All migrations are unapplied, and the test creates no table."""
         run = site.run("databases")
         assert run.outcomes == {
@@ -261,7 +261,7 @@ class TestSQLite:
             assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         connection.close()
 
-    def test_with_a_migration_that_is_not_applied(self, site: Site) -> None:
+    def test_unapplied_migration(self, site: Site) -> None:
         """The message names an unapplied migration, and one applied before its dependency."""
         test = "databases.DefaultMigrationsTest"
         site.manage("migrate", "-v0")
@@ -279,7 +279,7 @@ class TestSQLite:
         assert outcome == "failed"
         assert "is applied before its dependency auth.0001_initial" in message
 
-    def test_with_two_latest_migrations(self, site: Site) -> None:
+    def test_two_leaf_migrations(self, site: Site) -> None:
         """Two leaf migrations of an app fail the test, since migrate refuses them."""
         migrations = site.folder / "polls" / "migrations"
         migrations.mkdir(parents=True)
@@ -296,7 +296,7 @@ class TestSQLite:
         assert outcome == "failed"
         assert message.startswith("Apps have more than one leaf migration: polls. Release the")
 
-    def test_that_cannot_be_opened(self, site: Site) -> None:
+    def test_cannot_be_opened(self, site: Site) -> None:
         """The directory of the database does not exist."""
         site.configure("DATABASES['default']['NAME'] = '/dev/null/nowhere/db.sqlite3'")
         run = site.run("databases.DefaultDatabaseTest")
@@ -305,7 +305,7 @@ class TestSQLite:
         assert "does not answer: OperationalError: unable to open database file." in message
         assert "manage.py dbshell --database default" in message
 
-    def test_that_is_read_only(self, site: Site) -> None:
+    def test_read_only(self, site: Site) -> None:
         """The write test fails, unless the database is set as read-only."""
         site.manage("migrate", "-v0")
         read_only = (
@@ -327,7 +327,7 @@ class TestSQLite:
         }
 
     @pytest.mark.django_db(transaction=True)
-    def test_that_another_writer_holds(
+    def test_locked_by_another_writer(
         self, essentials: Essentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The write is retried while another connection holds the write lock."""
@@ -344,7 +344,7 @@ class TestSQLite:
         timer.join()
         writer.close()
 
-    def test_several(self, site: Site) -> None:
+    def test_several_databases(self, site: Site) -> None:
         """Replicas are not written to, and databases without migrations are skipped."""
         site.configure(
             "DATABASES['replica'] = {**DATABASES['default'], 'TEST': {'MIRROR': 'default'}}\n"
@@ -362,7 +362,7 @@ class TestSQLite:
             "databases.OldShopMigrationsTest.test_are_all_applied": "skipped",
         }
 
-    def test_of_one_app_alone(self, site: Site) -> None:
+    def test_database_of_one_app(self, site: Site) -> None:
         """Migrations may be unapplied where database routers allow no model of the app."""
         (site.folder / "routers.py").write_text(
             "class Router:\n"
@@ -386,7 +386,7 @@ class TestSQLite:
 
 
 class TestCaches:
-    def test_of_each_kind(self, essentials: Essentials, tmp_path: Path) -> None:
+    def test_backends(self, essentials: Essentials, tmp_path: Path) -> None:
         """Memory and file caches pass and keep no key; a dummy cache is skipped."""
         folder = tmp_path / "cache"
         backends = "django.core.cache.backends"
@@ -405,7 +405,7 @@ class TestCaches:
         }
         assert list(folder.iterdir()) == []
 
-    def test_whose_folder_is_gone(self, essentials: Essentials) -> None:
+    def test_missing_folder(self, essentials: Essentials) -> None:
         location = {"LOCATION": "/dev/null/nowhere"}
         backend = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}
         outcome, message = only(essentials("caches", CACHES={"default": {**backend, **location}}))
@@ -413,29 +413,29 @@ class TestCaches:
         assert message.startswith("The cache 'default' does not work: NotADirectoryError: ")
         assert "A part of the path is not a directory." in message
 
-    def test_that_is_no_class(self, essentials: Essentials) -> None:
+    def test_invalid_backend(self, essentials: Essentials) -> None:
         outcome, message = only(essentials("caches", CACHES={"default": {"BACKEND": "no.Such"}}))
         assert outcome == "failed"
         assert "Could not find backend 'no.Such'" in message
 
     @pytest.mark.parametrize(
-        ("lag", "moment", "expected"), [("0.2", 30.0, "passed"), ("900", 0.2, "failed")]
+        ("lag", "max_lag", "expected"), [("0.2", 30.0, "passed"), ("900", 0.2, "failed")]
     )
-    def test_whose_reads_lag(
+    def test_replication_lag(
         self,
         essentials: Essentials,
         monkeypatch: pytest.MonkeyPatch,
         lag: str,
-        moment: float,
+        max_lag: float,
         expected: str,
     ) -> None:
         """A replication lag up to the limit is accepted."""
-        monkeypatch.setattr(caches, "LAG", moment)
+        monkeypatch.setattr(caches, "LAG", max_lag)
         monkeypatch.setattr(caches.CacheTest, "timeout", 90)
         backend = {"BACKEND": f"{__name__}.LaggingCache", "LOCATION": lag}
         assert only(essentials("caches", CACHES={"default": backend}))[0] == expected
 
-    def test_in_a_table(self, tmp_path: Path) -> None:
+    def test_database_cache(self, tmp_path: Path) -> None:
         """A missing table fails the test; an existing one keeps no row."""
         site = Site(
             tmp_path / "site",
@@ -457,7 +457,7 @@ FILES = {"BACKEND": "django.core.files.storage.FileSystemStorage"}
 
 
 class TestStorages:
-    def test_that_work(self, essentials: Essentials, tmp_path: Path) -> None:
+    def test_working_storages(self, essentials: Essentials, tmp_path: Path) -> None:
         """The media directory may be missing; it is removed again after the test."""
         media, docs = tmp_path / "media", tmp_path / "docs"
         docs.mkdir()
@@ -480,7 +480,7 @@ class TestStorages:
         assert not media.exists()
         assert list(docs.iterdir()) == []
 
-    def test_that_is_full(self, essentials: Essentials, mount_point: Path) -> None:
+    def test_full(self, essentials: Essentials, mount_point: Path) -> None:
         """Without free space or inodes, the test fails and leaves no file."""
         with small_file_system(mount_point, size="16k") as media:
             (media / "big").write_bytes(bytes(16384))
@@ -497,7 +497,7 @@ class TestStorages:
         assert outcome == "failed"
         assert "It is full" in message
 
-    def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
+    def test_stale_mount(self, essentials: Essentials, mount_point: Path) -> None:
         """The server of the mount does not exist any more."""
         with stale_mount(mount_point) as media:
             outcome, message = only(essentials("storages", MEDIA_ROOT=media))
@@ -506,7 +506,7 @@ class TestStorages:
         assert "The mount is stale" in message
         assert "remount it" in message
 
-    def test_that_hangs(
+    def test_hanging_mount(
         self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The server of the mount does not respond, so the test times out."""
@@ -515,16 +515,14 @@ class TestStorages:
             outcome, _ = only(essentials("storages", MEDIA_ROOT=media))
         assert outcome == "timed_out"
 
-    def test_that_may_not_be_written(self, essentials: Essentials) -> None:
+    def test_write_forbidden(self, essentials: Essentials) -> None:
         """The file system does not allow writes, not even by root."""
         outcome, message = only(essentials("storages", MEDIA_ROOT="/proc/1"))
         assert outcome == "failed"
         assert message.startswith("The storage 'default' does not work: ")
 
-    @pytest.mark.parametrize("storage", ["ForgetfulStorage", "RenamingForgetfulStorage"])
-    def test_that_gives_back_something_else(
-        self, essentials: Essentials, tmp_path: Path, storage: str
-    ) -> None:
+    @pytest.mark.parametrize("storage", ["CorruptingStorage", "RenamingCorruptingStorage"])
+    def test_corrupted_content(self, essentials: Essentials, tmp_path: Path, storage: str) -> None:
         """The test fails and deletes the file, even if the storage changed its name."""
         backend = {"BACKEND": f"{__name__}.{storage}"}
         outcome, message = only(
@@ -534,8 +532,8 @@ class TestStorages:
         assert "did not return the content that was written" in message
         assert not (tmp_path / "media").exists()
 
-    def test_that_does_not_delete(self, essentials: Essentials, tmp_path: Path) -> None:
-        backend = {"BACKEND": f"{__name__}.HoardingStorage"}
+    def test_not_deleted(self, essentials: Essentials, tmp_path: Path) -> None:
+        backend = {"BACKEND": f"{__name__}.UndeletingStorage"}
         outcome, message = only(
             essentials("storages", MEDIA_ROOT=tmp_path / "media", STORAGES={"default": backend})
         )
@@ -563,19 +561,19 @@ class TestDisks:
         assert message.startswith("Only 0.0% (0 inodes) of the file system of")
         assert message.endswith(f"df -hi {media}")
 
-    def test_that_has_less_than_wanted(self, essentials: Essentials, mount_point: Path) -> None:
+    def test_less_than_required(self, essentials: Essentials, mount_point: Path) -> None:
         with small_file_system(mount_point) as media:
             (media / "big").write_bytes(bytes(15 * 4096))
-            wanted = {"MEDIA_ROOT": media, "SMOKETEST_ESSENTIALS_MIN_FREE_DISK": 0.1}
-            outcome, message = only(essentials("host.MediaDiskTest", **wanted))
+            required = {"MEDIA_ROOT": media, "SMOKETEST_ESSENTIALS_MIN_FREE_DISK": 0.1}
+            outcome, message = only(essentials("host.MediaDiskTest", **required))
             enough = {"SMOKETEST_ESSENTIALS_ENOUGH_FREE_DISK": 4096}
-            outcome_of_enough, _ = only(essentials("host.MediaDiskTest", **wanted, **enough))
+            outcome_of_enough, _ = only(essentials("host.MediaDiskTest", **required, **enough))
         assert outcome_of_enough == "passed"
         assert outcome == "failed"
         assert message.startswith(f"Only 6.2% (4.0 KiB) of the file system of {media} is left;")
         assert "SMOKETEST_ESSENTIALS_MIN_FREE_DISK is 0.1." in message
 
-    def test_each_file_system_is_tested_once(
+    def test_each_file_system_tested_once(
         self, essentials: Essentials, mount_point: Path, tmp_path: Path
     ) -> None:
         """Directories on a tested file system are skipped; symbolic links are resolved."""
@@ -591,13 +589,13 @@ class TestDisks:
             "It is on the same file system as 'media', which is tested."
         )
 
-    def test_that_is_stale(self, essentials: Essentials, mount_point: Path) -> None:
+    def test_stale_mount(self, essentials: Essentials, mount_point: Path) -> None:
         with stale_mount(mount_point) as media:
             outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))
         assert outcome == "failed"
         assert "The mount is stale" in message
 
-    def test_that_hangs(
+    def test_hanging_mount(
         self, essentials: Essentials, mount_point: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The test times out, and the other file systems are tested."""
@@ -616,7 +614,7 @@ class TestDisks:
 
 
 class TestMemory:
-    def test_of_this_host(self, essentials: Essentials) -> None:
+    def test_this_host(self, essentials: Essentials) -> None:
         """The test passes with the default, and fails if all memory must be available."""
         found = list(memory.memories())
         if not found:
@@ -665,7 +663,7 @@ class TestMemory:
     }
 
     @pytest.mark.parametrize("case", FILES)
-    def test_limits_of_containers(
+    def test_container_limits(
         self, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Reclaimable memory counts as available."""
@@ -681,7 +679,7 @@ class TestMemory:
         (group,) = memory.memories()
         assert (group.total, group.available) == (200_000_000, 160_000_000)
 
-    def test_where_the_system_does_not_tell(
+    def test_unknown_memory(
         self, essentials: Essentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(memory, "PROC", tmp_path)
@@ -689,7 +687,7 @@ class TestMemory:
 
 
 class TestHostNames:
-    def test_that_do_not_resolve(self, essentials: Essentials) -> None:
+    def test_not_resolved(self, essentials: Essentials) -> None:
         """Names in .invalid do not resolve (RFC 2606); the message names the setting."""
         run = essentials(
             "host.NoSuchHostInvalidHostNameTest",
@@ -700,7 +698,7 @@ class TestHostNames:
         assert message.startswith("no-such-host.invalid does not resolve: gaierror: ")
         assert "It is set in SMOKETEST_ESSENTIALS_HOSTS." in message
 
-    def test_that_resolves(self, essentials: Essentials) -> None:
+    def test_resolved(self, essentials: Essentials) -> None:
         """The name of this host resolves."""
         name = socket.gethostname()
         try:
@@ -711,7 +709,7 @@ class TestHostNames:
         (resolved,) = (test for test in run.outcomes if "HostNameTest" in test)
         assert run.outcomes[resolved] == "passed"
 
-    def test_come_from_all_settings(self) -> None:
+    def test_found_in_all_settings(self) -> None:
         """IP addresses, sockets, files and tables are ignored."""
         backends = "django.core.cache.backends"
         caches = {
@@ -742,7 +740,7 @@ class TestHostNames:
             "m1.internal": ["CACHES['memcached']"],
         }
 
-    def test_come_from_databases(self, tmp_path: Path) -> None:
+    def test_found_in_databases(self, tmp_path: Path) -> None:
         """Lists of PostgreSQL hosts are split; sockets are ignored."""
         site = Site(
             tmp_path / "site",
@@ -769,7 +767,7 @@ class TestErrorPages:
     }
 
     @pytest.mark.parametrize("page", PAGES)
-    def test_that_do_not_render(self, essentials: Essentials, tmp_path: Path, page: str) -> None:
+    def test_rendering_error(self, essentials: Essentials, tmp_path: Path, page: str) -> None:
         """Only the test of the broken page fails."""
         (tmp_path / page).write_text("{% url 'no-such-page' %}")
         run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
@@ -779,7 +777,7 @@ class TestErrorPages:
         assert message.startswith(f"{page} does not render: NoReverseMatch: ")
         assert f"Fix the template {page}" in message
 
-    def test_that_use_what_a_visitor_has(self, essentials: Essentials, tmp_path: Path) -> None:
+    def test_request_context(self, essentials: Essentials, tmp_path: Path) -> None:
         """Templates can use the anonymous user, session, absolute URL and CSRF token."""
         for page in self.PAGES.keys() - {"500.html"}:
             (tmp_path / page).write_text("{{ request.build_absolute_uri }}{% csrf_token %}")
@@ -791,14 +789,14 @@ class TestErrorPages:
         )
         assert set(run.outcomes.values()) == {"passed"}
 
-    def test_that_are_empty(self, essentials: Essentials, tmp_path: Path) -> None:
+    def test_empty_page(self, essentials: Essentials, tmp_path: Path) -> None:
         """A template that renders to nothing fails the test; 500.html gets no variables."""
         (tmp_path / "500.html").write_text("{% if request %}Sorry{% endif %}\n")
         run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
         assert run.outcomes["pages.ErrorPagesTest.test_server_error"] == "failed"
         assert "500.html is empty" in run.messages["pages.ErrorPagesTest.test_server_error"]
 
-    def test_views_of_the_site_are_left_to_it(self, essentials: Essentials) -> None:
+    def test_custom_views_skipped(self, essentials: Essentials) -> None:
         run = essentials(
             "pages.ErrorPagesTest",
             ROOT_URLCONF=f"{__name__}",
@@ -838,16 +836,16 @@ class TestStaticFiles:
         defaults = {"STATIC_ROOT": root, "STATIC_URL": "static/", "STORAGES": self.MANIFEST}
         return only(essentials("pages.StaticFilesTest", **{**defaults, **settings}))
 
-    def test_that_are_all_there(self, essentials: Essentials, collected: Path) -> None:
+    def test_all_present(self, essentials: Essentials, collected: Path) -> None:
         assert self.run(essentials, collected) == ("passed", "")
 
-    def test_of_which_one_is_missing(self, essentials: Essentials, collected: Path) -> None:
-        (gone,) = collected.glob("b.*.css")
-        gone.unlink()
+    def test_one_missing(self, essentials: Essentials, collected: Path) -> None:
+        (removed,) = collected.glob("b.*.css")
+        removed.unlink()
         outcome, message = self.run(essentials, collected)
         assert outcome == "failed"
         assert message.startswith(
-            f"1 of 2 checked static files are missing: {gone.name}. Run: manage.py collectstatic"
+            f"1 of 2 checked static files are missing: {removed.name}. Run: manage.py collectstatic"
         )
 
     def test_without_a_manifest(self, essentials: Essentials, collected: Path) -> None:
@@ -857,13 +855,13 @@ class TestStaticFiles:
         assert message.startswith("There is no manifest staticfiles.json: ")
         assert "Run: manage.py collectstatic" in message
 
-    def test_with_a_broken_manifest(self, essentials: Essentials, collected: Path) -> None:
+    def test_invalid_manifest(self, essentials: Essentials, collected: Path) -> None:
         (collected / "staticfiles.json").write_text("{")
         outcome, message = self.run(essentials, collected)
         assert outcome == "failed"
         assert "cannot be read: ValueError: Couldn't load manifest 'staticfiles.json'" in message
 
-    def test_collected_after_the_start(self, essentials: Essentials, collected: Path) -> None:
+    def test_collected_after_startup(self, essentials: Essentials, collected: Path) -> None:
         """A process that was started before collectstatic fails the test."""
         manifest = collected / "staticfiles.json"
         text = manifest.read_text()
@@ -878,7 +876,7 @@ class TestStaticFiles:
         assert outcome == "failed"
         assert message.endswith("restart the site.")
 
-    def test_are_looked_for_in_time(
+    def test_time_budget(
         self, essentials: Essentials, collected: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A slow storage is checked for some of the files, in random order."""
@@ -904,7 +902,7 @@ class TestStaticFiles:
             {"STORAGES": {"staticfiles": FILES}},
         ],
     )
-    def test_without_need_of_a_manifest(
+    def test_manifest_not_needed(
         self, essentials: Essentials, tmp_path: Path, settings: dict[str, Any]
     ) -> None:
         outcome, reason = self.run(essentials, tmp_path, **settings)
@@ -913,7 +911,7 @@ class TestStaticFiles:
 
 
 class TestSystemChecks:
-    def test_that_find_an_error(self, essentials: Essentials) -> None:
+    def test_error(self, essentials: Essentials) -> None:
         """The checks of all apps are run, and silenced messages are ignored."""
         wrong = {"SMOKETEST_ESSENTIALS_CLOCK_TOLERANCE": -1}
         run = essentials("system_checks", **wrong)
@@ -924,7 +922,7 @@ class TestSystemChecks:
         silenced = essentials("system_checks", SILENCED_SYSTEM_CHECKS=["smoketest.E108"], **wrong)
         assert silenced.outcomes["system_checks.SystemChecksTest.test_find_no_errors"] == "passed"
 
-    def test_that_warn_for_production(self, essentials: Essentials) -> None:
+    def test_deployment_warning(self, essentials: Essentials) -> None:
         run = essentials("system_checks", SECRET_KEY="short")
         assert run.outcomes == {
             "system_checks.SystemChecksTest.test_find_no_errors": "passed",
@@ -934,7 +932,7 @@ class TestSystemChecks:
         assert "security.W009" in message
         assert run.status == "PASS"
 
-    def test_that_raise(self, essentials: Essentials) -> None:
+    def test_exception_in_check(self, essentials: Essentials) -> None:
         run = essentials("system_checks", ROOT_URLCONF="no.such.urls")
         assert set(run.outcomes.values()) == {"failed"}
         message = run.messages["system_checks.SystemChecksTest.test_find_no_errors"]
@@ -963,7 +961,7 @@ class TestSettings:
             ("HOSTS", ["db.internal:5432"]),
         ],
     )
-    def test_a_wrong_value_is_an_error(self, name: str, wrong: object) -> None:
+    def test_invalid_value(self, name: str, wrong: object) -> None:
         name = f"SMOKETEST_ESSENTIALS_{name}"
         number = list(EssentialsConf.settings).index(name) + 101
         with override_settings(INSTALLED_APPS=APPS, **{name: wrong}):
@@ -971,7 +969,7 @@ class TestSettings:
         assert error.id == f"smoketest.E{number}"
         assert error.msg.startswith(f"{name} is {wrong!r}; it must be ")
 
-    def test_the_complaint_names_the_parts(self) -> None:
+    def test_invalid_value__lists_parts(self) -> None:
         with override_settings(INSTALLED_APPS=APPS, SMOKETEST_ESSENTIALS_SKIP=["e-mail"]):
             (error,) = run_checks(tags=["smoketest"])
         assert all(part in error.msg for part in PARTS)
@@ -989,19 +987,17 @@ class TestSettings:
             ),
         ],
     )
-    def test_what_the_site_does_not_have(
-        self, name: str, wrong: str, number: str, hint: str
-    ) -> None:
+    def test_unknown_target(self, name: str, wrong: str, number: str, hint: str) -> None:
         with override_settings(INSTALLED_APPS=APPS, **{f"SMOKETEST_ESSENTIALS_{name}": [wrong]}):
             (error,) = run_checks(tags=["smoketest"])
         assert (error.id, error.hint) == (f"smoketest.{number}", hint)
         assert repr(wrong) in error.msg
 
-    def test_what_the_site_has(self) -> None:
+    def test_known_targets(self) -> None:
         everything = [*PARTS, "caches.default", "disks.temporary", "mail.default", "clock.other"]
         with override_settings(INSTALLED_APPS=APPS, SMOKETEST_ESSENTIALS_SKIP=everything):
             assert run_checks(tags=["smoketest"]) == []
 
-    def test_every_part_can_be_left_out(self, essentials: Essentials) -> None:
+    def test_all_parts_excluded(self, essentials: Essentials) -> None:
         run = essentials("", SMOKETEST_ESSENTIALS_SKIP=PARTS)
         assert run.outcomes == {}

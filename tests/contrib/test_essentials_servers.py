@@ -79,7 +79,7 @@ def dump(server: Database) -> str:
 
 
 class TestDatabases:
-    def test_all_is_well(self, site: Site, server: Database) -> None:
+    def test_passes(self, site: Site, server: Database) -> None:
         """All tests pass and change neither rows nor sequences."""
         before = dump(server)
         assert "sessions" in before
@@ -92,7 +92,7 @@ class TestDatabases:
         assert site.run("databases").outcomes == ALL_PASS  # uses the table of migrations
         assert dump(server) == before
 
-    def test_that_is_down(self, site: Site, server: Database) -> None:
+    def test_down(self, site: Site, server: Database) -> None:
         server.stop()
         try:
             found = problems(site.run("databases"))
@@ -102,7 +102,7 @@ class TestDatabases:
         assert found[ANSWERS].startswith("The database 'default' does not answer: Operational")
         assert "Try: manage.py dbshell --database default" in found[ANSWERS]
 
-    def test_that_never_answers(self, site: Site, server: Database) -> None:
+    def test_hanging(self, site: Site, server: Database) -> None:
         """The server process is suspended, and each test fails or times out."""
         for pid in server.family():
             os.kill(pid, signal.SIGSTOP)
@@ -113,9 +113,9 @@ class TestDatabases:
                 os.kill(pid, signal.SIGCONT)
         # The timeout of the driver may be shorter.
         assert run.outcomes[ANSWERS] in {"failed", "timed_out"}
-        assert run.seconds < 30, "less than the deadline of the run"
+        assert run.seconds < 30, "must be less than the deadline of the run"
 
-    def test_that_takes_no_writes(self, site: Site, server: Database) -> None:
+    def test_read_only(self, site: Site, server: Database) -> None:
         """The server is read-only, like the old primary after a failover."""
         if isinstance(server, PostgreSQL):
             name = "default_transaction_read_only"
@@ -138,7 +138,7 @@ class TestDatabases:
         assert why in found[WRITES]
         assert "Is it read-only after a failover" in found[WRITES]
 
-    def test_without_a_privilege(self, site: Site, server: Database) -> None:
+    def test_missing_privilege(self, site: Site, server: Database) -> None:
         """The user of the site may read the table, but not write to it."""
         if isinstance(server, PostgreSQL):
             server.sql("CREATE ROLE shop LOGIN")
@@ -158,7 +158,7 @@ class TestDatabases:
         assert "denied" in found[WRITES]
 
     @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
-    def test_with_a_wrong_password(self, site: Site, server: Database) -> None:
+    def test_wrong_password(self, site: Site, server: Database) -> None:
         """The message does not contain the password."""
         site.configure(settings_of(server, PASSWORD="not-my-password"))
         found = problems(site.run("databases"))
@@ -166,7 +166,7 @@ class TestDatabases:
         assert "Access denied for user 'smoketest'" in found[ANSWERS]
         assert not any("not-my-password" in message for message in found.values())
 
-    def test_with_a_migration_that_is_not_applied(self, site: Site, server: Database) -> None:
+    def test_unapplied_migration(self, site: Site, server: Database) -> None:
         site.manage("migrate", "--fake", "sessions", "zero", "-v0")
         try:
             found = problems(site.run("databases"))
@@ -175,19 +175,19 @@ class TestDatabases:
         assert set(found) == {MIGRATED}
         assert "sessions.0001_initial. Run: manage.py migrate --database" in found[MIGRATED]
 
-    def test_of_another_time(self, site: Site, server: Database) -> None:
+    def test_clock_difference(self, site: Site, server: Database) -> None:
         """The clock of this process is one minute ahead."""
         site.configure(
             f"{settings_of(server)}import time\n_now = time.time\ntime.time = lambda: _now() + 60\n"
         )
         found = problems(site.run("databases"))
         assert set(found) == {CLOCK}
-        told = re.match(
+        match = re.match(
             r"The clock of the database 'default' is (\S+) s behind that of this host;",
             found[CLOCK],
         )
-        assert told, found[CLOCK]
-        assert 50 < float(told[1]) <= 60, "60 s, less the duration of the query"
+        assert match, found[CLOCK]
+        assert 50 < float(match[1]) <= 60, "60 s, less the duration of the query"
         site.configure(
             f"{settings_of(server)}import time\n_now = time.time\n"
             "time.time = lambda: _now() - 60\nSMOKETEST_ESSENTIALS_CLOCK_TOLERANCE = 61\n"
@@ -195,7 +195,7 @@ class TestDatabases:
         assert problems(site.run("databases")) == {}
 
     @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
-    def test_whose_table_knows_no_transactions(self, site: Site, server: Database) -> None:
+    def test_table_without_transactions(self, site: Site, server: Database) -> None:
         """No row is written to a table without transactions."""
         server.sql("ALTER TABLE django_session ENGINE = MyISAM")
         try:
@@ -232,36 +232,36 @@ class TestRedis:
         )
         return site
 
-    def test_works_and_keeps_nothing(self, site: Site, redis: Redis) -> None:
+    def test_passes_and_leaves_no_keys(self, site: Site, redis: Redis) -> None:
         assert site.run("caches").outcomes == {CACHE: "passed"}
         assert redis.talk("DBSIZE") == ":0\r\n"
 
-    def test_that_is_down(self, site: Site, redis: Redis) -> None:
+    def test_down(self, site: Site, redis: Redis) -> None:
         redis.stop()
         message = problems(site.run("caches"))[CACHE]
         assert message.startswith("The cache 'default' does not work: ConnectionError: ")
         assert "Connection refused" in message
         assert "is CACHES['default'] correct?" in message
 
-    def test_that_never_answers(self, site: Site, redis: Redis) -> None:
+    def test_hanging(self, site: Site, redis: Redis) -> None:
         os.kill(redis.pid, signal.SIGSTOP)
         try:
             run = site.run("caches")
         finally:
             os.kill(redis.pid, signal.SIGCONT)
         assert run.outcomes == {CACHE: "timed_out"}
-        assert run.seconds < 30, "less than the deadline of the run"
+        assert run.seconds < 30, "must be less than the deadline of the run"
 
-    def test_that_is_full(self, site: Site, redis: Redis) -> None:
+    def test_full(self, site: Site, redis: Redis) -> None:
         redis.talk("CONFIG", "SET", "maxmemory", "1")
         assert "OutOfMemoryError: command not allowed" in problems(site.run("caches"))[CACHE]
 
-    def test_that_is_a_replica(self, site: Site, redis: Redis) -> None:
+    def test_replica(self, site: Site, redis: Redis) -> None:
         """A read-only replica refuses writes."""
         redis.talk("REPLICAOF", "127.0.0.1", "1")
         assert "read only replica" in problems(site.run("caches"))[CACHE]
 
-    def test_with_a_wrong_password(self, site: Site, redis: Redis) -> None:
+    def test_wrong_password(self, site: Site, redis: Redis) -> None:
         """The message does not contain the password."""
         redis.talk("CONFIG", "SET", "requirepass", "right-password")
         self.with_cache(site, redis.url.replace("//", "//:wrong-password@"))
@@ -269,7 +269,7 @@ class TestRedis:
         assert "AuthenticationError" in message
         assert "wrong-password" not in message
 
-    def test_that_fails_half_way(self, site: Site, redis: Redis) -> None:
+    def test_read_forbidden(self, site: Site, redis: Redis) -> None:
         """The user may not read the key, and the key is still deleted."""
         redis.talk("ACL", "SETUSER", "shop", "on", ">shop", "~*", "+@all", "-get", "-mget")
         self.with_cache(site, redis.url.replace("//", "//shop:shop@"))
@@ -305,19 +305,19 @@ class TestMail:
         lines = (f"EMAIL_{names.get(k, k.upper())} = {v!r}" for k, v in options.items())
         site.configure("\n".join(lines))
 
-    def test_lets_the_site_in(self, site: Site, smtp: SMTP) -> None:
+    def test_passes(self, site: Site, smtp: SMTP) -> None:
         """The test passes with and without a login, and sends no mail."""
         before = len(smtp.log)
         self.configure(site, port=smtp.port)
         assert site.run("mail").outcomes == {MAIL: "passed"}
         self.configure(site, port=smtp.port, username=USER, password=PASSWORD)
         assert site.run("mail").outcomes == {MAIL: "passed"}
-        said = smtp.log[before:].lower()
-        assert said.count(">> b'auth plain") == 1
-        assert ">> b'quit'" in said
-        assert "mail from" not in said
+        smtp_log = smtp.log[before:].lower()
+        assert smtp_log.count(">> b'auth plain") == 1
+        assert ">> b'quit'" in smtp_log
+        assert "mail from" not in smtp_log
 
-    def test_a_wrong_password(self, site: Site, smtp: SMTP) -> None:
+    def test_wrong_password(self, site: Site, smtp: SMTP) -> None:
         self.configure(site, port=smtp.port, username=USER, password="wrong-password")
         message = problems(site.run("mail"))[MAIL]
         assert message.startswith(
@@ -325,7 +325,7 @@ class TestMail:
         )
         assert "wrong-password" not in message
 
-    def test_without_encryption(self, site: Site, smtp: SMTP) -> None:
+    def test_tls_not_supported(self, site: Site, smtp: SMTP) -> None:
         """The site requires TLS, which the server does not support."""
         self.configure(site, port=smtp.port, use_tls=True)
         assert "STARTTLS extension not supported" in problems(site.run("mail"))[MAIL]
@@ -338,14 +338,14 @@ class TestMail:
         assert "has no host, so no mail can be sent." in message
         assert not any("HostName" in name for name in site.run("host").outcomes)
 
-    def test_that_is_down(self, site: Site) -> None:
+    def test_down(self, site: Site) -> None:
         with SMTP() as gone:
             port = gone.port
         self.configure(site, port=port)
         message = problems(site.run("mail"))[MAIL]
         assert "ConnectionRefusedError: [Errno 111] Connection refused." in message
 
-    def test_that_never_answers(self, site: Site) -> None:
+    def test_hanging(self, site: Site) -> None:
         """The test limits the timeout if the site sets none."""
         with SMTP() as smtp:
             os.kill(smtp.pid, signal.SIGSTOP)
@@ -353,10 +353,10 @@ class TestMail:
             run = site.run("mail")
             os.kill(smtp.pid, signal.SIGCONT)
         assert "timed out" in problems(run)[MAIL]
-        assert run.seconds < 30, "less than the deadline of the run"
+        assert run.seconds < 30, "must be less than the deadline of the run"
 
-    @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
-    def test_settings_of_before(self, site: Site, smtp: SMTP) -> None:
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="MAILERS requires Django 6.1")
+    def test_deprecated_settings(self, site: Site, smtp: SMTP) -> None:
         """Deprecated settings work with Django 6.1, and the test causes no other warning."""
         site.configure(
             "import warnings\nwarnings.simplefilter('ignore')\ndel MAILERS\n"
@@ -364,8 +364,8 @@ class TestMail:
         )
         assert site.run("mail").outcomes == {MAIL: "passed"}
 
-    @pytest.mark.skipif(django.VERSION < (6, 1), reason="these have no MAILERS")
-    def test_several(self, site: Site, smtp: SMTP) -> None:
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="MAILERS requires Django 6.1")
+    def test_several_mailers(self, site: Site, smtp: SMTP) -> None:
         """Each mailer has its own test; those without a server are skipped."""
         backends = "django.core.mail.backends"
         site.configure(

@@ -182,7 +182,7 @@ def shown(report: Report) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_views__each_check_is_a_class(apps: Apps) -> None:
+def test_views__one_class_per_check(apps: Apps) -> None:
     """Views are found anywhere in the URLconf; a check of two views has one class."""
     live = ["app0.health.Fine"]
     ready = ["app0.health.Fine", ("app0.health.Till", {"number": 7})]
@@ -203,7 +203,7 @@ def test_views__each_check_is_a_class(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_views__one_that_makes_its_checks_itself(apps: Apps) -> None:
+def test_views__custom_method(apps: Apps) -> None:
     """The method of the view is called."""
     with site(apps, ROOT_URLCONF="app0.special"):
         (apps.folder / "app0" / "special.py").write_text(
@@ -222,7 +222,7 @@ def test_views__one_that_makes_its_checks_itself(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_setting__names_the_checks(apps: Apps) -> None:
+def test_setting__replaces_views(apps: Apps) -> None:
     """The setting replaces the checks of the views, in the same format."""
     checks = ["app0.health.Fine", ("app0.health.Till", {"number": 1}), ["app0.health.Full", {}]]
     with site(apps, live=["app0.health.Broken"], SMOKETEST_HEALTH_CHECK_CHECKS=checks):
@@ -234,7 +234,7 @@ def test_setting__names_the_checks(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_name__has_no_secret(apps: Apps) -> None:
+def test_name__no_secrets(apps: Apps) -> None:
     """Options with names of secrets, URLs and fields without repr are not part of the name."""
     secrets = {"number": "amqp://user:hunter2@host", "token": "hunter2", "place": "hunter2"}
     checks = [("app0.health.Till", secrets)]
@@ -244,7 +244,7 @@ def test_name__has_no_secret(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
+def test_timeout_of_check(apps: Apps) -> None:
     """A hanging asynchronous check times out one second after its own timeout."""
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Slow"]):
         slow = result_of(run_all(), "SlowHealthCheck.test_check")
@@ -254,7 +254,7 @@ def test_own_time__is_the_time_of_the_test(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_4")
-def test_own_checks_of_the_library(apps: Apps, tmp_path: Path) -> None:
+def test_builtin_checks(apps: Apps, tmp_path: Path) -> None:
     """The checks of Django's services pass, and run in the isolation of smoke tests."""
     checks = [
         ("health_check.Database", {"alias": "default"}),
@@ -282,7 +282,7 @@ def test_own_checks_of_the_library(apps: Apps, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("release_3")
-def test_registry__each_plugin_is_a_class(apps: Apps) -> None:
+def test_registry__one_class_per_plugin(apps: Apps) -> None:
     """Registered checks use their options, and their subsets become tags."""
     subsets = {"startup": ["Fine"], "other": ["Nobody"]}
     with site(apps, HEALTH_CHECK={"SUBSETS": subsets}):
@@ -304,7 +304,7 @@ def test_registry__each_plugin_is_a_class(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_3")
-def test_not_critical__is_a_warning(apps: Apps) -> None:
+def test_not_critical__warning(apps: Apps) -> None:
     """`critical_service = False` results in severity "warning" for errors and warnings."""
     with site(apps):
         for check in register("Custom", "Full"):
@@ -318,7 +318,7 @@ def test_not_critical__is_a_warning(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("release_3")
-def test_views_of_release_3(apps: Apps) -> None:
+def test_views__release_3(apps: Apps) -> None:
     """The last releases of 3 also support views with checks."""
     with site(apps, live=["app0.health.Writing", "health_check.Database"]):
         report = run_all()
@@ -343,7 +343,7 @@ def any_release() -> None:
 
 
 @pytest.mark.usefixtures("any_release")
-def test_warning__fails_a_test_of_its_own(apps: Apps) -> None:
+def test_warning__separate_test(apps: Apps) -> None:
     """A warning is reported, and the run passes."""
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=["app0.health.Full"]):
         report = run_all()
@@ -358,7 +358,7 @@ def test_warning__fails_a_test_of_its_own(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("any_release")
-def test_warning__alone(apps: Apps) -> None:
+def test_warning__only_test_selected(apps: Apps) -> None:
     """If `test_check` is not selected, `test_warning` runs the check."""
     checks = [f"app0.health.{name}" for name in ("Full", "Fine", "Custom", "Broken")]
     names = tuple(
@@ -388,7 +388,7 @@ def hanging() -> Iterator[None]:
 
 @pytest.mark.usefixtures("any_release", "hanging")
 @pytest.mark.parametrize("hangs", [False, True])
-def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: bool) -> None:
+def test_warning__after_another_run(apps: Apps, tmp_path: Path, hangs: bool) -> None:
     """`test_warning` does not use the result of `test_check` in an earlier run."""
     name = f"{APP}.smoke.ChangingHealthCheck"
     with site(
@@ -411,7 +411,7 @@ def test_warning__alone_after_another_run(apps: Apps, tmp_path: Path, hangs: boo
 
 
 @pytest.mark.usefixtures("any_release")
-def test_warning__may_be_an_error(apps: Apps) -> None:
+def test_warning__treated_as_error(apps: Apps) -> None:
     """Warnings fail the critical test, as by default in django-health-check."""
     checks = ["app0.health.Full", "app0.health.Fine"]
     with site(
@@ -428,7 +428,7 @@ def test_warning__may_be_an_error(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("any_release")
-def test_unexpected_exception__is_told(apps: Apps) -> None:
+def test_unexpected_exception__message(apps: Apps) -> None:
     """The message is not "unknown error", and `test_warning` is skipped."""
     checks = ["app0.health.Broken", "app0.health.Gone"]
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
@@ -444,7 +444,7 @@ def test_unexpected_exception__is_told(apps: Apps) -> None:
 
 
 @pytest.mark.usefixtures("any_release")
-def test_writes__are_rolled_back(apps: Apps) -> None:
+def test_writes__rolled_back(apps: Apps) -> None:
     """The check runs in the thread of the transaction that is rolled back."""
     checks = ["app0.health.Writing", "app0.health.Thread"]
     with site(apps, SMOKETEST_HEALTH_CHECK_CHECKS=checks):
@@ -476,7 +476,7 @@ def test_system_checks() -> None:
 
 
 @pytest.mark.usefixtures("any_release")
-def test_system_check__without_a_check(apps: Apps) -> None:
+def test_system_check__no_checks(apps: Apps) -> None:
     """A site without checks causes a warning; a single check is sufficient."""
 
     def warnings() -> list[str]:
@@ -493,7 +493,7 @@ def test_system_check__without_a_check(apps: Apps) -> None:
         assert warnings() == []
 
 
-def test_system_check__without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_check__missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing library is an error."""
     monkeypatch.setattr("smoketest.contrib.health_check.checks.find_spec", lambda _: None)
     assert ids() == ["smoketest.E183"]

@@ -44,7 +44,7 @@ from tests.servers.tls import (
     http,
     listening,
     request_of,
-    saying,
+    respond_with,
     self_signed,
 )
 
@@ -317,7 +317,7 @@ def time_limit(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 @pytest.mark.usefixtures("time_limit")
-def test_page_that_never_ends(run_http: RunHttp) -> None:
+def test_page__endless(run_http: RunHttp) -> None:
     """The part of the body that was received in time is checked."""
     entry = {"url": "/endless/", "timeout": 60}
     report = run_http({**entry, "text": "begin"}, {**entry, "json": {}})
@@ -327,7 +327,7 @@ def test_page_that_never_ends(run_http: RunHttp) -> None:
     assert "bytes and is not parsed as JSON" in failed.message
 
 
-def test_page_that_raises(run_http: RunHttp) -> None:
+def test_page__exception(run_http: RunHttp) -> None:
     """An unexpected exception of the view is shown."""
     result = only(run_http("/fail/"))
     assert (result.outcome, result.message) == ("errored", "the page is at fault")
@@ -337,13 +337,13 @@ def test_page_that_raises(run_http: RunHttp) -> None:
 # Other servers
 
 
-def beginning(value: object) -> str | None:
+def short_id(value: object) -> str | None:
     """Return a short id for a response, or None for the default of pytest."""
     return repr(value[:40]) if isinstance(value, bytes) else None
 
 
 def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
-    with listening(saying(response)) as port:
+    with listening(respond_with(response)) as port:
         return run_http({"url": f"http://127.0.0.1:{port}/health", "name": "partner", **entry})
 
 
@@ -378,7 +378,7 @@ def over_http(run_http: RunHttp, response: bytes, **entry: Any) -> Report:
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", {"text": "until the end"}),
         (http("200 OK", b"as is", "Content-Encoding: nonsense"), {"text": "as is"}),
     ],
-    ids=beginning,
+    ids=short_id,
 )  # fmt: skip
 def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, Any]) -> None:
     assert_passed(over_http(run_http, response, **entry))
@@ -425,7 +425,7 @@ def test_address__passes(run_http: RunHttp, response: bytes, entry: dict[str, An
             {"json": {}}, "longer than 10,000,000 bytes",
         ),
     ],
-    ids=beginning,
+    ids=short_id,
 )  # fmt: skip
 def test_address__fails(
     run_http: RunHttp, response: bytes, entry: dict[str, Any], message: str
@@ -455,7 +455,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize(
-    ("answer", "step"),
+    ("handler", "step"),
     [
         (silent, "waiting for the response"),
         (dripping(b"HTTP/1.1 200 OK\r\n"), "waiting for the response"),
@@ -470,13 +470,13 @@ def test_server_that_never_ends(
     run_http: RunHttp,
     authority: Authority,
     time_limit: float,
-    answer: Any,
+    handler: Any,
     step: str,
     is_secure: bool,
 ) -> None:
     """The test fails with a message before it times out."""
     entry = {"timeout": 60, "follow": True}
-    with listening(answer, authority.context() if is_secure else None) as port:
+    with listening(handler, authority.context() if is_secure else None) as port:
         if is_secure:
             entry |= {"url": f"https://localhost:{port}/", "ca_file": str(authority.file)}
         else:
@@ -486,7 +486,7 @@ def test_server_that_never_ends(
     told = re.search(r"did not respond within (\S+) s; it timed out while (.*)", result.message)
     assert told, result.message
     assert told[2] == step
-    assert answer is redirecting or time_limit <= float(told[1]) < 30
+    assert handler is redirecting or time_limit <= float(told[1]) < 30
 
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
@@ -525,26 +525,26 @@ def test_tls_that_never_ends(run_http: RunHttp, drips: bool) -> None:
         assert "it timed out while performing the TLS handshake" in result.message
 
 
-def test_slow_answer(run_http: RunHttp) -> None:
+def test_slow_response(run_http: RunHttp) -> None:
     """The message contains the duration of each step."""
 
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         request_of(connection)
         time.sleep(0.3)
         connection.sendall(http())
 
-    with listening(answer) as port:
+    with listening(handler) as port:
         entry = {"url": f"http://127.0.0.1:{port}/", "max_time": 0.2}
         result = only(run_http(entry))
         assert_passed(run_http({**entry, "max_time": 50}))
-    told = re.search(
+    match = re.search(
         r"it took (\d+\.\d\d) s, which is more than 0.2 s \(resolving the name (\d+\.\d\d),"
         r" connecting (\d+\.\d\d), waiting for the response (\d+\.\d\d),"
         r" reading the response (\d+\.\d\d)\)$",
         result.message,
     )
-    assert told, result.message
-    total, *steps = map(float, told.groups())
+    assert match, result.message
+    total, *steps = map(float, match.groups())
     assert steps[2] >= 0.3
     assert sum(steps) - 0.03 <= total < sum(steps) + 20  # each is rounded
 
@@ -563,12 +563,12 @@ def test_reset(run_http: RunHttp) -> None:
     assert "ConnectionResetError" in result.message
 
 
-def test_refused(run_http: RunHttp) -> None:
+def test_connection_refused(run_http: RunHttp) -> None:
     result = only(run_http(f"http://127.0.0.1:{free_port()}/"))
     assert "refuses connections: start the server" in result.message
 
 
-def test_name_that_does_not_exist(run_http: RunHttp) -> None:
+def test_name_not_resolved(run_http: RunHttp) -> None:
     result = only(run_http("http://no-such-name.invalid/"))
     assert result.message.startswith("GET http://no-such-name.invalid/: the name of")
     assert "cannot be resolved" in result.message
@@ -600,7 +600,7 @@ def two_addresses(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 def test_address_that_refuses(run_http: RunHttp, two_addresses: tuple[str, str]) -> None:
     """The next address is tried."""
-    with listening(saying(http()), host=two_addresses[1]) as port:
+    with listening(respond_with(http()), host=two_addresses[1]) as port:
         assert_passed(run_http(f"http://localhost:{port}/"))
 
 
@@ -608,7 +608,7 @@ def test_address_that_refuses(run_http: RunHttp, two_addresses: tuple[str, str])
 def test_address_that_does_not_respond(run_http: RunHttp, two_addresses: tuple[str, str]) -> None:
     """The addresses share the time limit."""
     first, second = two_addresses
-    with listening(saying(http()), host=second) as port, unresponsive(first, port):
+    with listening(respond_with(http()), host=second) as port, unresponsive(first, port):
         assert_passed(run_http({"url": f"http://localhost:{port}/", "timeout": 60}))
     with unresponsive(first) as port, unresponsive(second, port):
         result = only(run_http({"url": f"http://localhost:{port}/", "timeout": 60}))
@@ -624,15 +624,15 @@ from pathlib import Path
 
 from smoketest.contrib.http.expectations import NoResponseError
 from smoketest.contrib.http.fetching import fetch
-from tests.servers.tls import Authority, dripping, dripping_records, http, listening, saying
+from tests.servers.tls import Authority, dripping, dripping_records, http, listening, respond_with
 
 authority = Authority(Path(sys.argv[1]))
-for answer, context in [
-    (saying(http(body=b"answer")), authority.context()),
+for handler, context in [
+    (respond_with(http(body=b"answer")), authority.context()),
     (dripping(b"HTTP/1.1 200 OK\\r\\n"), authority.context()),
     (dripping_records, None),
 ]:
-    with listening(answer, context) as port:
+    with listening(handler, context) as port:
         try:
             url = f"https://localhost:{port}/"
             print(fetch(url, time_limit=2, ca_file=str(authority.file)).body.decode())
@@ -663,7 +663,7 @@ def test_gevent(tmp_path: Path) -> None:
 
 
 def over_tls(run_http: RunHttp, context: Any, host: str = "localhost", **entry: Any) -> Report:
-    with listening(saying(http(body=b"safe")), context) as port:
+    with listening(respond_with(http(body=b"safe")), context) as port:
         return run_http({"url": f"https://{host}:{port}/", **entry})
 
 
@@ -682,11 +682,11 @@ def test_certificate__passes(run_http: RunHttp, authority: Authority) -> None:
     ("entry", "settings"),
     [({}, {}), ({"certificate_days": 6}, {}), ({}, {"SMOKETEST_HTTP_CERTIFICATE_DAYS": 6})],
 )
-def test_certificate_that_ends_soon(
+def test_certificate__expires_soon(
     run_http: RunHttp, authority: Authority, entry: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     """Only the certificate test fails."""
-    with listening(saying(http()), authority.context(days=5)) as port:
+    with listening(respond_with(http()), authority.context(days=5)) as port:
         report = run_http(
             {"url": f"https://localhost:{port}/", "ca_file": str(authority.file), **entry},
             **settings,
@@ -701,7 +701,7 @@ def test_certificate_that_ends_soon(
     ), result.message
 
 
-def test_certificate_that_is_given_less_time(run_http: RunHttp, authority: Authority) -> None:
+def test_certificate__custom_days(run_http: RunHttp, authority: Authority) -> None:
     report = over_tls(
         run_http, authority.context(days=5), ca_file=str(authority.file), certificate_days=4
     )
@@ -718,7 +718,7 @@ def test_certificate_that_is_given_less_time(run_http: RunHttp, authority: Autho
     ],
     ids=["expired", "wrong name", "wrong address", "self-signed"],
 )
-def test_certificate_that_is_not_accepted(
+def test_certificate__rejected(
     run_http: RunHttp, authority: Authority, tmp_path: Path, context: Any, host: str, message: str
 ) -> None:
     """Both tests fail with the reason, since the site is unusable."""
@@ -730,17 +730,17 @@ def test_certificate_that_is_not_accepted(
         assert message in result.message
 
 
-def test_authority_that_is_not_known(run_http: RunHttp, authority: Authority) -> None:
+def test_certificate__unknown_authority(run_http: RunHttp, authority: Authority) -> None:
     result = only(over_tls(run_http, authority.context()))
     assert "an authority that this host does not trust" in result.message
 
 
 def test_server_without_tls(run_http: RunHttp) -> None:
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(http("400 Bad Request"))
 
-    with listening(answer) as port:
+    with listening(handler) as port:
         result = only(run_http(f"https://localhost:{port}/"))
     assert result.outcome == "failed"
     assert f"TLS with localhost:{port} fails: " in result.message
@@ -776,17 +776,17 @@ def test_ca_file_without_certificates(run_http: RunHttp, tmp_path: Path) -> None
 
 def test_address_with_ipv6(run_http: RunHttp, authority: Authority) -> None:
     requests: list[bytes] = []
-    with listening(saying(http(), requests), host="::1") as port:
+    with listening(respond_with(http(), requests), host="::1") as port:
         assert_passed(run_http(f"http://[::1]:{port}/x"))
     assert f"\r\nHost: [::1]:{port}\r\n".encode() in requests[0]
-    with listening(saying(http()), authority.context("::1"), host="::1") as port:
+    with listening(respond_with(http()), authority.context("::1"), host="::1") as port:
         entry = {"url": f"https://[::1]:{port}/x", "ca_file": str(authority.file)}
         assert_passed(run_http(entry))
 
 
 def test_request(run_http: RunHttp) -> None:
     requests: list[bytes] = []
-    with listening(saying(http(), requests)) as port:
+    with listening(respond_with(http(), requests)) as port:
         report = run_http(
             {
                 "url": f"http://127.0.0.1:{port}/a b".replace(" ", "%20") + "?c=ü",
@@ -809,7 +809,7 @@ def test_request(run_http: RunHttp) -> None:
 def test_request__is_not_normalized(run_http: RunHttp) -> None:
     """The server gets the path as it is written, such as one that leads out of a directory."""
     requests: list[bytes] = []
-    with listening(saying(http(), requests)) as port:
+    with listening(respond_with(http(), requests)) as port:
         assert_passed(run_http(f"http://127.0.0.1:{port}//static/../secret/%2f?a=[1]&b=%c3"))
     assert requests[0].startswith(b"GET //static/../secret/%2f?a=[1]&b=%c3 HTTP/1.1\r\n")
 
@@ -817,7 +817,7 @@ def test_request__is_not_normalized(run_http: RunHttp) -> None:
 def test_request__with_lower_case_headers(run_http: RunHttp) -> None:
     """Headers of the entry replace the default headers."""
     requests: list[bytes] = []
-    with listening(saying(http(), requests)) as port:
+    with listening(respond_with(http(), requests)) as port:
         headers = {"accept": "text/csv", "user-agent": "mine"}
         assert_passed(run_http({"url": f"http://127.0.0.1:{port}/", "headers": headers}))
     lines = requests[0].lower().split(b"\r\n")
@@ -826,37 +826,35 @@ def test_request__with_lower_case_headers(run_http: RunHttp) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "asked"),
+    ("location", "request_line"),
     [
         ("/größe/#oben", b"GET /gr%C3%B6%C3%9Fe/ "),
         ("/new page/", b"GET /new%20page/ "),
         ("/new/?a=1#top", b"GET /new/?a=1 "),
     ],
 )
-def test_redirect__is_asked_for_as_by_a_browser(
-    run_http: RunHttp, location: str, asked: bytes
-) -> None:
+def test_redirect__url_encoding(run_http: RunHttp, location: str, request_line: bytes) -> None:
     requests: list[bytes] = []
 
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         requests.append(request_of(connection))
         moved = http("302 Found", b"", f"Location: {location}")
         connection.sendall(moved if len(requests) == 1 else http(body=b"arrived"))
         connection.close()
 
-    with listening(answer) as port:
+    with listening(handler) as port:
         entry = {"url": f"http://127.0.0.1:{port}/", "follow": True, "text": "arrived"}
         assert_passed(run_http({**entry, "redirect": location.partition("#")[0]}))
-    assert requests[1].startswith(asked)
+    assert requests[1].startswith(request_line)
 
 
-def test_redirect_to_another_host(run_http: RunHttp) -> None:
+def test_redirect__to_another_host(run_http: RunHttp) -> None:
     """Headers and body are not sent to another host, but are sent again after a redirect back."""
     there: list[bytes] = []
     here: list[bytes] = []
-    with listening(saying(http(body=b"arrived"), there)) as other:
+    with listening(respond_with(http(body=b"arrived"), there)) as other:
         moved = http("302 Found", b"", f"Location: http://127.0.0.1:{other}/x")
-        with listening(saying(moved, here)) as port:
+        with listening(respond_with(moved, here)) as port:
             entry = {
                 "url": f"http://127.0.0.1:{port}/",
                 "headers": {"X-Api-Key": "sesame"},
@@ -864,7 +862,7 @@ def test_redirect_to_another_host(run_http: RunHttp) -> None:
             }
             assert_passed(run_http({**entry, "text": "arrived"}))
         kept = http("307 Temporary", b"", f"Location: http://127.0.0.1:{other}/x")
-        with listening(saying(kept, here)) as port:
+        with listening(respond_with(kept, here)) as port:
             entry |= {"url": f"http://127.0.0.1:{port}/", "method": "POST", "body": "mine"}
             result = only(run_http(entry))
     assert b"X-Api-Key: sesame" in here[0]
@@ -896,12 +894,12 @@ def test_credentials_in_a_redirect(run_http: RunHttp) -> None:
 def test_secrets__are_not_shown(run_http: RunHttp) -> None:
     """Secrets are redacted even if the server returns them."""
 
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         request = request_of(connection)
         time.sleep(0.05)
         connection.sendall(http("403 Forbidden", b"I do not know " + request))
 
-    with listening(answer) as port:
+    with listening(handler) as port:
         result = only(
             run_http(
                 {
@@ -918,7 +916,7 @@ def test_secrets__are_not_shown(run_http: RunHttp) -> None:
     assert not re.findall("pass-in-[a-z]+", shown_text)
 
 
-def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
+def test_secrets__parts_redacted(run_http: RunHttp) -> None:
     """A token is redacted even without its scheme."""
     entry = {"headers": {"Authorization": "Bearer pass-in-header", "Accept": "text/html"}}
     refusal = http("403 Forbidden", b"pass-in-header may not have text/html")
@@ -934,21 +932,21 @@ def test_part_of_a_secret__is_not_shown(run_http: RunHttp) -> None:
         "grün-in-body",
     ],
 )
-def test_decoded_secrets__are_not_shown(run_http: RunHttp, body: Any) -> None:
+def test_secrets__decoded_values_redacted(run_http: RunHttp, body: Any) -> None:
     """Decoded values of the query and the body are redacted."""
     refusal = http("403 Forbidden", "not pa/ss word, nor grün-in-body".encode())
-    with listening(saying(refusal)) as port:
+    with listening(respond_with(refusal)) as port:
         url = f"http://127.0.0.1:{port}/x?key=pa%2Fss+word"
         message = only(run_http({"url": url, "method": "POST", "body": body})).message
     assert "the body starts with 'not ********, nor ********'" in message
 
 
-def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
+def test_compressed_body__memory_limit(run_http: RunHttp) -> None:
     """The body is decompressed only up to the limit."""
-    packed = gzip.compress(bytes(20 * MAX_BODY), 1)
+    compressed = gzip.compress(bytes(20 * MAX_BODY), 1)
     tracemalloc.start()
     try:
-        report = over_http(run_http, http("200 OK", packed, "Content-Encoding: gzip"))
+        report = over_http(run_http, http("200 OK", compressed, "Content-Encoding: gzip"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -959,7 +957,7 @@ def test_packed_body__does_not_fill_the_memory(run_http: RunHttp) -> None:
 def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies of the environment are used, except for hosts in NO_PROXY."""
     requests: list[bytes] = []
-    with listening(saying(http("200 OK", b"by proxy"), requests)) as proxy:
+    with listening(respond_with(http("200 OK", b"by proxy"), requests)) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy}")
         assert_passed(run_http({"url": "http://partner.invalid/x", "text": "by proxy"}))
         monkeypatch.setenv("no_proxy", "partner.invalid")
@@ -970,9 +968,7 @@ def test_proxy(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_proxy_that_is_down(
-    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
+def test_proxy__down(run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """The message names the proxy, without its password."""
     port = free_port()
     monkeypatch.setenv(f"{scheme}_proxy", f"http://me:word@127.0.0.1:{port}")
@@ -993,7 +989,7 @@ def test_tunnel(run_http: RunHttp, authority: Authority, monkeypatch: pytest.Mon
         requests.append(request_of(connection))
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         with closing(context.wrap_socket(connection, server_side=True)) as secured:
-            saying(http(body=b"inside"), requests)(secured)
+            respond_with(http(body=b"inside"), requests)(secured)
 
     entry = {"url": "https://bücher.invalid./x", "ca_file": str(authority.file), "text": "inside"}
     with listening(tunnel) as proxy:
@@ -1023,10 +1019,10 @@ def connect_without_tls(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("handler", "message"),
     [
         (
-            saying(http("407 Log in")),
+            respond_with(http("407 Log in")),
             "the proxy 127.0.0.1 does not connect to partner.invalid:443: status 407 Log in",
         ),
         (
@@ -1034,7 +1030,7 @@ def connect_without_tls(connection: socket.socket) -> None:
             f"127.0.0.1:{{}} {CLOSED} (ConnectionResetError) (the proxy)",
         ),
         (
-            saying(b"SSH-2.0-OpenSSH\r\n"),
+            respond_with(b"SSH-2.0-OpenSSH\r\n"),
             f"127.0.0.1:{{}} {CLOSED} (BadStatusLine) (the proxy)",
         ),
         (
@@ -1045,10 +1041,10 @@ def connect_without_tls(connection: socket.socket) -> None:
     ids=["rejects", "resets", "no proxy", "no TLS"],
 )
 def test_tunnel__fails(
-    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, answer: Any, message: str
+    run_http: RunHttp, monkeypatch: pytest.MonkeyPatch, handler: Any, message: str
 ) -> None:
     """The message says whether the proxy or the server is at fault, without the password."""
-    with listening(answer) as proxy:
+    with listening(handler) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:word@127.0.0.1:{proxy}")
         results = run_http("https://partner.invalid/").results
     for result in results:
@@ -1196,7 +1192,7 @@ def test_no_entries(run_http: RunHttp) -> None:
     assert run_http().results == ()
 
 
-def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
+def test_max_time__longer_than_default_timeout(run_http: RunHttp) -> None:
     report = run_http({"url": "/", "max_time": 30}, SMOKETEST_TIMEOUT=10)
     assert only(report).declaration.timeout == pytest.approx(30 / 0.9 + 1)
 
@@ -1252,7 +1248,7 @@ def test_max_time_longer_than_the_time_of_a_test(run_http: RunHttp) -> None:
         ({"url": "/", "maintainer": 5}, "'maintainer' is 5", ""),
     ],
 )
-def test_wrong_entries(entry: Any, message: str, hint: str) -> None:
+def test_invalid_entries(entry: Any, message: str, hint: str) -> None:
     """The system check names the entry and what is allowed, but no secret."""
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=["/", entry]):
         (error,) = (e for e in run_checks(tags=["smoketest"]) if e.id == "smoketest.E123")
@@ -1266,7 +1262,7 @@ def test_wrong_entries(entry: Any, message: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["/", [5], {"url": "/"}, None])
-def test_wrong_setting(value: Any) -> None:
+def test_invalid_setting(value: Any) -> None:
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=value):
         errors = [e for e in run_checks(tags=["smoketest"]) if e.id == "smoketest.E121"]
     assert len(errors) == 1
@@ -1274,12 +1270,12 @@ def test_wrong_setting(value: Any) -> None:
 
 
 @pytest.mark.parametrize("days", [-1, "14", None])
-def test_wrong_certificate_days(days: Any) -> None:
+def test_invalid_certificate_days(days: Any) -> None:
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CERTIFICATE_DAYS=days):
         assert "smoketest.E122" in {e.id for e in run_checks(tags=["smoketest"])}
 
 
-def test_good_entries() -> None:
+def test_valid_entries() -> None:
     """Valid entries cause no messages."""
     entries = ["/", {"url": "https://x.example", "certificate_days": 0, "status": ["2xx", 404]}]
     with override_settings(INSTALLED_APPS=APPS, SMOKETEST_HTTP_CHECKS=entries):

@@ -48,7 +48,7 @@ def keywords(server: RedisServer) -> dict[str, Any]:
     return {name: made[name] for name in made if name in names}
 
 
-def test_caches__each_address_is_a_server() -> None:
+def test_caches__one_server_per_address() -> None:
     """Other cache backends are ignored; addresses after the first are replicas."""
     servers = found(
         CACHES={
@@ -68,7 +68,7 @@ def test_caches__each_address_is_a_server() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_caches__connect_as_the_cache_does() -> None:
+def test_caches__connection_options() -> None:
     """The client uses the options of the cache, with Django's backend and django-redis."""
     location = "redis://user:p%40ss@a:1/2;redis://b:2"
     options = {"OPTIONS": {"db": 5}}
@@ -93,7 +93,7 @@ def test_caches__connect_as_the_cache_does() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_channels__hosts_of_any_form() -> None:
+def test_channels__host_formats() -> None:
     """All formats of channels_redis are supported, even if it is not installed."""
     servers = found(
         CHANNEL_LAYERS={
@@ -125,7 +125,7 @@ def test_channels__hosts_of_any_form() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_celery__addresses_of_redis_alone() -> None:
+def test_celery__broker_urls() -> None:
     """Each URL of a broker is a server, and URLs in Celery's notation are converted."""
     servers = found(
         CELERY_BROKER_URL="redis://a/1;rediss://b:2/0?ssl_cert_reqs=CERT_NONE",
@@ -140,7 +140,7 @@ def test_celery__addresses_of_redis_alone() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_celery__parameters_of_tls() -> None:
+def test_celery__tls_parameters() -> None:
     """TLS parameters in other settings are used; Celery then enables TLS for any scheme."""
     servers = found(
         CELERY_BROKER_URL="redis://a:1;rediss://b:2",
@@ -157,7 +157,7 @@ def test_celery__parameters_of_tls() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_address_that_cannot_be_read(tmp_path: Path) -> None:
+def test_invalid_address(tmp_path: Path) -> None:
     """The message says what may be wrong, without parts of the password."""
     sys.modules.pop(f"{APP}.smoke", None)
     with override_settings(
@@ -176,7 +176,7 @@ def test_address_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_setting__names_servers_and_leaves_some_out() -> None:
+def test_setting__added_and_skipped_servers() -> None:
     """URLs of valkey have another scheme."""
     urls = {"sessions": "valkey://a:1/2", "old": "redis://b"}
     servers = found(
@@ -212,13 +212,13 @@ def test_system_checks() -> None:
         assert ids(**named, SMOKETEST_REDIS_MEMORY_USED_MAX=wrong) == ["smoketest.E164"]
 
 
-def test_system_check__without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_check__missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the package to install."""
     monkeypatch.setattr("smoketest.contrib.redis.checks.find_spec", lambda _: None)
     assert ids() == ["smoketest.E165"]
 
 
-def test_start_up__imports_no_client() -> None:
+def test_startup__does_not_import_client() -> None:
     """The app does not import the client library before discovery."""
     code = (
         "import sys, django\n"

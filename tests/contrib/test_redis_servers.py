@@ -71,14 +71,14 @@ def failed(report: Report, name: str) -> str:
 
 
 @contextmanager
-def nothing_left(server: Redis) -> Iterator[None]:
+def no_remaining_keys(server: Redis) -> Iterator[None]:
     """The tests leave no keys."""
     before = server.talk("DBSIZE")
     yield
     assert server.talk("DBSIZE") == before
 
 
-def test_passes__by_address_cache_and_channel_layer(redis: Redis) -> None:
+def test_passes__all_settings(redis: Redis) -> None:
     """Servers are found in all supported settings."""
     caches = {
         "default": {
@@ -95,7 +95,7 @@ def test_passes__by_address_cache_and_channel_layer(redis: Redis) -> None:
     if find_spec("django_redis"):
         caches["other"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis.url}
     redis.talk("SET", "of-the-site", "1")
-    with nothing_left(redis):
+    with no_remaining_keys(redis):
         report = run_site(
             CACHES=caches,
             CHANNEL_LAYERS=layers,
@@ -122,13 +122,15 @@ def test_stopped() -> None:
     assert report.duration < 20
 
 
-def test_hangs() -> None:
+def test_hanging() -> None:
     """A server that accepts connections and never responds fails the test in time."""
     with Redis() as server:
         server.talk("CLIENT", "PAUSE", "600000", "ALL")
         report = run_url(server.url, selection=Selection(tags=("readiness",)))
     assert "does not respond" in failed(report, "test_answers")
-    assert result_of(report, "test_answers").duration < 20, "less than the timeout of the test"
+    assert result_of(report, "test_answers").duration < 20, (
+        "must be less than the timeout of the test"
+    )
 
 
 def test_password() -> None:
@@ -159,13 +161,13 @@ def test_acl() -> None:
         assert "~other:*" in failed(other, "test_writes")
 
 
-def test_memory_is_full() -> None:
+def test_memory_full() -> None:
     """A full server fails both tests; a full server that evicts keys passes."""
     with Redis(maxmemory_policy="noeviction") as server:
         for number in range(40):
             server.talk("SET", f"filler{number}", "x" * 40_000)
         server.talk("CONFIG", "SET", "maxmemory", "1500kb")
-        with nothing_left(server):
+        with no_remaining_keys(server):
             report = run_url(server.url)
         assert outcomes(report) == {
             **ALL_PASSED, "test_memory": "failed", "test_writes": "failed"
@@ -177,7 +179,7 @@ def test_memory_is_full() -> None:
         assert outcomes(run_url(server.url)) == ALL_PASSED
 
 
-def test_replica__and_its_primary_is_gone() -> None:
+def test_replica__lost_primary() -> None:
     """Writes to a replica fail, and so does the test of a lost link to its primary."""
     with (
         Redis(repl_diskless_sync_delay="0") as primary,

@@ -1,1 +1,1 @@
-"""The example site, Prometheus and the command line, all of them real."""
+"""End-to-end tests with the example site, Prometheus, Alertmanager and the command line."""

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the logs of the servers in the report of a failure."""
+"""Attach server logs to the report of a failed end-to-end test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers.processes import running_logs
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Append the logs of the servers that a fixture still holds."""
+    """Append the logs of the servers that fixtures keep running."""
     report = yield
     if report.failed:
         report.sections.extend(running_logs())

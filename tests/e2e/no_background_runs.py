@@ -1,4 +1,4 @@
-"""Settings of the example site when no scrape starts a run."""
+"""Settings of the example site without runs started by scrapes."""
 
 from shop.settings import *  # noqa: F403
 

@@ -1,9 +1,9 @@
-"""From a test that breaks to the notification: site, Prometheus and Alertmanager, all real.
+"""Alerting from a failing test to the notification, with real servers.
 
-The rules, the routes and the inhibitions are those that ship. What is shortened so that nobody
-waits for hours: a minute of ``for`` and ``keep_firing_for`` is a second, scrapes and evaluations
-happen every second, runs every two, and Alertmanager waits a second instead of minutes. What else
-differs are addresses. No expression is changed.
+The rules, routes and inhibitions are the shipped ones. To save time, the minutes of ``for`` and
+``keep_firing_for`` become seconds, scrapes and evaluations happen every second, tests run every
+two seconds, and Alertmanager groups for a second. Addresses are replaced. No expression is
+changed.
 """
 
 from __future__ import annotations
@@ -35,35 +35,33 @@ RULES = "rules/smoketest.yml"
 RUNBOOKS = "https://github.com/ccnmtl/django-smoketest/blob/main/docs/runbooks.md"
 RUNBOOKS_TEXT = (SHIPPED.parent / "docs" / "runbooks.md").read_text()
 
-TOKEN = "a-token-of-the-shop-that-nobody-guesses"
+TOKEN = "a-token-of-the-shop-0123456789"
 
-#: Seconds in which a second notification would have come: two rounds of evaluation and grouping.
-SETTLED = {"firing": 2.0, "resolved": 0.5}
+#: Seconds in which a second notification would arrive: two evaluation and grouping intervals.
+SETTLE_SECONDS = {"firing": 2.0, "resolved": 0.5}
 
 
-class GuardedShop(ExampleSite):
-    """The example, with settings of its own: a token, and the address that links begin with."""
+class ProtectedSite(ExampleSite):
+    """Example site with a token and a public URL."""
 
     def prepare(self) -> None:
-        """Write the settings."""
         settings = (
             "from shop.settings import *\n"
             f'SMOKETEST_PUBLIC_URL = "http://{self.address}"\n'
             f'SMOKETEST_TOKENS = ["{TOKEN}"]\n'
         )
-        (self.folder / "guarded_shop.py").write_text(settings)
+        (self.folder / "protected_site.py").write_text(settings)
         super().prepare()
 
     def environment(self) -> dict[str, str]:
-        """The example's, with these settings."""
         variables = super().environment()
         return variables | {
             "PYTHONPATH": f"{self.folder}:{variables['PYTHONPATH']}",
-            "DJANGO_SETTINGS_MODULE": "guarded_shop",
+            "DJANGO_SETTINGS_MODULE": "protected_site",
         }
 
     def replace_workers(self) -> None:
-        """Kill the workers one by one, so that the site answers scrapes all the time."""
+        """Kill the workers one by one, so that scrapes keep succeeding."""
         for pid in self.workers():
             self._replace_worker(pid)
 
@@ -71,19 +69,19 @@ class GuardedShop(ExampleSite):
         before = set(self.workers())
         os.kill(pid, signal.SIGKILL)
         (new,) = wait_for(lambda: set(self.workers()) - before, what="a new worker")
-        wait_for(lambda: f"worker <{new}> answered" in self.log, what="its first answer")
+        wait_for(lambda: f"worker <{new}> answered" in self.log, what="its first response")
 
 
 @dataclass
 class Stack:
-    """All that lies between a test and the person who is called."""
+    """Servers of an alerting pipeline, from the site to the receiver of notifications."""
 
     site: ExampleSite
     prometheus: Prometheus
     receiver: Receiver
 
-    def news(self, last: Callable[[Notification], object]) -> list[Notification]:
-        """What has come since it was asked for last, up to this last one and a moment longer."""
+    def new_notifications(self, last: Callable[[Notification], object]) -> list[Notification]:
+        """Return new notifications, up to the one that `last` accepts and a short time after it."""
         inbox = self.receiver.notifications
         seen = wait_for(
             lambda: list(inbox),
@@ -91,22 +89,24 @@ class Stack:
             within=180,  # some rules wait for 15 s
             what="a notification",
         )
-        time.sleep(SETTLED[seen[-1].status])
-        news, inbox[:] = list(inbox), []
-        return news
+        time.sleep(SETTLE_SECONDS[seen[-1].status])
+        notifications, inbox[:] = list(inbox), []
+        return notifications
 
     def notification(self, status: str) -> Notification:
-        """The one notification that comes next."""
-        news = self.news(lambda notification: notification.status == status)
-        assert [notification.status for notification in news] == [status], news
-        return news[0]
+        """Return the next notification, and check that there is only one."""
+        notifications = self.new_notifications(lambda notification: notification.status == status)
+        assert [notification.status for notification in notifications] == [status], notifications
+        return notifications[0]
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stack]:
-    """All servers, started once."""
+    """Start all servers."""
     with (
-        GuardedShop(gunicorn(workers=2), EXAMPLE_INTERVAL="2", EXAMPLE_SLOW_SECONDS="1.1") as site,
+        ProtectedSite(
+            gunicorn(workers=2), EXAMPLE_INTERVAL="2", EXAMPLE_SLOW_SECONDS="1.1"
+        ) as site,
         Receiver() as receiver,
         Alertmanager(quick_alertmanager(receiver.url)) as alertmanager,
         Prometheus(
@@ -123,14 +123,14 @@ def running() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Iterator[Stack]:
-    """The servers; whatever a test fails to mend is mended."""
+    """Provide the servers, and reset the site afterwards."""
     yield running
-    running.site.mend()
+    running.site.repair()
     running.receiver.notifications.clear()
 
 
 def quick_rules(text: str) -> str:
-    """The rules, with a second for each minute that they wait."""
+    """Return the rules with each minute of waiting replaced by a second."""
     changed, count = re.subn(r"^( +(?:keep_firing_)?for: \d+)m$", r"\1s", text, flags=re.MULTILINE)
     before, after = (
         [rule["expr"] for rule in yaml.safe_load(rules)["groups"][0]["rules"]]
@@ -142,7 +142,7 @@ def quick_rules(text: str) -> str:
 
 
 def quick_prometheus(site: str, alertmanager: str) -> dict[str, Any]:
-    """The example configuration, with these addresses and every second."""
+    """Return the example configuration with these addresses and intervals of a second."""
     config: dict[str, Any] = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
     config["global"] = {
         "scrape_interval": "1s",
@@ -155,7 +155,7 @@ def quick_prometheus(site: str, alertmanager: str) -> dict[str, Any]:
 
 
 def quick_alertmanager(url: str) -> str:
-    """The example configuration, with this receiver and without long waits."""
+    """Return the example configuration with this receiver and short intervals."""
     config = yaml.safe_load((SHIPPED / "alertmanager.yml").read_text())
     config["route"] |= {"group_wait": "1s", "group_interval": "1s"}
     for receiver in config["receivers"]:
@@ -164,8 +164,8 @@ def quick_alertmanager(url: str) -> str:
     return yaml.safe_dump(config)
 
 
-def test_failure__calls_once_and_resolves(stack: Stack) -> None:
-    """A test that breaks is one notification with all that is needed; mended, it resolves."""
+def test_failing__one_notification(stack: Stack) -> None:
+    """A failing test sends one notification with all details, and another when it is resolved."""
     stack.site.break_("cache")
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -182,7 +182,7 @@ def test_failure__calls_once_and_resolves(stack: Stack) -> None:
     annotations = alert["annotations"]
     assert annotations.keys() == {"summary", "description", "runbook_url"}
     assert annotations["summary"] == f"Smoke test {test} of shop is failing."
-    # the test declares one
+    # The test declares its own runbook.
     assert annotations["runbook_url"] == "https://wiki.example.com/runbooks/cache"
     page = f"http://{stack.site.address}/smoketest/test/{test}/"
     assert annotations["description"].endswith(f"Failing on: {stack.site.address}. See {page}")
@@ -190,21 +190,21 @@ def test_failure__calls_once_and_resolves(stack: Stack) -> None:
     (last_passed,) = stack.prometheus.query(success)
     passed_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last_passed.value))
     assert annotations["description"].startswith(f"It last passed at {passed_at}")
-    # the link leads to what fails
+    # The link leads to the failing test.
     path = page.removeprefix(f"http://{stack.site.address}")
     answer = stack.site.get(path, {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 200
     assert test in answer.text
     assert "Failure details" in answer.text
 
-    stack.site.mend()
+    stack.site.repair()
     assert stack.notification("resolved").names == {"SmokeTestFailing"}
 
 
-def test_slow__warns(stack: Stack) -> None:
-    """Tests that are slow are one alert each, and nothing else, for those who are not woken.
+def test_slow__warnings(stack: Stack) -> None:
+    """Each slow test sends one warning to the chat receiver, and no other alert fires.
 
-    The switch may turn in the middle of a run: then not all of them begin and end together.
+    The site may become slow in the middle of a run, so the warnings may not arrive together.
     """
     stack.site.break_("slow")
     slow = {
@@ -212,23 +212,27 @@ def test_slow__warns(stack: Stack) -> None:
         "catalog.smoke.CatalogTest.test_search_finds_a_title",
         "catalog.smoke.CatalogTest.test_search_finds_an_author",
     }
-    news = stack.news(lambda notification: len(notification.alerts) == len(slow))
-    assert {(notification.receiver, notification.status) for notification in news} == {
+    notifications = stack.new_notifications(
+        lambda notification: len(notification.alerts) == len(slow)
+    )
+    assert {(notification.receiver, notification.status) for notification in notifications} == {
         ("chat", "firing")
     }
-    assert {alert["labels"]["test"] for alert in news[-1].alerts} == slow
-    for alert in news[-1].alerts:
+    assert {alert["labels"]["test"] for alert in notifications[-1].alerts} == slow
+    for alert in notifications[-1].alerts:
         assert alert["labels"]["alertname"] == "SmokeTestSlow"
         assert alert["labels"]["severity"] == "warning"
         assert "its slow threshold is 1s" in alert["annotations"]["description"]
         assert alert["annotations"]["runbook_url"] == "https://wiki.example.com/runbooks/catalog"
-    stack.site.mend()
-    news += stack.news(lambda notification: notification.status == "resolved")
-    assert {name for notification in news for name in notification.names} == {"SmokeTestSlow"}
+    stack.site.repair()
+    notifications += stack.new_notifications(lambda notification: notification.status == "resolved")
+    assert {name for notification in notifications for name in notification.names} == {
+        "SmokeTestSlow"
+    }
 
 
-def test_hang__calls_once(stack: Stack) -> None:
-    """A test that hangs fails; that it is also late and slow, and holds a thread, is no news."""
+def test_hanging__one_notification(stack: Stack) -> None:
+    """A hanging test sends only SmokeTestFailing, although it is also stale, slow and abandoned."""
     stack.site.break_("hang")
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -236,7 +240,7 @@ def test_hang__calls_once(stack: Stack) -> None:
     assert alert["labels"]["alertname"] == "SmokeTestFailing"
     assert alert["labels"]["test"] == "orders.smoke.carrier.CarrierTest.test_carrier_is_open"
     assert alert["labels"]["maintainer"] == "warehouse"
-    # longer than its maximum age, and than the wait of SmokeTestStale
+    # Longer than the maximum age and the `for` of SmokeTestStale.
     stack.prometheus.wait_for(
         "time() - smoketest_test_last_success_timestamp_seconds"
         f'{{test="{alert["labels"]["test"]}"}} > 12'
@@ -244,13 +248,13 @@ def test_hang__calls_once(stack: Stack) -> None:
     assert stack.prometheus.query("smoketest_abandoned_tests")[0].value == 1
     assert stack.receiver.notifications == []
 
-    stack.site.mend()
-    stack.site.replace_workers()  # a thread that hangs cannot be ended
+    stack.site.repair()
+    stack.site.replace_workers()  # hanging threads cannot be stopped
     assert stack.notification("resolved").names == {"SmokeTestFailing"}
 
 
-def test_site_stops__calls_once(stack: Stack) -> None:
-    """A site that is gone is one notification, and no other alert says the same."""
+def test_site_down__one_notification(stack: Stack) -> None:
+    """A site that is down sends only one notification."""
     stack.site.stop()
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -269,14 +273,14 @@ def test_site_stops__calls_once(stack: Stack) -> None:
     assert stack.notification("resolved").names == {"SmokeTestTargetGone"}
 
 
-def test_rules__were_evaluated_without_an_error(stack: Stack) -> None:
-    """Whatever happened above, no rule ever failed: none to join, none twice."""
+def test_rules__no_evaluation_errors(stack: Stack) -> None:
+    """No rule failed to evaluate during the tests above, for instance due to duplicate series."""
     assert {rule.get("lastError", "") for rule in stack.prometheus.rules()} == {""}
     assert "Evaluating rule failed" not in stack.prometheus.log
 
 
-def test_runbooks__queries_are_answered(stack: Stack) -> None:
-    """Prometheus understands every expression that a runbook shows."""
+def test_runbooks__queries(stack: Stack) -> None:
+    """Prometheus can evaluate every expression in the runbooks."""
     blocks = re.findall(r"^```promql\n(.*?)^```", RUNBOOKS_TEXT, re.MULTILINE | re.DOTALL)
     expressions = "".join(blocks).splitlines()
     assert len(expressions) > 10
@@ -286,8 +290,8 @@ def test_runbooks__queries_are_answered(stack: Stack) -> None:
 
 # Silences and inhibitions
 
-#: An alert, and those that it explains.
-EXPLAINED = {
+#: Alerts, each with the alerts that it inhibits.
+INHIBITED_BY = {
     "SmokeTestTargetGone": {
         "SmokeTestFailing",
         "SmokeTestFlapping",
@@ -325,35 +329,35 @@ OF_TESTS = {"SmokeTestFailing", "SmokeTestFlapping", "SmokeTestSlow", "SmokeTest
 
 
 def labels(alert: str, job: str, severity: str = "critical", test: str = "a") -> Labels:
-    """The labels of an alert, as the rules make them."""
+    """Return the labels that the rules set for an alert."""
     of_test = {"test": test} if alert in OF_TESTS else {}
     return {"alertname": alert, "job": job, "severity": severity, **of_test}
 
 
-def test_inhibitions__are_those_that_explain() -> None:
-    """With all others firing beside it, each alert holds back those that it explains, and no more.
+def test_inhibitions() -> None:
+    """Each alert inhibits only the alerts that it explains.
 
-    Each cause has a job of its own here; a last one shows what other jobs, tests and severities
-    have to do with it: nothing.
+    Each pair of alerts has its own job. The last jobs show that alerts of other jobs, tests and
+    severities are not inhibited.
     """
     with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
         expected = set()
-        fired = []
-        for cause, explained in EXPLAINED.items():
-            # pairs, so that nothing else in the job explains anything
-            for other in EXPLAINED.keys() - {cause}:
+        alerts = []
+        for cause, inhibited_alerts in INHIBITED_BY.items():
+            # Pairs, so that no third alert of the job can inhibit one of them.
+            for other in INHIBITED_BY.keys() - {cause}:
                 job = f"{cause}-{other}"
-                fired += [labels(cause, job), labels(other, job)]
-                if other in explained:
+                alerts += [labels(cause, job), labels(other, job)]
+                if other in inhibited_alerts:
                     expected.add((job, other))
-                elif cause in EXPLAINED[other]:
+                elif cause in INHIBITED_BY[other]:
                     expected.add((job, cause))
-        fired += [
+        alerts += [
             *(labels("SmokeTestFailing", "tests"), labels("SmokeTestSlow", "tests", test="b")),
             *(labels("SmokeTestTargetGone", "one", "warning"), labels("SmokeTestStale", "one")),
             *(labels("SmokeTestFailing", "mild", "warning"), labels("SmokeTestAbandoned", "mild")),
         ]
-        alertmanager.fire(fired)
+        alertmanager.fire(alerts)
         inhibited = wait_for(
             lambda: {
                 (alert["labels"]["job"], alert["labels"]["alertname"])
@@ -363,17 +367,17 @@ def test_inhibitions__are_those_that_explain() -> None:
             lambda found: found == expected,
             what="the inhibitions",
         )
-        assert len(inhibited) == 2 * sum(map(len, EXPLAINED.values()))
-        assert len(alertmanager.alerts()) == len({tuple(sorted(f.items())) for f in fired})
+        assert len(inhibited) == 2 * sum(map(len, INHIBITED_BY.values()))
+        assert len(alertmanager.alerts()) == len({tuple(sorted(f.items())) for f in alerts})
 
 
-def test_runbooks__silences_silence() -> None:
-    """The command of each runbook silences the alert of its section, and no other."""
+def test_runbooks__silences() -> None:
+    """The `amtool` command of each runbook silences only the alert of its section."""
     commands = re.findall(r"`(amtool silence add .*)`", RUNBOOKS_TEXT)
     test = "orders.smoke.OrderTest.test_order"
     silenced: set[str] = set()
     with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
-        alertmanager.fire(labels(alert, "shop", test=test) for alert in EXPLAINED)
+        alertmanager.fire(labels(alert, "shop", test=test) for alert in INHIBITED_BY)
         for command in commands:
             _, *arguments = shlex.split(command)
             url = f"--alertmanager.url=http://{alertmanager.address}"
@@ -390,4 +394,4 @@ def test_runbooks__silences_silence() -> None:
             (new,) = now - silenced
             assert f"alertname={new}" in arguments
             silenced = now
-    assert silenced == EXPLAINED.keys()
+    assert silenced == INHIBITED_BY.keys()

@@ -1,4 +1,4 @@
-"""The site under an ASGI server: a run is no reason to stop answering."""
+"""The site under an ASGI server keeps responding during a run."""
 
 from __future__ import annotations
 
@@ -8,57 +8,59 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.promises.site import PromiseSite, meanwhile
+from tests.e2e.misbehaving.site import MisbehavingSite, background_requests
 from tests.servers.client import Response
 from tests.servers.site import gunicorn, uvicorn
 
 pytestmark = pytest.mark.e2e
 
-#: Seconds that an answer may take on a slow machine; the deadline of the run is after 25.
-PATIENCE = 20.0
+#: Maximum response time in seconds on a slow machine. The deadline of the run is 25 s.
+MAX_RESPONSE_TIME = 20.0
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[PromiseSite]:
-    """One process with one event loop."""
-    with PromiseSite(uvicorn()) as site:
+def site() -> Iterator[MisbehavingSite]:
+    """Start a single process with one event loop."""
+    with MisbehavingSite(uvicorn()) as site:
         yield site
 
 
-def assert_answered_during_a_run(site: PromiseSite, probe: Callable[[], object]) -> None:
-    """Probe several times during a run that does not end before the last probe is answered."""
-    with meanwhile() as pool:
-        with site.staying():
+def assert_responds_during_a_run(site: MisbehavingSite, probe: Callable[[], object]) -> None:
+    """Probe several times while a run is in progress."""
+    with background_requests() as pool:
+        with site.blocking():
             run = pool.submit(site.run_tests)
-            site.wait_until_it_began()
+            site.wait_until_started()
             for _ in range(5):
                 probe()
             assert not run.done()
         assert run.result()["status"] == "PASS"
 
 
-def test_sync_view__answers_during_a_run(site: PromiseSite) -> None:
-    """Other sync views of the site answer as usual while the tests run."""
+def test_sync_view__responds_during_a_run(site: MisbehavingSite) -> None:
+    """Other sync views respond while the tests run."""
 
     def page() -> None:
-        assert site.get("/", timeout=PATIENCE).status == 200
+        assert site.get("/", timeout=MAX_RESPONSE_TIME).status == 200
 
-    assert_answered_during_a_run(site, page)
+    assert_responds_during_a_run(site, page)
 
 
-def test_event_loop__runs_on_during_a_run(site: PromiseSite) -> None:
-    """The loop itself, which refuses a malformed request without any view, is not blocked."""
+def test_event_loop__not_blocked_during_a_run(site: MisbehavingSite) -> None:
+    """The event loop is not blocked: it rejects a malformed request, which reaches no view."""
 
-    def nonsense() -> None:
-        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
+    def malformed_request() -> None:
+        with socket.create_connection(
+            ("127.0.0.1", site.port), timeout=MAX_RESPONSE_TIME
+        ) as connection:
             connection.sendall(b"nonsense\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
 
-    assert_answered_during_a_run(site, nonsense)
+    assert_responds_during_a_run(site, malformed_request)
 
 
 def shape(value: Any) -> Any:
-    """Keys and types of a JSON value; all elements of a list by what they have in common."""
+    """Return the keys and types of a JSON value, merged for the elements of a list."""
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -66,15 +68,15 @@ def shape(value: Any) -> Any:
     return type(value).__name__ if not isinstance(value, int | float) else "number"
 
 
-def test_answer__equals_that_of_wsgi(site: PromiseSite) -> None:
-    """A reader cannot tell from the JSON or its headers which kind of server answered."""
+def test_response__equal_under_asgi_and_wsgi(site: MisbehavingSite) -> None:
+    """The JSON and its headers are the same under ASGI and WSGI."""
     headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
 
-    def ask(site: PromiseSite) -> Response:
+    def fetch(site: MisbehavingSite) -> Response:
         return site.get("/smoketest/", headers)
 
-    with PromiseSite(gunicorn(workers=1)) as wsgi_site:
-        wsgi, asgi = ask(wsgi_site), ask(site)
+    with MisbehavingSite(gunicorn(workers=1)) as wsgi_site:
+        wsgi, asgi = fetch(wsgi_site), fetch(site)
     assert (asgi.status, wsgi.status) == (200, 200)
     assert shape(asgi.json()) == shape(wsgi.json())
     for header in ("Content-Type", "Cache-Control", "Vary"):

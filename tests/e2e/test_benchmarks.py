@@ -1,4 +1,4 @@
-"""The benchmarks run, as small as they can be, and write what they found where the page has it."""
+"""The benchmark scripts run with small workloads and write their results into the documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers.site import require_module
 pytestmark = pytest.mark.e2e
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-#: What each prints among much else: a row of ours, and one of what it is compared with.
+#: Rows that the output of each benchmark must contain, for this package and its peers.
 ROWS = {
     "runner": ("| django-smoketest, runner only |", "| baseline |"),
     "waiting": ("| django-smoketest, SMOKETEST_WORKERS = 20 |", "| baseline |"),
@@ -35,7 +35,7 @@ Running = dict[str, subprocess.Popen[str]]
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """All of them side by side: their figures say nothing here, and most of them wait."""
+    """Start all benchmarks at once, as most of them wait and their figures are not used."""
     for program in ("postgres", "prometheus"):
         require(program)
     for module, package in (("gunicorn", "gunicorn"), ("psycopg", "psycopg[binary]")):
@@ -57,24 +57,26 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module that the scripts share, imported as they do it."""
+    """Return the module that the benchmarks share, imported as they import it."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("harness")
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_benchmark__runs(running: Running, name: str) -> None:
-    """It ends well, and shows us beside what we are compared with."""
+    """The benchmark exits with 0 and prints the rows of this package and its peers."""
     output, _ = running[name].communicate(timeout=600)
     assert running[name].returncode == 0, output
     for row in ROWS[name]:
-        assert any(line.startswith(row) for line in output.splitlines()), f"no {row} in\n{output}"
-    if name != "fleet":  # which has no target
+        assert any(line.startswith(row) for line in output.splitlines()), (
+            f"no row {row} in\n{output}"
+        )
+    if name != "fleet":  # has no target
         assert "\nTargets:\n" in output
 
 
-def test_all__are_run_and_have_a_section(harness: ModuleType) -> None:
-    """`python benchmarks` knows each script, and the page has the place of each."""
+def test_all_benchmarks__listed_and_documented(harness: ModuleType) -> None:
+    """`python benchmarks` includes each script, and the pages have a section for each."""
     names = importlib.import_module("benchmarks.__main__").NAMES
     assert set(names) == set(ROWS)
     page = harness.PAGE.read_text()
@@ -85,8 +87,8 @@ def test_all__are_run_and_have_a_section(harness: ModuleType) -> None:
         assert targets.count(harness.begin_of(name)) == targets.count(harness.end_of(name)) == 1
 
 
-def test_page__names_what_is_there(harness: ModuleType) -> None:
-    """Its commands are those that run here, and what it drops is what the fleet was spared."""
+def test_page__commands_and_configuration(harness: ModuleType) -> None:
+    """The commands of the page exist, and its relabel configuration is the measured one."""
     page = harness.PAGE.read_text()
     for command, _ in commands(page):
         program, *arguments = command.partition("#")[0].split()
@@ -101,8 +103,8 @@ def test_page__names_what_is_there(harness: ModuleType) -> None:
     assert found == {"metric_relabel_configs": fleet.dropping(fleet.DROPPED)}
 
 
-def test_write_section__changes_nothing_else(harness: ModuleType, tmp_path: Path) -> None:
-    """What was between the two comments is replaced; what a benchmark says of another is not."""
+def test_write_section__replaces_only_one_section(harness: ModuleType, tmp_path: Path) -> None:
+    """Only the text between the two comments of a benchmark is replaced."""
     page = tmp_path / "page.md"
     begin, end = harness.begin_of("crowd"), harness.end_of("crowd")
     other = f"{harness.begin_of('hung')}\nOther.\n\n{harness.end_of('hung')}"
@@ -113,31 +115,31 @@ def test_write_section__changes_nothing_else(harness: ModuleType, tmp_path: Path
         harness.write_section("idle", "New.", page)
 
 
-def test_aim__is_met_at_its_limit(harness: ModuleType) -> None:
-    """At most and at least are said of the measured value, with the limit itself allowed."""
+def test_target__met_at_its_limit(harness: ModuleType) -> None:
+    """A value equal to its limit meets the target."""
     assert harness.Aim("", 1.6, 1.6).is_met
     assert not harness.Aim("", 1.61, 1.6).is_met
     assert harness.Aim("", 8, 8, at_least=True).is_met
     assert not harness.Aim("", 7.9, 8, at_least=True).is_met
 
 
-def test_in_turns__first_round_warms_up(harness: ModuleType) -> None:
-    """Contenders alternate, and what they tell first is not counted."""
-    asked = []
+def test_in_turns__discards_first_round(harness: ModuleType) -> None:
+    """Contenders alternate, and the first round is discarded."""
+    called = []
 
     def contender(name: str) -> float:
-        asked.append(name)
-        return float(len(asked))
+        called.append(name)
+        return float(len(called))
 
     found = harness.in_turns({"a": lambda: contender("a"), "b": lambda: contender("b")}, 2)
-    assert asked == ["a", "b"] * 3
+    assert called == ["a", "b"] * 3
     assert found == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert harness.ratio(found["a"], found["b"]) == pytest.approx((3 / 4 + 5 / 6) / 2)
 
 
 @pytest.mark.usefixtures("harness")
-def test_overlaps__counts_runs_at_once() -> None:
-    """Runs that touch are not at the same time; processes may write in any order."""
+def test_overlaps() -> None:
+    """Adjacent runs do not overlap, and lines may be out of order."""
     crowd = importlib.import_module("crowd")
     assert crowd.overlaps("") == (0, 0)
     assert crowd.overlaps("1 begin\n2 end\n3 begin\n4 end\n") == (2, 1)

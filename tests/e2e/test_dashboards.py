@@ -1,8 +1,8 @@
-"""Every query of the dashboards, asked of a real Prometheus that scraped real sites for a while.
+"""Queries of the dashboards, evaluated by a real Prometheus that has scraped real sites.
 
-First one replica of the example, on which all passes. Then parts of it break, and a second replica
-with another release joins it, on which all passes, and whose runs are then paused. So there are
-tests that pass, fail, err, hang, are slow, stale and skipped.
+At first, a single replica of the example passes all tests. Then some of its parts break, and a
+second replica with another release joins; its tests pass until its runs are paused. The data
+therefore includes tests that pass, fail, error, time out, are slow, are stale and are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_ways_out import has_django_prometheus
+from tests.e2e.test_exports import has_django_prometheus
 from tests.exporters.test_django_prometheus import require_django_prometheus
 from tests.grafana.model import DASHBOARDS, OVERVIEW, QUERIES, Chosen, Query
 from tests.servers.prometheus import Prometheus
@@ -26,7 +26,7 @@ from tests.servers.site import ExampleSite, gunicorn
 
 pytestmark = pytest.mark.e2e
 
-#: The example, on django-prometheus where that is installed.
+#: Settings of the example, with django-prometheus if it is installed.
 SETTINGS = """
 from shop.settings import *
 
@@ -48,7 +48,7 @@ urlpatterns = [path("", include("shop.urls"))]
 if "django_prometheus" in settings.INSTALLED_APPS:
     urlpatterns.append(path("", include("django_prometheus.urls")))
 """
-#: Stand-ins for the alert rules: what the dashboard shows depends on their names alone.
+#: Substitutes for the alert rules. The dashboards use only the names of alerts.
 RULES = {
     "groups": [
         {
@@ -67,14 +67,14 @@ RULES = {
         }
     ]
 }
-#: What Grafana fills in for a range of a minute in a panel of few pixels.
+#: Values of Grafana's built-in variables for a time range of a minute.
 BUILT_IN = {"__interval": "2s", "__rate_interval": "8s", "__range": "60s"}
 STEP = 2
-#: Seconds between the runs; a result is stale after three times as long.
+#: Seconds between runs. A result is stale after three times as long.
 INTERVAL = 4
 
 BROKEN = ("archive", "slow", "warning", "hang")
-#: What that does to the tests, by the end of their names.
+#: Effects on the tests, by the last part of their ids.
 ERRORED = {"ArchiveTest.test_past_years_can_be_read", "ArchiveTest.test_year_can_be_added"}
 TIMED_OUT = {"CarrierTest.test_carrier_is_open"}
 WARNINGS = {"ReorderTest.test_no_book_is_nearly_sold_out"}
@@ -84,17 +84,18 @@ SLOW = {
     "CatalogTest.test_search_finds_an_author",
 }
 SKIPPED = {"MediaTest.test_media_volume_is_mounted"}
-#: The tests of the example, and those that run every ten minutes only and grow stale later.
-TESTS, SELDOM = 18, 2
+#: Number of tests of the example, and of those that run only every ten minutes and become stale
+#: later.
+TESTS, INFREQUENT = 18, 2
 IN_DEPTH = "archive.smoke.ArchiveTest.test_year_can_be_added"
 
 
 class Site(ExampleSite):
-    """A replica of the example, with settings of its own."""
+    """Replica of the example with its own settings."""
 
     def __init__(self, release: str) -> None:
         super().__init__(
-            # One process: django-prometheus counts for each.
+            # django-prometheus counts per process, so there is only one.
             gunicorn(workers=1, worker_class="gthread", threads=4),
             EXAMPLE_RELEASE=release,
             EXAMPLE_INTERVAL=f"{INTERVAL}",
@@ -116,7 +117,7 @@ class Site(ExampleSite):
 
 @dataclass(frozen=True)
 class History:
-    """What was scraped, and when what was the case."""
+    """Scraped data, and the times at which the sites passed and failed."""
 
     prometheus: Prometheus
     tests: frozenset[str]
@@ -126,8 +127,10 @@ class History:
     passing: float
     failing: float
 
-    def ask(self, query: Query, at: float, chosen: Chosen | None = None) -> list[dict[str, Any]]:
-        """What Prometheus answers to Grafana: series, each with its labels and values."""
+    def evaluate(
+        self, query: Query, at: float, chosen: Chosen | None = None
+    ) -> list[dict[str, Any]]:
+        """Evaluate a query as Grafana does, and return its series."""
         (dashboard,) = (d for d in DASHBOARDS if d.name == query.dashboard)
         chosen = {"test": IN_DEPTH} | dict(chosen or {})
         expression = dashboard.interpolate(query.expression, chosen, BUILT_IN)
@@ -141,7 +144,7 @@ class History:
             data = self.prometheus.api("query", query=expression, time=f"{at}")
             assert data["resultType"] == "vector"
             return [{**series, "values": [series["value"]]} for series in data["result"]]
-        end = at // STEP * STEP  # as Grafana does it
+        end = at // STEP * STEP  # as Grafana does
         data = self.prometheus.api(
             "query_range", query=expression, start=f"{end - 60}", end=f"{end}", step=f"{STEP}"
         )
@@ -151,13 +154,13 @@ class History:
 
 def write_rules(folder: Path) -> Path:
     path = folder / "rules.yml"
-    path.write_text(json.dumps(RULES))  # JSON is YAML
+    path.write_text(json.dumps(RULES))  # JSON is valid YAML
     return path
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """Everything that is to be looked at, in the order in which it happened."""
+    """Run the sites through all states and scrape them."""
     first, second = Site("r1"), Site("r2")
     targets = [{"targets": [first.address, second.address]}]
     scrapes = [
@@ -174,13 +177,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         prometheus = stack.enter_context(Prometheus(config=config))
         prometheus.wait_for("smoketest_last_run_success == 1")
         prometheus.wait_for("smoketest_runs_total{result='passed'} > 1")
-        prometheus.wait_for("min(count_over_time(up[1m])) > 6")  # rates need some samples
+        prometheus.wait_for("min(count_over_time(up[1m])) > 6")  # rates need several samples
         passing = time.time()
 
         first.break_(*BROKEN)
         first.get("/sales/")
         stack.enter_context(second)
-        if has_django_prometheus():  # a rate needs a sample from before the second error
+        if has_django_prometheus():  # the rate needs a sample before the second error
             prometheus.wait_for("django_http_responses_total_by_status_total{status='500'} == 1")
         first.get("/sales/")
         prometheus.wait_for(f"count(smoketest_test_success) == {2 * len(tests) - 2 * len(SKIPPED)}")
@@ -188,7 +191,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         prometheus.wait_for("smoketest_paused == 1")
         failing = "count(smoketest_test_success == 0) == 4 and on () ALERTS{alertname=~'.*Paused'}"
         prometheus.wait_for(failing)
-        # It hangs, so that it is not started again, and takes no time any more.
+        # The abandoned test is not started again, so its last duration becomes 0.
         prometheus.wait_for(
             "smoketest_test_last_run_duration_seconds == 0 and on (test) "
             "smoketest_test_outcome{outcome='timed_out'} == 1"
@@ -202,25 +205,25 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a query returns."""
+    """Expected result of a query."""
 
-    #: How many series.
+    #: Number of series.
     series: int = 1
-    #: The value of each at the end, where it is known.
+    #: Last value of each series, if known.
     value: float | None = None
-    #: Why there is nothing.
+    #: Reason for an empty result.
     reason: str = ""
 
 
 ONE, BOTH, TEN, EACH = Expected(1), Expected(2), Expected(10), Expected(TESTS)
 
-#: By panel, variable or annotation, and where its queries differ, by their letter.
-OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
-    # The overview: while all passes, and after.
+#: By panel, variable or annotation, with the letter of the query if they differ.
+EXPECTED_RESULTS: Mapping[str, tuple[Expected, Expected]] = {
+    # Overview: while all tests pass, and after the failures.
     "Status": (Expected(value=1), Expected(value=0)),
     "Failing": (Expected(value=0), Expected(value=len(ERRORED | TIMED_OUT))),
     "Warnings": (Expected(value=0), Expected(value=len(WARNINGS))),
-    "Stale": (Expected(value=0), Expected(value=TESTS - SELDOM)),
+    "Stale": (Expected(value=0), Expected(value=TESTS - INFREQUENT)),
     "Slow": (Expected(value=0), Expected(value=len(SLOW))),
     "Never run": (Expected(value=len(SKIPPED)), Expected(value=len(SKIPPED))),
     "Tests": (EACH, EACH),
@@ -236,13 +239,13 @@ OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
     "Latency": (ONE, ONE),
     "Replicas": (ONE, BOTH),
     "$job": (ONE, ONE),
-    # Prometheus answers from more than the time range.
+    # The result is not limited to the time range.
     "$instance": (BOTH, BOTH),
     "$django_app": (Expected(4), Expected(4)),
     "$maintainer": (Expected(6), Expected(6)),
     "$severity": (BOTH, BOTH),
     "Deploys": (Expected(0, reason="the first release was there from the beginning"), ONE),
-    # One test in depth, which errs in the end.
+    # Details of a test that errors at the end.
     "Outcome": (Expected(value=0), Expected(value=4)),
     "Failing for": (Expected(value=0), ONE),
     "Consecutive failures": (Expected(value=0), ONE),
@@ -255,42 +258,42 @@ OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
     "Runs by outcome": (Expected(6), Expected(6)),
     "Consecutive failures over time": (ONE, BOTH),
     "$test": (EACH, EACH),
-    # Of both: of every test, or of one on each replica.
+    # Used by both dashboards: all tests, or one test on each replica.
     "smoketest-overview: Outcomes A": (EACH, EACH),
     "smoketest-test: Outcomes A": (ONE, BOTH),
 }
-OF_DJANGO = {"Requests", "5xx responses", "Latency"}
+DJANGO_PROMETHEUS_PANELS = {"Requests", "5xx responses", "Latency"}
 
 
 def expected(query: Query) -> tuple[Expected, Expected]:
-    """What is expected of it while all passes, and after."""
+    """Return the expected results before and after the failures."""
     keys = (str(query), f"{query.where} {query.ref}", query.where)
-    return next(OF_PANELS[key] for key in keys if key in OF_PANELS)
+    return next(EXPECTED_RESULTS[key] for key in keys if key in EXPECTED_RESULTS)
 
 
 @pytest.mark.parametrize("state", ["passing", "failing"])
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_query__returns_what_it_should(history: History, query: Query, state: str) -> None:
-    """As many series as there should be, and the right value where it is known."""
-    if query.where in OF_DJANGO:
+def test_query__result(history: History, query: Query, state: str) -> None:
+    """Each query returns the expected number of series and, if known, the expected value."""
+    if query.where in DJANGO_PROMETHEUS_PANELS:
         require_django_prometheus()
     wanted = expected(query)[state == "failing"]
-    found = history.ask(query, getattr(history, state))
+    found = history.evaluate(query, getattr(history, state))
     labels = [series["metric"] for series in found]
     assert len(found) == wanted.series, labels
     assert found or wanted.reason
     values = [float(series["values"][-1][1]) for series in found if series["values"]]
     if wanted.value is not None:
         assert values == [wanted.value]
-    assert all(value >= 0 for value in values)  # no NaN either
+    assert all(value >= 0 for value in values)  # also fails for NaN
     if wanted is EACH:
         assert {label["test"] for label in labels} == history.tests
 
 
 def rows(history: History, title: str, at: float, chosen: Chosen | None = None) -> list[Any]:
-    """The rows of a table, merged as Grafana does it: by all labels that all queries return."""
+    """Return the rows of a table, merged by the labels that all queries return, as Grafana does."""
     queries = [q for q in OVERVIEW.queries if q.where == title]
-    frames = [history.ask(query, at, chosen) for query in queries]
+    frames = [history.evaluate(query, at, chosen) for query in queries]
     keys = set.intersection(*(set(frame[0]["metric"]) for frame in frames))
     merged: dict[tuple[str, ...], dict[str, Any]] = {}
     for query, frame in zip(queries, frames, strict=True):
@@ -304,8 +307,8 @@ def rows(history: History, title: str, at: float, chosen: Chosen | None = None) 
     return [{names[key]: row[key] for key in names if key in row} for row in merged.values()]
 
 
-def test_tests__one_row_says_it_all(history: History) -> None:
-    """What the table shows of each test: whose it is, what came of it, and where to read more."""
+def test_tests__columns(history: History) -> None:
+    """The table shows the owner, outcome, links and durations of each test."""
     table = {row["Test"]: row for row in rows(history, "Tests", history.failing)}
     assert table.keys() == history.tests
 
@@ -338,8 +341,8 @@ def test_tests__one_row_says_it_all(history: History) -> None:
     assert row["Runbook"] == "https://wiki.example.com/runbooks/archive"
 
 
-def test_replicas__one_row_each(history: History) -> None:
-    """Releases and states of the two."""
+def test_replicas__columns(history: History) -> None:
+    """The table has the release and the state of each replica."""
     table = {row["Instance"]: row for row in rows(history, "Replicas", history.failing)}
     seen = {
         instance: (row["Release"], row["Status"], row["Runs"], row["Store"], row["Tests"])
@@ -353,32 +356,32 @@ def test_replicas__one_row_each(history: History) -> None:
     assert table[history.first]["Abandoned"] == 1
 
 
-def test_choice__of_one_replica(history: History) -> None:
-    """An address has dots and is no regular expression; the other replica does not matter."""
+def test_instance__selected(history: History) -> None:
+    """A selected instance is matched literally, although it contains dots."""
     (stale,) = (q for q in OVERVIEW.queries if q.where == "Stale")
     (failing,) = (q for q in OVERVIEW.queries if q.where == "Failing")
     for instance, counts in {history.first: ("0", "3"), history.second: ("16", "0")}.items():
         chosen = {"job": "shop", "instance": [instance, "127x0x0x1:1"]}
-        found = [history.ask(query, history.failing, chosen) for query in (stale, failing)]
+        found = [history.evaluate(query, history.failing, chosen) for query in (stale, failing)]
         assert tuple(series["value"][1] for (series,) in found) == counts
         assert len(rows(history, "Tests", history.failing, chosen)) == len(history.tests)
 
 
-def test_deploy__is_marked_once(history: History) -> None:
-    """Where the second replica came with another release."""
+def test_deploy__marked_once(history: History) -> None:
+    """The release of the second replica is marked as a deploy."""
     (deploys,) = (q for q in OVERVIEW.queries if q.where == "Deploys")
-    (series,) = history.ask(deploys, history.failing)
+    (series,) = history.evaluate(deploys, history.failing)
     assert (series["metric"]["job"], series["metric"]["release"]) == ("shop", "r2")
-    ((moment, _),) = series["values"]
-    assert history.passing < moment < history.failing
+    ((time_of_deploy, _),) = series["values"]
+    assert history.passing < time_of_deploy < history.failing
 
 
-def test_history__shows_when_it_broke(history: History) -> None:
-    """The timeline of a test passes from one state to the other."""
+def test_history__state_changes_once(history: History) -> None:
+    """The state timeline of a test changes once, from passed to errored."""
     (outcomes,) = (q for q in OVERVIEW.queries if q.where == "Outcomes")
     (series,) = (
         series
-        for series in history.ask(outcomes, history.failing)
+        for series in history.evaluate(outcomes, history.failing)
         if series["metric"]["test"] == IN_DEPTH
     )
     states = [value for _, value in series["values"]]
@@ -386,9 +389,9 @@ def test_history__shows_when_it_broke(history: History) -> None:
     assert states == sorted(states)
 
 
-def test_traffic__visitors_notice(history: History) -> None:
-    """The page that needs the broken database answers 500, and the dashboard shows that."""
+def test_traffic__server_errors(history: History) -> None:
+    """The panel shows the 500 responses of a page that needs the broken database."""
     require_django_prometheus()
     (errors,) = (q for q in OVERVIEW.queries if q.where == "5xx responses")
-    (series,) = history.ask(errors, history.failing)
+    (series,) = history.evaluate(errors, history.failing)
     assert max(float(value) for _, value in series["values"]) > 0

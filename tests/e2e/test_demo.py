@@ -1,4 +1,4 @@
-"""The first thing that a visitor of the repository does: `make demo` in a fresh checkout."""
+"""`make demo` in a fresh checkout."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.e2e
 
 
 class Demo(Server):
-    """`make demo` in a copy of the checkout."""
+    """Process of `make demo` in a copy of the checkout."""
 
     name = "demo"
-    ready_within = 300.0  # pip, on a slow day
+    ready_within = 300.0  # pip may be slow
 
     @property
     def checkout(self) -> Path:
-        """The copy."""
+        """Return the copy of the checkout."""
         return self.folder / "checkout"
 
     def prepare(self) -> None:
@@ -59,7 +59,7 @@ class Demo(Server):
             raise
 
     def pip_reaches_an_index(self) -> bool:
-        """Whether pip can get any package at all."""
+        """Return whether pip can reach a package index."""
         python = str(self.checkout / "example" / ".venv" / "bin" / "python")
         target = str(self.folder / "download")
         command = (python, "-m", "pip", "download", "--no-deps", "--dest", target, "gunicorn")
@@ -69,11 +69,11 @@ class Demo(Server):
         return get(self.port, "/smoketest/").status == 200
 
     def ask_to_stop(self) -> None:
-        os.killpg(self.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+        os.killpg(self.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
 
 
 def files_of_the_checkout() -> Iterator[Path]:
-    """What a commit of the present state would hold."""
+    """Return the files that a commit of the working tree would contain."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -88,21 +88,21 @@ def files_of_the_checkout() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    """A demo that runs; the packages come over the network."""
+    """Start the demo, which installs packages from the network."""
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no checkout of the repository, and no one runs the demo without one")
+        pytest.skip("the demo needs a checkout of the repository")
     require("curl")
     with Demo() as demo:
         yield demo
 
 
 def printed_commands(demo: Demo) -> list[str]:
-    """The commands that the demo proposes, in its order."""
+    """Return the commands that the demo prints, in order."""
     return re.findall(r"^  ((?:curl|echo|rm) .*|\S+ \S*manage\.py .*)$", demo.log, re.MULTILINE)
 
 
-def test_printed_addresses__work(demo: Demo) -> None:
-    """Every address that the demo prints answers 200."""
+def test_printed_urls(demo: Demo) -> None:
+    """Every printed URL returns 200."""
     addresses = set(re.findall(r"http://[^\s'\"]+", demo.log))
     assert {f"http://{demo.address}/", f"http://{demo.address}/smoketest/"} <= addresses
     assert f"http://{demo.address}/smoketest/metrics" in addresses
@@ -111,8 +111,8 @@ def test_printed_addresses__work(demo: Demo) -> None:
         assert get(url.port or 80, url.path).status == 200, address
 
 
-def test_printed_commands__work(demo: Demo) -> None:
-    """Every command that the demo prints does what it is there for, copied as it is."""
+def test_printed_commands(demo: Demo) -> None:
+    """Every printed command works when it is copied verbatim."""
     commands = printed_commands(demo)
     assert len([command for command in commands if command.startswith("curl ")]) >= 3
     assert any("manage.py smoketest" in command for command in commands)
@@ -138,14 +138,14 @@ def test_printed_commands__work(demo: Demo) -> None:
 
 
 def status(answer: str) -> str:
-    """The verdict of an answer, in text or JSON."""
+    """Return the status in a response, in text or JSON."""
     if answer.startswith("{"):
         return str(json.loads(answer)["status"])
     return "PASS" if re.search(r"^PASS$", answer, re.MULTILINE) else "FAIL"
 
 
-def test_ctrl_c__ends_all_of_it(demo: Demo) -> None:
-    """Ctrl-C ends the demo at once, without a traceback, and no process of it remains."""
+def test_ctrl_c__stops_all_processes(demo: Demo) -> None:
+    """Ctrl-C stops all processes of the demo, without a traceback."""
     assert len(demo.family()) > 2
     assert demo.stop() == []
     assert "Traceback" not in demo.log

@@ -1,7 +1,7 @@
-"""docs/deploys.md: each script, workflow, manifest and unit run as it stands there.
+"""Scripts, workflows, manifests and units of docs/deploys.md, run as they are printed.
 
-What a host has and a test has not (systemctl, kubectl, pip, a load balancer) is a script that notes
-how it was called; paths, the address of the site and the times are those of the test.
+Programs of a production host (systemctl, kubectl, pip, a load balancer) are stubs that record
+their calls. Paths, the URL of the site and times are replaced by those of the test.
 """
 
 from __future__ import annotations
@@ -56,12 +56,11 @@ from shop.urls import urlpatterns as urls_of_shop
 {alive}
 urlpatterns += urls_of_shop
 """
-#: A deadline that the gate reaches, with time for an answer on a slow machine; and one that it
-#: does not reach.
+#: A deadline that passes while the tests fail, and one that is never reached.
 SHORT, LONG = "5s", "120s"
-#: What the site writes for a request for results.
-ANSWERED = "answered /smoketest/ with"
-#: A release that is found broken once it serves.
+#: Log message of the site for a request for results.
+RESPONSE_LOG = "answered /smoketest/ with"
+#: Flag of a release that fails only after it is deployed.
 BREAKS = "BREAKS_ON_RELOAD"
 STUB = """#!/bin/sh
 echo "$(basename "$0")" "$@" >> "$CALLS"
@@ -73,16 +72,16 @@ STUBS = {
     "deploy": STUB,
     "systemctl": f'{STUB}[ -z "${BREAKS}" ] || echo orders > "$EXAMPLE_DATA_DIR/break"\n',
     "kubectl": f'{STUB}[ "$1" != exec ] || {{ shift 3; cd "{EXAMPLE}"; exec "$@"; }}\n',
-    # A link would not find the environment of the tests.
+    # A symlink would not use the virtual environment of the tests.
     "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
 }
 
 
 class Site(ExampleSite):
-    """The example with the view of the page."""
+    """Example site with the liveness view of the page."""
 
     def __init__(self, *tokens: str) -> None:
-        super().__init__(gunicorn(workers=1))  # each would count from when it had its code
+        super().__init__(gunicorn(workers=1))  # a second worker would restart the stability check
         self.tokens = tokens
 
     def prepare(self) -> None:
@@ -111,9 +110,9 @@ class Site(ExampleSite):
         return super().get(path, token | dict(headers or {}), timeout=timeout)
 
     def runs(self) -> float:
-        """The runs that were stored.
+        """Return the number of stored runs.
 
-        The only worker answers requests in their order, also those of clients that are gone: no
+        The only worker serves requests in order, including those of disconnected clients, so no
         run of the site is in progress.
         """
         metrics = self.metrics()
@@ -124,13 +123,13 @@ class Site(ExampleSite):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Where scripts run: the folders of two releases, and programs of the tests' own."""
+    """Host with the folders of two releases and stubs of system programs."""
 
     site: Site
     folder: Path
 
     def text(self, block: str) -> str:
-        """With the paths and the address of the test."""
+        """Return a block of the page with the paths and the URL of the test."""
         here = block.replace("/srv/shop", str(self.shop))
         return here.replace(ADDRESS, f"http://{self.site.address}")
 
@@ -158,7 +157,7 @@ class Host:
         )
 
     def bash(self, block: str, *arguments: str, **variables: str) -> tuple[int, str]:
-        """The exit code and the output of a script."""
+        """Run a script and return its exit code and output."""
         process = self.start(block, *arguments, **variables)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
@@ -177,7 +176,7 @@ class Host:
         )
 
     def calls(self) -> list[str]:
-        """How the programs were called."""
+        """Return the calls of the stubs."""
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -191,33 +190,33 @@ class Host:
 
     @property
     def release(self) -> str:
-        """That serves."""
+        """Return the current release."""
         return (self.shop / "current").readlink().name
 
     def report(self, name: str) -> Path:
-        """A JUnit file of release 2."""
+        """Return a JUnit file of release 2."""
         return self.shop / "reports" / "2" / name
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Site]:
-    """It wants a token."""
+def protected_site() -> Iterator[Site]:
+    """Start a site that requires a token."""
     with Site(TOKEN) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def unguarded() -> Iterator[Site]:
-    """It wants none."""
+def open_site() -> Iterator[Site]:
+    """Start a site without tokens."""
     with Site() as site:
         yield site
 
 
 @pytest.fixture
-def host(guarded: Site, tmp_path: Path) -> Iterator[Host]:
-    """Release 1 serves, 2 is there."""
-    guarded.mend()
-    host = Host(site=guarded, folder=tmp_path)
+def host(protected_site: Site, tmp_path: Path) -> Iterator[Host]:
+    """Set up a host with release 1 deployed and release 2 available."""
+    protected_site.repair()
+    host = Host(site=protected_site, folder=tmp_path)
     host.programs.mkdir()
     for name, script in STUBS.items():
         make_program(host.programs / name, script)
@@ -229,7 +228,7 @@ def host(guarded: Site, tmp_path: Path) -> Iterator[Host]:
         (folder / "manage.py").symlink_to(EXAMPLE / "manage.py")
     (host.shop / "current").symlink_to("releases/1")
     yield host
-    guarded.mend()
+    protected_site.repair()
 
 
 def make_program(path: Path, script: str) -> None:
@@ -239,22 +238,22 @@ def make_program(path: Path, script: str) -> None:
 
 
 def problems(report: Path) -> int:
-    """How many tests of a JUnit file did not pass."""
+    """Return the number of failures and errors in a JUnit file."""
     root = ElementTree.fromstring(report.read_text())  # noqa: S314 - our own
     return int(root.attrib["errors"]) + int(root.attrib["failures"])
 
 
-def test_page__every_block_has_its_place_below() -> None:
-    """A block in another language would be run by nobody."""
+def test_page__all_blocks_are_tested() -> None:
+    """The page has code blocks only in the languages that these tests cover."""
     languages = {"python", "bash", "yaml", "ini", "text"}
     assert {block.language for block in blocks(PAGE)} == languages
 
 
-# A release script
+# Release script
 
 
-def test_release__serves_when_its_tests_pass(host: Host) -> None:
-    """Both reports are kept, and nothing is switched back."""
+def test_release__deployed_if_tests_pass(host: Host) -> None:
+    """Both reports are stored, and no rollback happens."""
     code, output = host.bash(RELEASE.content, "2")
     assert code == Exit.PASSED, output
     assert host.release == "2"
@@ -263,8 +262,8 @@ def test_release__serves_when_its_tests_pass(host: Host) -> None:
     assert "passing for 1 of 1 s" in output
 
 
-def test_release__never_serves_when_its_tests_fail(host: Host) -> None:
-    """Nothing is switched, and the site that serves shows none of it."""
+def test_release__not_deployed_if_tests_fail(host: Host) -> None:
+    """The release is not switched, and the running site stores no result of the tests."""
     host.site.run_tests()
     runs = host.site.runs()
     host.site.break_("orders")
@@ -277,8 +276,8 @@ def test_release__never_serves_when_its_tests_fail(host: Host) -> None:
     assert host.site.get("/smoketest/?only_if_cached=1").status == 200
 
 
-def test_release__goes_back_when_it_fails_as_it_serves(host: Host) -> None:
-    """The release before serves again; the exit code is that of the gate."""
+def test_release__rolled_back_if_it_fails_after_deploy(host: Host) -> None:
+    """The previous release is restored, and the exit code is that of the stability check."""
     code, output = host.bash(RELEASE.content, "2", DEADLINE=SHORT, **{BREAKS: "1"})
     assert code == Exit.TIMED_OUT, output
     assert "Rolling back to 1" in output
@@ -287,28 +286,32 @@ def test_release__goes_back_when_it_fails_as_it_serves(host: Host) -> None:
     assert problems(host.report("after.xml")) == 1
 
 
-def test_release__goes_back_when_it_is_cancelled(host: Host) -> None:
-    """As by a pipeline that somebody stops, which sends SIGTERM to all its processes."""
+def test_release__rolled_back_if_cancelled(host: Host) -> None:
+    """The previous release is restored if a pipeline sends SIGTERM to all processes."""
     process = host.start(RELEASE.content, "2", **{BREAKS: "1"})
     wait_for(lambda: host.release, lambda one: one == "2", what="the switch")
-    asked = host.site.log.count(ANSWERED)
-    wait_for(lambda: host.site.log.count(ANSWERED), lambda now: now > asked, what="the gate")
+    requests = host.site.log.count(RESPONSE_LOG)
+    wait_for(
+        lambda: host.site.log.count(RESPONSE_LOG),
+        lambda now: now > requests,
+        what="the stability check",
+    )
     os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=300)
     assert process.returncode not in (Exit.PASSED, Exit.TIMED_OUT), output
-    wait_for(lambda: host.release, lambda one: one == "1", what="the way back")
+    wait_for(lambda: host.release, lambda one: one == "1", what="the rollback")
     assert host.calls() == ["systemctl reload shop"] * 2
 
 
-def test_release__wants_a_token_first(host: Host) -> None:
-    """Not when half of the work is done."""
+def test_release__requires_token(host: Host) -> None:
+    """A missing token is detected before the release is switched."""
     code, output = host.bash(RELEASE.content, "2", SMOKETEST_TOKEN="")
     assert code != Exit.PASSED
     assert "SMOKETEST_TOKEN" in output
     assert host.calls() == []
 
 
-# A canary
+# Canary
 
 
 @pytest.mark.parametrize(
@@ -316,12 +319,12 @@ def test_release__wants_a_token_first(host: Host) -> None:
     [
         ([], TOKEN, Exit.PASSED, "promote"),
         (["orders"], TOKEN, Exit.TIMED_OUT, "remove unhealthy"),
-        ([], "a-token-of-nobody", Exit.USAGE, "remove not tested: fix this script"),
+        ([], "an-unknown-token", Exit.USAGE, "remove not tested: fix this script"),
     ],
     ids=["passing", "failing", "untested"],
 )
 def test_canary(host: Host, broken: list[str], token: str, code: Exit, call: str) -> None:
-    """What is done goes by the exit code."""
+    """The exit code decides what happens to the canary."""
     host.site.break_(*broken)
     deadline = SHORT if broken else LONG
     address = f"http://{host.site.address}/smoketest/"
@@ -330,11 +333,11 @@ def test_canary(host: Host, broken: list[str], token: str, code: Exit, call: str
     assert host.calls() == [call]
 
 
-# GitHub
+# GitHub Actions
 
 
 class Workflow:
-    """The steps of a workflow that are scripts, run as GitHub's runner does."""
+    """Script steps of a workflow, run like GitHub's runner."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -344,7 +347,7 @@ class Workflow:
         self.secrets = {"SMOKETEST_TOKEN": TOKEN}
 
     def run(self, **variables: str) -> dict[str, int]:
-        """The exit code of each script that ran, by the name of its step."""
+        """Run the workflow and return the exit code of each script step, by name."""
         job = self.definition["jobs"]["deploy"]
         assert self.definition["defaults"]["run"]["shell"] == "bash"
         codes: dict[str, int] = {}
@@ -371,7 +374,7 @@ class Workflow:
         path = self.host.folder / "step"
         path.write_text(content)
         variables = self.host.environment(GITHUB_SHA="c0ffee")
-        # The runner knows no secret but those of the step, and nothing of the site's settings.
+        # The runner sees only the secrets of the step, and no settings of the site.
         for foreign in ("SMOKETEST_TOKEN", "DJANGO_SETTINGS_MODULE", "STABLE", "DEADLINE"):
             del variables[foreign]
         done = subprocess.run(
@@ -385,7 +388,7 @@ class Workflow:
 
     @property
     def report(self) -> Path:
-        """What the step that keeps the report would upload."""
+        """Return the report that the upload step would store."""
         (path,) = (
             step["with"]["path"]
             for step in self.definition["jobs"]["deploy"]["steps"]
@@ -395,7 +398,7 @@ class Workflow:
 
 
 def test_workflow__passes(host: Host) -> None:
-    """The report is there to be kept, and nothing is rolled back."""
+    """The report is written, and no rollback happens."""
     workflow = Workflow(host)
     codes = workflow.run(STABLE="1s", DEADLINE=LONG)
     assert set(codes.values()) == {Exit.PASSED}
@@ -404,7 +407,7 @@ def test_workflow__passes(host: Host) -> None:
 
 
 def test_workflow__rolls_back(host: Host) -> None:
-    """The report says why."""
+    """The report contains the failure."""
     host.site.break_("orders")
     workflow = Workflow(host)
     codes = workflow.run(STABLE="1s", DEADLINE=SHORT)
@@ -413,8 +416,8 @@ def test_workflow__rolls_back(host: Host) -> None:
     assert host.calls()[-1] == "deploy --previous"
 
 
-def test_workflow__without_its_secret(host: Host) -> None:
-    """Nothing is known of the release, so it is rolled back; there is no report to keep."""
+def test_workflow__missing_secret(host: Host) -> None:
+    """An untested release is rolled back, and no report is written."""
     workflow = Workflow(host)
     workflow.secrets["SMOKETEST_TOKEN"] = ""
     assert workflow.run()["Smoke tests"] == Exit.USAGE
@@ -433,58 +436,58 @@ def container() -> dict[str, Any]:
 
 
 def probe(site: Site, name: str) -> Response:
-    """What the kubelet gets for a probe of the Deployment."""
-    asks = container()[name]["httpGet"]
-    assert asks["port"] in [port["name"] for port in container()["ports"]]
-    headers = {header["name"]: header["value"] for header in asks["httpHeaders"]}
-    return site.get(asks["path"], headers)
+    """Return the response of the site to a probe of the Deployment."""
+    http_get = container()[name]["httpGet"]
+    assert http_get["port"] in [port["name"] for port in container()["ports"]]
+    headers = {header["name"]: header["value"] for header in http_get["httpHeaders"]}
+    return site.get(http_get["path"], headers)
 
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
-def test_probes__of_a_site_that_is_well(unguarded: Site) -> None:
-    """All pass, and readiness is answered by what is stored."""
-    unguarded.mend()
-    unguarded.run_tests()
+def test_probes__healthy(open_site: Site) -> None:
+    """All probes pass, and the readiness probe is served from the store."""
+    open_site.repair()
+    open_site.run_tests()
     time.sleep(0.1)
-    answers = {name: probe(unguarded, name) for name in PROBES}
+    answers = {name: probe(open_site, name) for name in PROBES}
     assert {name: answer.status for name, answer in answers.items()} == dict.fromkeys(PROBES, 200)
     assert int(answers["readinessProbe"].headers["Age"]) >= 1
     assert answers["readinessProbe"].text.startswith("PASS\n")
 
 
-def test_probes__of_a_site_that_is_not(unguarded: Site) -> None:
-    """It gets no traffic, and is not killed."""
-    unguarded.break_("cache")
+def test_probes__unhealthy(open_site: Site) -> None:
+    """Only the readiness probe fails, so the pod gets no traffic but is not restarted."""
+    open_site.break_("cache")
     try:
-        unguarded.run_tests()
-        statuses = {name: probe(unguarded, name).status for name in PROBES}
+        open_site.run_tests()
+        statuses = {name: probe(open_site, name).status for name in PROBES}
     finally:
-        unguarded.mend()
+        open_site.repair()
     assert statuses == {"startupProbe": 200, "livenessProbe": 200, "readinessProbe": 500}
 
 
-def test_probes__by_the_address_of_the_pod(unguarded: Site) -> None:
-    """Without the header, the site refuses to answer."""
+def test_probes__without_host_header(open_site: Site) -> None:
+    """Without the Host header of the manifest, Django rejects the request."""
     for name in PROBES:
         path = container()[name]["httpGet"]["path"]
-        assert unguarded.get(path, {"Host": "10.1.2.3:8000"}).status == 400
+        assert open_site.get(path, {"Host": "10.1.2.3:8000"}).status == 400
 
 
-def test_probes__that_run_nothing(unguarded: Site) -> None:
-    """A host that starts is not ready until something else has run the tests."""
+def test_probes__no_stored_result(open_site: Site) -> None:
+    """A new pod is not ready until the tests have run."""
     (parameters,) = set(re.findall(r"`(max_age=\d+&only_if_cached=1)`", PAGE))
     paths = (f"/smoketest/?tag=readiness&{parameters}", balancer_path())
-    unguarded.mend()
-    unguarded.restart()
-    assert [unguarded.get(path).status for path in paths] == [504, 504]
-    unguarded.run_tests()
-    assert [unguarded.get(path).status for path in paths] == [200, 200]
+    open_site.repair()
+    open_site.restart()
+    assert [open_site.get(path).status for path in paths] == [504, 504]
+    open_site.run_tests()
+    assert [open_site.get(path).status for path in paths] == [200, 200]
 
 
 def test_exec_probe(host: Host) -> None:
-    """It fails when a test does, and without the token."""
+    """The probe fails without a token or if a test fails."""
     require("curl")
     command = yaml.safe_load(EXEC_PROBE.content)["readinessProbe"]["exec"]["command"]
     command[-1] = command[-1].replace("127.0.0.1:8000", host.site.address)
@@ -501,14 +504,13 @@ def test_exec_probe(host: Host) -> None:
     ("broken", "code"), [([], Exit.PASSED), (["orders"], Exit.FAILED)], ids=["passing", "failing"]
 )
 def test_job(host: Host, broken: list[str], code: Exit) -> None:
-    """The Job is complete, or has failed, as the command says."""
+    """The Job completes or fails according to the exit code of the command."""
     (one,) = yaml.safe_load(JOB.content)["spec"]["template"]["spec"]["containers"]
     host.site.break_(*broken)
     assert host.run(*one["command"]).returncode == code
 
 
 def test_rollout__passes(host: Host) -> None:
-    """Nothing is undone."""
     (host.folder / "smoke_settings.py").write_text('INSTALLED_APPS = ["smoketest"]\n')
     code, output = host.bash(ROLLOUT.content, "shop:2")
     assert code == Exit.PASSED, output
@@ -519,8 +521,8 @@ def test_rollout__passes(host: Host) -> None:
     ]
 
 
-def test_rollout__is_undone(host: Host) -> None:
-    """With the exit code of what failed."""
+def test_rollout__undone(host: Host) -> None:
+    """The deployment is rolled back, and the script exits with the code of the command."""
     host.site.break_("orders")
     code, output = host.bash(ROLLOUT.content, "shop:2")
     assert code == Exit.FAILED, output
@@ -535,17 +537,17 @@ def balancer_path() -> str:
     return str(path)
 
 
-def test_load_balancer(unguarded: Site) -> None:
-    """It reads what is stored, for good and for bad."""
-    unguarded.mend()
-    unguarded.run_tests()
-    assert unguarded.get(balancer_path()).status == 200
-    unguarded.break_("cache")
+def test_load_balancer(open_site: Site) -> None:
+    """The health check is served from the store."""
+    open_site.repair()
+    open_site.run_tests()
+    assert open_site.get(balancer_path()).status == 200
+    open_site.break_("cache")
     try:
-        unguarded.run_tests()
-        assert unguarded.get(balancer_path()).status == 500
+        open_site.run_tests()
+        assert open_site.get(balancer_path()).status == 500
     finally:
-        unguarded.mend()
+        open_site.repair()
 
 
 # systemd and cron
@@ -553,13 +555,13 @@ def test_load_balancer(unguarded: Site) -> None:
 
 def unit(content: str) -> ConfigParser:
     parser = ConfigParser(interpolation=None, delimiters=("=",))
-    parser.optionxform = str  # type: ignore[assignment,method-assign] - systemd minds the case
+    parser.optionxform = str  # type: ignore[assignment,method-assign] - systemd is case-sensitive
     parser.read_string(content)
     return parser
 
 
 def test_units__are_valid(host: Host) -> None:
-    """systemd itself has nothing to say against them, nor against their names."""
+    """The unit files and their names pass `systemd-analyze verify`."""
     service, timer = re.findall(r"`/etc/systemd/system/([\w.-]+)`:$", PAGE, re.MULTILINE)
     assert (service.rpartition(".")[0], "timer") == tuple(timer.rsplit(".", 1))
     if find("systemd-analyze") is None:
@@ -571,7 +573,7 @@ def test_units__are_valid(host: Host) -> None:
 
 
 def start_service(host: Host, **variables: str) -> subprocess.Popen[str]:
-    """As systemd starts it; the folder of its state is that of the site."""
+    """Start the service as systemd does, with the state directory of the site."""
     service = unit(host.text(SERVICE.content))["Service"]
     assert service["StateDirectory"]
     return subprocess.Popen(
@@ -587,8 +589,8 @@ def start_service(host: Host, **variables: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("broken", "code"), [([], Exit.PASSED), (["orders"], Exit.FAILED)], ids=["passing", "failing"]
 )
-def test_service__runs_for_the_site(host: Host, broken: list[str], code: Exit) -> None:
-    """The site shows the run of the timer as its own."""
+def test_service__stores_result(host: Host, broken: list[str], code: Exit) -> None:
+    """The run of the timer is stored for the site."""
     before = host.site.runs()
     host.site.break_(*broken)
     service = start_service(host)
@@ -599,8 +601,8 @@ def test_service__runs_for_the_site(host: Host, broken: list[str], code: Exit) -
     assert host.site.metrics().value("smoketest_last_run_success") == (not broken)
 
 
-def test_service__can_be_stopped(host: Host) -> None:
-    """In mid-run, without being counted as a failure."""
+def test_service__stopped(host: Host) -> None:
+    """Stopping the service during a run does not count as a failure."""
     service = start_service(host, EXAMPLE_SLEEP="30")
     assert service.stdout
     assert service.stdout.readline().startswith("Running ")
@@ -610,8 +612,8 @@ def test_service__can_be_stopped(host: Host) -> None:
     assert str(service.returncode) in clean, output
 
 
-def test_cron__mails_failures_alone(host: Host) -> None:
-    """What it prints is mailed. A percent sign would be a line end to cron."""
+def test_cron__mails_only_failures(host: Host) -> None:
+    """Output appears only on failure, as cron mails it. An unescaped % would end the command."""
     *schedule, _user, command = host.text(CRON.content).strip().split(maxsplit=6)
     assert len(schedule) == 5
     assert "%" not in command

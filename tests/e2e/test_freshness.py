@@ -1,4 +1,4 @@
-"""Results stay fresh by scrapes alone: no scheduler, and no run for a second Prometheus."""
+"""Scrapes keep results fresh without a scheduler, and a second Prometheus starts no extra runs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ pytestmark = pytest.mark.e2e
 
 WORKERS = 4
 INTERVAL = 4
-#: Runs that are waited for after the first one.
+#: Number of runs to wait for after the first one.
 RUNS = 3
-#: every counter of the package
+#: all counters of the package
 COUNTERS = '{__name__=~"smoketest_.+_total"}'
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[ExampleSite]:
-    """A site of several processes that nobody asks to run its tests."""
+    """Start a site with several workers, whose tests run only because of scrapes."""
     with ExampleSite(gunicorn(workers=WORKERS), EXAMPLE_INTERVAL=str(INTERVAL)) as site:
-        site.wait_until_each_answers(WORKERS)
+        site.wait_until_all_workers_respond(WORKERS)
         yield site
 
 
 @pytest.fixture(scope="module")
 def observed(site: ExampleSite) -> Iterator[Sequence[Prometheus]]:
-    """Two Prometheus servers that have scraped the site every second for some runs."""
+    """Scrape the site every second with two Prometheus servers for several runs."""
     with Prometheus(site.address) as first, Prometheus(site.address) as second:
         for prometheus in (first, second):
             prometheus.wait_for(f"sum(smoketest_runs_total) >= {1 + RUNS}")
@@ -42,34 +42,34 @@ def observed(site: ExampleSite) -> Iterator[Sequence[Prometheus]]:
 
 
 def points(prometheus: Prometheus, expression: str) -> list[list[tuple[float, float]]]:
-    """All scraped samples of each series, with their times."""
+    """Return all scraped samples of each series, with their times."""
     result = prometheus.api("query", query=f"{expression}[10m]")["result"]
     return [[(at, float(value)) for at, value in series["values"]] for series in result]
 
 
-def test_runs__one_an_interval(observed: Sequence[Prometheus]) -> None:
-    """Runs begin an interval apart, however many servers scrape; both see each run."""
+def test_runs__one_per_interval(observed: Sequence[Prometheus]) -> None:
+    """Runs start one interval apart with any number of servers, and both servers see every run."""
     for prometheus in observed:
         (finished,) = points(prometheus, "smoketest_last_run_timestamp_seconds")
         (durations,) = points(prometheus, "smoketest_last_run_duration_seconds")
-        begun = sorted(
+        started_at = sorted(
             {end - took for (_, end), (_, took) in zip(finished, durations, strict=True)}
         )
-        assert len(begun) >= RUNS
-        # If each scrape, or each server, caused runs of its own, they would be a second apart.
-        assert min(later - earlier for earlier, later in pairwise(begun)) > INTERVAL / 2
+        assert len(started_at) >= RUNS
+        # If each scrape or server started its own runs, they would be about a second apart.
+        assert min(later - earlier for earlier, later in pairwise(started_at)) > INTERVAL / 2
         assert not prometheus.query('smoketest_runs_total{result!="passed"} > 0')
 
 
-def test_results__are_never_stale(observed: Sequence[Prometheus]) -> None:
-    """At each scrape the latest run is younger than the age from which results are stale."""
+def test_results__never_stale(observed: Sequence[Prometheus]) -> None:
+    """No scrape sees a stale result."""
     for prometheus in observed:
         (series,) = points(prometheus, "smoketest_last_run_timestamp_seconds")
         assert max(at - finished for at, finished in series) < 3 * INTERVAL
 
 
-def test_counters__never_go_back(observed: Sequence[Prometheus]) -> None:
-    """Whichever worker answers, no total is smaller than at the scrape before."""
+def test_counters__never_decrease(observed: Sequence[Prometheus]) -> None:
+    """Totals never decrease between scrapes, whichever worker responds."""
     for prometheus in observed:
         counters = points(prometheus, COUNTERS)
         assert len(counters) > 10
@@ -81,10 +81,10 @@ def test_counters__never_go_back(observed: Sequence[Prometheus]) -> None:
         assert {sample.value for sample in resets} == {0}
 
 
-def test_series__have_no_gap(observed: Sequence[Prometheus]) -> None:
-    """No series is missing from a scrape, whichever worker answers, also during a run.
+def test_series__no_gaps(observed: Sequence[Prometheus]) -> None:
+    """No scrape lacks a series, even during a run, whichever worker responds.
 
-    On a slow machine a scrape may take longer than its timeout; it has no samples at all then.
+    On a slow machine a scrape may exceed its timeout; it then has no samples at all.
     """
     for prometheus in observed:
         (up,) = points(prometheus, "up")
@@ -97,10 +97,10 @@ def test_series__have_no_gap(observed: Sequence[Prometheus]) -> None:
         assert success == [(at, 1) for at in scrapes if at >= first_run]
 
 
-def test_requests__scrapes_alone(site: ExampleSite, observed: Sequence[Prometheus]) -> None:
-    """Nobody asked the site to run its tests, and several workers answered the scrapes."""
+def test_requests__only_scrapes(site: ExampleSite, observed: Sequence[Prometheus]) -> None:
+    """All requests were scrapes, and several workers served them."""
     paths = re.findall(r"worker <?(\d+)>? answered (\S+) with (\d+)", site.log)
-    # 404 is what the fixture asks for.
+    # The 404 is the request of the fixture.
     assert {(path, status) for _, path, status in paths if path == "/smoketest/"} == {
         ("/smoketest/", "404")
     }
@@ -108,12 +108,12 @@ def test_requests__scrapes_alone(site: ExampleSite, observed: Sequence[Prometheu
     scrapes = [(worker, status) for worker, path, status in paths if "metrics" in path]
     assert len(scrapes) > len(observed) * RUNS
     assert {status for _, status in scrapes} == {"200"}
-    assert len({worker for worker, _ in scrapes}) > 1, "one worker answered all scrapes"
+    assert len({worker for worker, _ in scrapes}) > 1, "one worker served all scrapes"
 
 
 @pytest.mark.usefixtures("observed")
-def test_curl__reads_the_whole_page(site: ExampleSite) -> None:
-    """A compressed page is one gzip member: curl reads it to the end of OpenMetrics."""
+def test_curl__compressed_page(site: ExampleSite) -> None:
+    """curl can decompress the page, which is a single gzip member, up to `# EOF`."""
     command = [
         require("curl"), "--silent", "--show-error", "--fail", "--noproxy", "*",
         "--header", "Accept: application/openmetrics-text", "--dump-header", "/dev/stderr",
@@ -136,6 +136,6 @@ def test_curl__reads_the_whole_page(site: ExampleSite) -> None:
 
 
 def names(exposition: str) -> set[str]:
-    """The families of an OpenMetrics page, as a strict parser reads it."""
+    """Return the metric families of an OpenMetrics page, read by a strict parser."""
     families = text_string_to_metric_families(exposition)  # type: ignore[no-untyped-call]
     return {family.name for family in families}

@@ -1,4 +1,4 @@
-"""SIGKILL at the worst of moments costs one run, and nothing else."""
+"""SIGKILL at any time costs at most the run in progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.promises.site import PromiseSite, meanwhile
+from tests.e2e.misbehaving.site import MisbehavingSite, background_requests
 from tests.servers.exposition import Exposition, Series
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.e2e
 
 WORKERS = 2
 
-#: Records the latest report over and over; without Django, so that it starts at once.
-RECORD_FOR_EVER = """
+#: Record the latest report in a loop, without Django so that it starts quickly.
+RECORD_IN_LOOP = """
 import sys
 from smoketest.results import Selection
 from smoketest.store.directory import open_state_folder
@@ -43,9 +43,9 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[PromiseSite]:
-    """A site whose runs can be kept in progress."""
-    with PromiseSite(gunicorn(workers=WORKERS), EXAMPLE_INTERVAL="3600") as site:
+def site() -> Iterator[MisbehavingSite]:
+    """Start a site whose runs can be kept in progress."""
+    with MisbehavingSite(gunicorn(workers=WORKERS), EXAMPLE_INTERVAL="3600") as site:
         site.wait_for_workers(WORKERS)
         site.run_tests()
         yield site
@@ -53,13 +53,13 @@ def site() -> Iterator[PromiseSite]:
 
 @pytest.fixture
 def background() -> Iterator[ThreadPoolExecutor]:
-    """A thread that asks while the test kills."""
+    """Return a thread for a request that is in progress during the kill."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
-def answered(request: Future[Any]) -> bool:
-    """Whether the request got an answer, instead of a connection that broke."""
+def got_response(request: Future[Any]) -> bool:
+    """Return whether the request got a response rather than a broken connection."""
     try:
         request.result()
     except (OSError, http.client.HTTPException):
@@ -68,22 +68,22 @@ def answered(request: Future[Any]) -> bool:
 
 
 def whole_runs(before: Mapping[Series, float], after: Mapping[Series, float]) -> float:
-    """How many passing runs were counted meanwhile, in the totals of the runs and of each test."""
-    moved: dict[str, float] = {}
+    """Return the number of new passing runs, checking that run and test totals agree."""
+    increase: dict[str, float] = {}
     for (name, labels), total in after.items():
         source = f"{name} {dict(labels).get('test', '')}"
-        moved[source] = moved.get(source, 0) + total - before[name, labels]
-    assert len(set(moved.values())) == 1, f"half a run was counted: {moved}"
-    return next(iter(moved.values()))
+        increase[source] = increase.get(source, 0) + total - before[name, labels]
+    assert len(set(increase.values())) == 1, f"run and test totals differ: {increase}"
+    return next(iter(increase.values()))
 
 
-def aborted_runs(site: PromiseSite) -> float:
-    """How many runs are known to have ended with their process."""
+def aborted_runs(site: MisbehavingSite) -> float:
+    """Return the number of runs recorded as aborted."""
     return site.metrics().value("smoketest_runs_total", result="aborted")
 
 
-def kill_workers(site: PromiseSite) -> None:
-    """Kill all workers at once; gunicorn starts others."""
+def kill_workers(site: MisbehavingSite) -> None:
+    """Kill all workers at once and wait for new ones."""
     workers = site.workers()
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -94,8 +94,8 @@ def kill_workers(site: PromiseSite) -> None:
     )
 
 
-def assert_intact(site: PromiseSite, totals: Mapping[Series, float]) -> Exposition:
-    """The results can be read, and no total went back."""
+def assert_intact(site: MisbehavingSite, totals: Mapping[Series, float]) -> Exposition:
+    """Check that the store is readable and no total has decreased."""
     exposition = site.metrics()
     assert exposition.value("smoketest_results_store_up") == 1
     for series, total in totals.items():
@@ -103,8 +103,8 @@ def assert_intact(site: PromiseSite, totals: Mapping[Series, float]) -> Expositi
     return exposition
 
 
-def assert_next_run_is_normal(site: PromiseSite) -> Exposition:
-    """Nobody holds the lock, no test is thought to run still, and the run counts once."""
+def assert_next_run_is_normal(site: MisbehavingSite) -> Exposition:
+    """Check that the next run gets the lock, sees no abandoned test and is counted once."""
     before = site.metrics()
     report = site.run_tests()  # 503 if the lock were still held
     assert report["status"] == "PASS"
@@ -119,11 +119,11 @@ def assert_next_run_is_normal(site: PromiseSite) -> Exposition:
 
 
 @pytest.mark.parametrize("reached", ["start", "running", "test"])
-def test_kill__in_the_middle_of_a_run(site: PromiseSite, reached: str) -> None:
-    """A run that is killed counts nowhere, and the next one need not wait for it."""
+def test_kill__during_a_run(site: MisbehavingSite, reached: str) -> None:
+    """A killed run is not counted and does not delay the next one."""
     totals = site.metrics().totals()
     with (
-        site.staying(),
+        site.blocking(),
         closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)) as connection,
     ):
         headers = {"Cache-Control": "no-cache"}
@@ -138,7 +138,7 @@ def test_kill__in_the_middle_of_a_run(site: PromiseSite, reached: str) -> None:
 
 
 def rest_of(stream: http.client.HTTPResponse) -> bytes:
-    """What arrives before the stream ends or breaks off."""
+    """Return the rest of a stream, up to its end or an error."""
     try:
         return stream.read()
     except http.client.IncompleteRead as error:
@@ -147,56 +147,56 @@ def rest_of(stream: http.client.HTTPResponse) -> bytes:
         return b""
 
 
-def test_kill__as_the_run_ends(site: PromiseSite, background: ThreadPoolExecutor) -> None:
-    """A run that is killed around its end is counted or not, and the next one is normal."""
+def test_kill__at_the_end_of_a_run(site: MisbehavingSite, background: ThreadPoolExecutor) -> None:
+    """A run that is killed near its end is counted either fully or not at all."""
     for late in (0.0, 0.01, 0.02, 0.04):
         totals = site.metrics().totals()
-        with site.staying():
+        with site.blocking():
             request = background.submit(site.run_tests)
-            site.wait_until_it_began()
+            site.wait_until_started()
         time.sleep(late)
         kill_workers(site)
-        answered(request)
+        got_response(request)
         counted = whole_runs(totals, assert_intact(site, totals).totals())
         assert counted in (0, 1)
         assert_next_run_is_normal(site)
 
 
-def test_kill__in_the_middle_of_store_writes(site: PromiseSite) -> None:
-    """Processes that do nothing but record runs, killed at random: no run is counted by halves."""
+def test_kill__during_store_writes(site: MisbehavingSite) -> None:
+    """Processes killed at random while they record runs never leave a partly counted run."""
     recorded = 0.0
     for attempt in range(20):
         totals = site.metrics().totals()
         state = str(site.data_folder / "smoketest")
-        with site.spawn(sys.executable, "-c", RECORD_FOR_EVER, state) as recorder:
+        with site.spawn(sys.executable, "-c", RECORD_IN_LOOP, state) as recorder:
             assert recorder.stdout is not None
             assert recorder.stdout.readline() == b"recording\n"
             time.sleep(0.05 + attempt * 0.0013)
             recorder.kill()
         recorded += whole_runs(totals, assert_intact(site, totals).totals())
-    assert recorded > 20, "too little was recorded to be hit in the middle"
+    assert recorded > 20, "too few runs were recorded to be interrupted"
     assert_next_run_is_normal(site)
 
 
-def test_kill__of_the_command(site: PromiseSite) -> None:
-    """A killed `manage.py smoketest` holds up neither the site nor the next command."""
+def test_kill__command(site: MisbehavingSite) -> None:
+    """A killed `manage.py smoketest` blocks neither the site nor the next command."""
     totals = site.metrics().totals()
-    with site.staying(), site.spawn(sys.executable, "manage.py", "smoketest") as command:
-        site.wait_until_it_began()
+    with site.blocking(), site.spawn(sys.executable, "manage.py", "smoketest") as command:
+        site.wait_until_started()
         command.kill()
     assert assert_intact(site, totals).totals() == totals
     assert_next_run_is_normal(site)
     site.manage("smoketest")
 
 
-def test_kill__ends_a_hanging_test(site: PromiseSite) -> None:
-    """A test that hangs is remembered by all processes until the one that runs it is gone."""
+def test_kill__hanging_test(site: MisbehavingSite) -> None:
+    """All processes report a hanging test until its process is gone."""
     site.break_("hang")
     try:
         assert site.run_tests()["tests_timed_out"] == 1
         assert site.metrics().value("smoketest_abandoned_tests") == 1
     finally:
-        site.mend()
+        site.repair()
     assert "still running since" in site.manage("smoketest", check=False).stdout
     kill_workers(site)
     assert site.metrics().value("smoketest_abandoned_tests") == 0
@@ -204,35 +204,35 @@ def test_kill__ends_a_hanging_test(site: PromiseSite) -> None:
 
 
 @pytest.mark.parametrize("make_database", [None, PostgreSQL], ids=["sqlite", "postgresql"])
-def test_kill__of_the_worker_keeps_nothing_in_the_database(
+def test_kill__uncommitted_rows(
     make_database: type[PostgreSQL] | None,
 ) -> None:
-    """What it wrote is rolled back, its lock is free, and the next run counts it as aborted."""
+    """Uncommitted rows are rolled back, and the next run records the killed one as aborted."""
     with (
         make_database() if make_database else nullcontext() as database,
-        PromiseSite(
-            gunicorn(workers=WORKERS), database=database, PROMISES_TIMEOUT="20",
+        MisbehavingSite(
+            gunicorn(workers=WORKERS), database=database, MISBEHAVING_TIMEOUT="20",
             EXAMPLE_INTERVAL="3600",
         ) as site,
-        meanwhile() as pool,
+        background_requests() as pool,
     ):  # fmt: skip
         site.run_tests()
         assert aborted_runs(site) == 0
         with site.hanging("sleep"):
             request = pool.submit(site.run_tests)
-            wait_for(site.is_held, what="a row that is written and not committed")
+            wait_for(site.has_open_transaction, what="a row that is written and not committed")
             kill_workers(site)
-            assert not answered(request)
-        site.wait_until_free()
-        assert site.written() == 0
+            assert not got_response(request)
+        site.wait_for_rollback()
+        assert site.committed_rows() == 0
         assert site.run_tests()["status"] == "PASS"
         assert aborted_runs(site) == 1
         assert site.metrics().value("smoketest_abandoned_tests") == 0
 
 
-def test_metrics__need_no_database() -> None:
-    """While the site's database is down its pages fail, and the metrics say what the tests say."""
-    with PostgreSQL() as database, PromiseSite(gunicorn(workers=1), database=database) as site:
+def test_metrics__database_down() -> None:
+    """While the database is down, the metrics page still works and reports the failures."""
+    with PostgreSQL() as database, MisbehavingSite(gunicorn(workers=1), database=database) as site:
         assert site.run_tests()["status"] == "PASS"
         database.kill9()
         assert site.get("/").status == 500
@@ -244,7 +244,7 @@ def test_metrics__need_no_database() -> None:
             for result in report["results"]
             if result["outcome"] == "errored"
         }
-        assert problems == {"catalog", "orders"}, "those that need no database pass"
+        assert problems == {"catalog", "orders"}, "tests without a database must pass"
         exposition = site.metrics()
         assert exposition.value("smoketest_last_run_success") == 0
         assert exposition.value("smoketest_results_store_up") == 1

@@ -1,4 +1,4 @@
-"""The steps of docs/monitoring.md, taken as they are written."""
+"""Commands of docs/monitoring.md, run as they are printed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def site() -> Iterator[ExampleSite]:
 
 @pytest.fixture(scope="module")
 def folder(site: ExampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files were written, by the command of the page."""
+    """Return the folder with the files that the command of the page writes."""
     parent = tmp_path_factory.mktemp("steps")
     _, _, command, name, *rest = shlex.split(ASSETS)
     done = site.manage(command, str(parent / name), *rest)
@@ -38,7 +38,7 @@ def folder(site: ExampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: str, folder: Path) -> str:
-    """Run a command of the page and return what it says."""
+    """Run a command of the page and return its output."""
     name, *arguments = shlex.split(command)
     done = subprocess.run(
         [require(name), *arguments], cwd=folder, capture_output=True, text=True, check=False
@@ -48,7 +48,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def test_metrics(site: ExampleSite) -> None:
-    """One line with the version, at once; the tests as soon as a run is over."""
+    """The build info is available immediately, and the tests after the first run."""
     url = CURL.split()[2]
     assert url == "http://localhost:8000/smoketest/metrics"
     path = url.removeprefix("http://localhost:8000")
@@ -62,26 +62,26 @@ def test_metrics(site: ExampleSite) -> None:
 
 
 def test_files__are_valid(folder: Path) -> None:
-    """Prometheus and Alertmanager take them."""
+    """promtool and amtool accept the files."""
     assert "SUCCESS" in run(CHECK, folder)
     assert "SUCCESS" in run(CHECK_ALERTS, folder)
 
 
-def test_files__are_those_that_the_servers_are_started_with(folder: Path) -> None:
-    """How they start is shown where the files themselves are tested."""
+def test_files__used_by_start_commands(folder: Path) -> None:
+    """The configuration files in the start commands exist. Starting them is tested elsewhere."""
     for command in (PROMETHEUS, ALERTMANAGER):
         file = shlex.split(command)[1].removeprefix("--config.file=")
         assert (folder / file).is_file()
-        assert ".path=" in command, "Debian's own folder belongs to another user"
+        assert ".path=" in command, "the default folder belongs to another user"
 
 
 def test_routes(folder: Path) -> None:
-    """A critical test of a maintainer with a receiver of its own calls that."""
+    """A failing critical test is routed to the receiver of its maintainer."""
     assert run(ROUTES, folder).splitlines()[0] == "payments-pager"
 
 
 def test_pause(site: ExampleSite) -> None:
-    """The command that the page links to."""
+    """The commands that the page links to work."""
     (link,) = re.findall(r"\[pause the runs\]\(([\w.]+)#maintenance\)", PAGE)
     linked = (ROOT / "docs" / link).read_text().partition("## Maintenance\n")[2]
     pause, resume = re.findall(r"^\$ python manage.py (smoketest .*)$", linked, re.MULTILINE)[:2]
@@ -91,7 +91,7 @@ def test_pause(site: ExampleSite) -> None:
 
 
 def test_operator(site: ExampleSite, folder: Path) -> None:
-    """The folder that kubectl is given has the two resources."""
+    """The folder for kubectl contains both resources."""
     (path,) = re.findall(r"`kubectl apply -f (.*?)`", PAGE)
     site.manage("smoketest_assets", str(folder / "monitoring"), "--job=shop", "--operator")
     assert sorted(file.name for file in (folder / path).iterdir()) == [

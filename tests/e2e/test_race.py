@@ -1,4 +1,4 @@
-"""Three processes of one host that all want to run the tests, again and again."""
+"""Three processes on a host that run the tests concurrently."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.promises.site import PromiseSite
+from tests.e2e.misbehaving.site import MisbehavingSite
 from tests.servers.site import gunicorn
 
 pytestmark = pytest.mark.e2e
 
-#: Seconds that a run takes, nearly all of it between the marks that one of its tests leaves.
+#: Seconds that a run takes, mostly between the two marks of a test.
 SUITE = 0.3
-#: Seconds for which they race.
+#: Seconds for which the processes compete.
 RACE = 5.0
-#: How often each of them runs the tests at the least, however slow it is to start.
+#: Minimum number of runs per process.
 ROUNDS = 3
 
 
 @pytest.fixture
-def sites() -> Iterator[tuple[PromiseSite, PromiseSite]]:
-    """Two masters of the same site, with the same data."""
-    variables = {"PROMISES_MARKS": str(SUITE), "EXAMPLE_INTERVAL": "3600"}
-    with PromiseSite(gunicorn(workers=2), **variables) as one:
+def sites() -> Iterator[tuple[MisbehavingSite, MisbehavingSite]]:
+    """Start two gunicorn masters of the same site, with the same data."""
+    variables = {"MISBEHAVING_MARKS": str(SUITE), "EXAMPLE_INTERVAL": "3600"}
+    with MisbehavingSite(gunicorn(workers=2), **variables) as one:
         variables["EXAMPLE_DATA_DIR"] = str(one.data_folder)
-        with PromiseSite(gunicorn(workers=2), **variables) as other:
+        with MisbehavingSite(gunicorn(workers=2), **variables) as other:
             for site in (one, other):
                 site.run_tests()
             yield one, other
 
 
-def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None:
-    """Runs take turns, each counts once, each client gets its report, and the site answers."""
+def test_race__one_run_at_a_time(sites: tuple[MisbehavingSite, MisbehavingSite]) -> None:
+    """Only one run is active at a time, each counts once, and the site keeps responding."""
     one, other = sites
     runs_before = sum(one.metrics().matching("smoketest_runs_total").values())
     until = time.monotonic() + RACE
     start = threading.Barrier(4)
 
-    def again_and_again(act: Callable[[], object], pause: float = 0.0) -> list[object]:
-        """What it returned each time."""
+    def repeat(act: Callable[[], object], pause: float = 0.0) -> list[object]:
+        """Call `act` repeatedly and return the results."""
         returned: list[object] = []
         start.wait()
         while time.monotonic() < until or len(returned) < ROUNDS:
@@ -53,32 +53,32 @@ def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None
     def marks() -> list[list[str]]:
         return [line.split() for line in (one.data_folder / "marks").read_text().splitlines()]
 
-    def request(site: PromiseSite) -> None:
+    def request(site: MisbehavingSite) -> None:
         assert site.run_tests()["status"] == "PASS"
 
     def page() -> bool:
-        """Whether both sites answered while the same run was in progress."""
+        """Return whether both sites responded during the same run."""
         before = marks()
         for site in sites:
             assert site.get("/").status == 200
         return before[-1][0] == "begin" and marks() == before
 
     with ThreadPoolExecutor(4) as pool:
-        racers = {
-            "first master": pool.submit(again_and_again, lambda: request(one)),
-            "second master": pool.submit(again_and_again, lambda: request(other)),
-            "command": pool.submit(again_and_again, lambda: one.manage("smoketest")),
+        clients = {
+            "first master": pool.submit(repeat, lambda: request(one)),
+            "second master": pool.submit(repeat, lambda: request(other)),
+            "command": pool.submit(repeat, lambda: one.manage("smoketest")),
         }
-        pages = pool.submit(again_and_again, page, 0.05)
-        asked = {name: len(racer.result()) for name, racer in racers.items()}
-        assert any(pages.result()), "no page was answered while a run was in progress"
+        pages = pool.submit(repeat, page, 0.05)
+        calls = {name: len(client.result()) for name, client in clients.items()}
+        assert any(pages.result()), "no page was served during a run"
 
     begins, ends = marks()[::2], marks()[1::2]
-    assert {what for what, _ in begins} == {"begin"}, "a run began while another went on"
+    assert {what for what, _ in begins} == {"begin"}, "two runs were active at the same time"
     assert {what for what, _ in ends} == {"end"}
     assert [pid for _, pid in begins] == [pid for _, pid in ends]
-    racing_processes = {pid for _, pid in begins}
-    assert len(racing_processes) > 3, "two masters and at least two commands"
+    run_processes = {pid for _, pid in begins}
+    assert len(run_processes) > 3, "expected two masters and at least two commands"
 
     after = one.metrics()
     runs = after.by("result", "smoketest_runs_total")
@@ -87,9 +87,9 @@ def test_race__one_run_at_a_time(sites: tuple[PromiseSite, PromiseSite]) -> None
     (of_the_test,) = after.by(
         "test",
         "smoketest_test_runs_total",
-        test="tests.e2e.promises.smoke.MarkTest.test_mark",
+        test="tests.e2e.misbehaving.smoke.MarkTest.test_mark",
         outcome="passed",
     ).values()
     assert of_the_test == len(begins)
-    # Those who insist on a run that begins after they ask may share it, the command never does.
-    assert asked["command"] < runs["passed"] - runs_before <= sum(asked.values())
+    # Requests may share a run that starts after they arrive; commands never share a run.
+    assert calls["command"] < runs["passed"] - runs_before <= sum(calls.values())

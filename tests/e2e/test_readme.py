@@ -1,4 +1,4 @@
-"""The README, followed to the letter by a new user in an empty folder."""
+"""Instructions of the README, followed in an empty folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTPUTS = {
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
 }
-#: The result that another test has just stored is not what is asked for.
+#: Do not accept the stored result of another test.
 NO_CACHE = {"Cache-Control": "no-cache"}
 MODELS = """
 from django.db import models
@@ -38,7 +38,7 @@ class Order(models.Model):
 
 
 class NewSite(Server):
-    """A project as ``startproject`` makes it, with an app that holds the README's smoke.py."""
+    """Project created by ``startproject``, with an app that contains the README's smoke.py."""
 
     name = "new-site"
 
@@ -83,43 +83,43 @@ def site() -> Iterator[NewSite]:
         yield site
 
 
-def shape(output: str) -> str:
-    """The output without what differs from run to run."""
+def without_times(output: str) -> str:
+    """Return the output without parts that differ between runs."""
     return re.sub(r"time: [\d.]+ms", "time: ...", output).strip()
 
 
-def test_every_command_is_followed_here() -> None:
-    """A command that is new in the README needs a place below."""
+def test_all_commands_are_tested() -> None:
+    """A new command in the README needs a test in this module."""
     assert sorted(OUTPUTS) == [
         "curl http://127.0.0.1:8000/smoketest/",
-        "make test",  # which runs this test
-        "pip install django-smoketest",  # which the wheel environment of tox does
+        "make test",  # runs this test
+        "pip install django-smoketest",  # tested by tox's wheel environment
         "python manage.py smoketest",
     ]
 
 
-def test_curl__prints_what_the_readme_shows(site: NewSite) -> None:
-    """The endpoint's answer is the one in the README, times aside."""
+def test_curl__output(site: NewSite) -> None:
+    """The endpoint's response is the one in the README, except for times."""
     (command,) = (command for command in OUTPUTS if command.startswith("curl "))
     require("curl")
     called = command.replace("127.0.0.1:8000", site.address).replace("curl", "curl --silent")
     answer = site.run(*shlex.split(called)).stdout
-    assert shape(answer) == shape(OUTPUTS[command])
+    assert without_times(answer) == without_times(OUTPUTS[command])
 
 
-def test_command__prints_what_the_readme_shows(site: NewSite) -> None:
-    """The command's output for a failing test is the one in the README, and it exits with 1."""
+def test_command__output(site: NewSite) -> None:
+    """The command's output for a failing test is the one in the README, and the exit code is 1."""
     site.write("orders/smoke.py", SMOKE.replace("objects.exists()", "objects.none().exists()"))
     try:
         done = site.run(sys.executable, "manage.py", "smoketest", check=False)
     finally:
         site.write("orders/smoke.py", SMOKE)
     assert done.returncode == 1
-    assert shape(done.stdout) == shape(OUTPUTS["python manage.py smoketest"])
+    assert without_times(done.stdout) == without_times(OUTPUTS["python manage.py smoketest"])
 
 
-def test_urls__answer(site: NewSite) -> None:
-    """Every path in the README's table answers."""
+def test_urls(site: NewSite) -> None:
+    """Every path in the README returns 200."""
     paths = set(re.findall(r"`(/smoketest/[^`]*)`", README))
     assert len(paths) >= 5
     for path in paths:
@@ -127,7 +127,7 @@ def test_urls__answer(site: NewSite) -> None:
 
 
 class ConfiguredPrometheus(Prometheus):
-    """Prometheus with the README's configuration, which scrapes this address instead."""
+    """Prometheus with the README's configuration and the address of the test site."""
 
     def prepare(self) -> None:
         (configuration,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
@@ -138,8 +138,8 @@ class ConfiguredPrometheus(Prometheus):
         )
 
 
-def test_prometheus__scrapes_with_the_readmes_configuration(site: NewSite) -> None:
-    """The README's scrape configuration is all that Prometheus needs."""
+def test_prometheus__configuration(site: NewSite) -> None:
+    """The README's scrape configuration works unchanged."""
     get(site.port, "/smoketest/", NO_CACHE)
     with ConfiguredPrometheus(site.address) as prometheus:
         prometheus.wait_for('smoketest_last_run_success{job="shop"} == 1')

@@ -1,4 +1,4 @@
-"""The harness itself: what it starts works, and nothing of it stays."""
+"""The test harness: servers start, report their logs, and leave no processes behind."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.servers.site import require_module
 pytestmark = pytest.mark.e2e
 
 
-class Trivial(Server):
-    """A web server behind a shell that ignores being asked to end."""
+class IgnoresSigterm(Server):
+    """Web server started by a shell that ignores SIGTERM."""
 
     name = "trivial"
     stop_within = 0.2
@@ -33,13 +33,13 @@ class Trivial(Server):
         return get(self.port, "/").status == 200
 
 
-def test_server__leaves_no_process_and_no_folder() -> None:
-    """A failing test ends the whole family, one that ignores SIGTERM too, and shows its log."""
+def test_server__cleanup() -> None:
+    """A failing test kills all processes, even those that ignore SIGTERM, and shows the log."""
     family: list[int] = []
     folders: list[Path] = []
 
     def fail_inside() -> None:
-        with Trivial() as server:
+        with IgnoresSigterm() as server:
             folders.append(server.folder)
             family.extend(server.family())
             raise ZeroDivisionError
@@ -52,22 +52,22 @@ def test_server__leaves_no_process_and_no_folder() -> None:
     assert "GET / HTTP" in caught.value.__notes__[0]
 
 
-class Refusing(Trivial):
-    """Says why it does not start."""
+class FailingToStart(IgnoresSigterm):
+    """Server that prints a reason and exits."""
 
     script = "echo no room on board; exit 3"
 
 
-def test_server__that_cannot_start_says_why() -> None:
-    """A server that ends at once is not waited for, and its own words are in the message."""
-    with pytest.raises(ServerError, match="ended with 3") as caught, Refusing():
+def test_server__fails_to_start() -> None:
+    """A server that exits at once is detected, and the error includes its output."""
+    with pytest.raises(ServerError, match="ended with 3") as caught, FailingToStart():
         pass
     assert "no room on board" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("database", [PostgreSQL, MariaDB])
 def test_database__survives_kill9(database: type[PostgreSQL | MariaDB]) -> None:
-    """A database server that was killed starts again on the same port with its committed rows."""
+    """A killed database server restarts on the same port with its committed rows."""
     with database() as server:
         server.sql("CREATE TABLE boats (name varchar(20))")
         server.sql("INSERT INTO boats VALUES ('Anna')")
@@ -78,19 +78,19 @@ def test_database__survives_kill9(database: type[PostgreSQL | MariaDB]) -> None:
         assert server.django()["PORT"] == str(server.port)
 
 
-class Obedient(Trivial):
-    """A web server without a family."""
+class SingleProcess(IgnoresSigterm):
+    """Web server without child processes."""
 
     script = "exec {python} -m http.server --bind 127.0.0.1 {port}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's parent-death signal")
-def test_server__dies_with_the_tests() -> None:
-    """Even SIGKILL of the tests leaves no server behind, where the kernel can see to it."""
+def test_server__dies_with_the_test_process() -> None:
+    """A server dies with the test process, even after SIGKILL, if the platform supports that."""
     code = (
         "import sys\n"
-        "from tests.e2e.test_servers import Obedient\n"
-        "server = Obedient().__enter__()\n"
+        "from tests.e2e.test_servers import SingleProcess\n"
+        "server = SingleProcess().__enter__()\n"
         "print(server.pid, server.folder, flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -106,11 +106,11 @@ def test_server__dies_with_the_tests() -> None:
         assert is_alive(int(pid))
         tests.kill()
     shutil.rmtree(folder)
-    wait_for(lambda: is_alive(int(pid)), lambda alive: not alive, what="its end")
+    wait_for(lambda: is_alive(int(pid)), lambda alive: not alive, what="the end of the server")
 
 
-def test_missing_service__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing program is a skip that says what to install; where all are required, a failure."""
+def test_missing_service__skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing program skips the test with an install command, or fails it if all are required."""
     monkeypatch.delenv("SMOKETEST_TEST_REQUIRE_SERVICES", raising=False)
     with pytest.raises(pytest.skip.Exception, match="apt-get install no-such-server"):
         require("no-such-server")
@@ -119,8 +119,8 @@ def test_missing_service__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyP
         require("no-such-server")
 
 
-def test_missing_module__skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for what an application server needs from Python."""
+def test_missing_module__skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing Python module is treated like a missing program."""
     require_module("pytest", "pytest")
     monkeypatch.delenv("SMOKETEST_TEST_REQUIRE_SERVICES", raising=False)
     with pytest.raises(pytest.skip.Exception, match="pip install no-such-package"):

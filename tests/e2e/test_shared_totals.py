@@ -1,4 +1,4 @@
-"""What one process learns, every process reports, also after a restart."""
+"""All processes report the same totals, including after a restart."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ SCRAPES = 40
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[ExampleSite]:
-    """The site under several processes, and one run by a request; scrapes start no others."""
+    """Start a site with several workers, and run its tests once. Scrapes start no runs."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.no_background_runs"}
     with ExampleSite(gunicorn(workers=WORKERS), **settings) as site:
-        site.wait_until_each_answers(WORKERS)
+        site.wait_until_all_workers_respond(WORKERS)
         site.run_tests()
         yield site
 
 
 def scrapes(site: ExampleSite) -> list[Exposition]:
-    """Many scrapes, each over a fresh connection, so many at once that several workers answer."""
+    """Scrape over many connections at once, so that several workers respond."""
     with ThreadPoolExecutor(2 * WORKERS) as pool:
         return list(pool.map(lambda _: site.metrics(), range(SCRAPES)))
 
 
-def test_workers__report_the_same(site: ExampleSite) -> None:
-    """After one run by one worker, all workers report that run, to the last sample."""
+def test_workers__same_samples(site: ExampleSite) -> None:
+    """All workers report the same samples after a run by one of them."""
     assert "PROMETHEUS_MULTIPROC_DIR" not in site.environment()
     first, *others = scrapes(site)
     answering = set(re.findall(r"worker <?(\d+)>? answered /smoketest/metrics", site.log))
-    assert len(answering) > 1, "one worker answered all scrapes, which shows nothing"
+    assert len(answering) > 1, "one worker served all scrapes"
     assert first.value("smoketest_runs_total", result="passed") == 1
     totals = first.by("test", "smoketest_test_runs_total")
     assert len(totals) == first.value("smoketest_tests")
@@ -47,8 +47,8 @@ def test_workers__report_the_same(site: ExampleSite) -> None:
         assert other.samples == first.samples
 
 
-def test_command__adds_to_the_totals_of_the_site(site: ExampleSite) -> None:
-    """`manage.py smoketest`, a process of its own, counts where the site's workers count."""
+def test_command__added_to_totals(site: ExampleSite) -> None:
+    """A run of `manage.py smoketest` is added to the totals of the site."""
     before = site.metrics()
     site.manage("smoketest")
     after = scrapes(site)
@@ -61,8 +61,8 @@ def test_command__adds_to_the_totals_of_the_site(site: ExampleSite) -> None:
         assert exposition.value("smoketest_runs_total", result="passed") == runs + 1
 
 
-def test_restart__keeps_totals_and_times(site: ExampleSite) -> None:
-    """A restart of the site resets no counter and forgets no last success."""
+def test_restart__keeps_totals(site: ExampleSite) -> None:
+    """A restart resets no counter and no timestamp."""
     before = site.metrics()
     old_workers = site.workers()
     site.restart()
@@ -77,11 +77,11 @@ def test_restart__keeps_totals_and_times(site: ExampleSite) -> None:
         assert after.matching(name) == before.matching(name)
 
 
-def test_empty_store__is_made_by_whoever_comes_first(site: ExampleSite) -> None:
-    """All workers of a new site, asked at once, can use the store that one of them makes."""
+def test_new_store__concurrent_creation(site: ExampleSite) -> None:
+    """Workers that access a new store at the same time can all use it."""
     for number in range(20):
-        # Nobody has it open, since all requests are answered: SQLite does not stand a file that
-        # is moved under it (https://www.sqlite.org/howtocorrupt.html).
+        # All requests have been served, so the file is not in use: SQLite does not support moving
+        # an open database (https://www.sqlite.org/howtocorrupt.html).
         (site.data_folder / "smoketest").rename(site.data_folder / f"smoketest-{number}")
         up = [exposition.value("smoketest_results_store_up") for exposition in scrapes(site)]
         assert set(up) == {1}

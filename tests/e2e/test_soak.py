@@ -1,4 +1,4 @@
-"""The soak of `benchmarks/` runs, and would tell of what is not flat."""
+"""The soak test of `benchmarks/` runs and detects growth."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FLAT = Reading(
 )  # fmt: skip
 
 
-def test_soak__runs_and_is_flat() -> None:
-    """A few runs, with each fault that they reach as it should be, leave nothing behind."""
+def test_soak__no_growth() -> None:
+    """A short soak test with injected faults detects no growth."""
     done = subprocess.run(
         [sys.executable, str(SOAK), "--runs", "30"], capture_output=True, text=True, check=False
     )
@@ -35,10 +35,10 @@ def test_soak__runs_and_is_flat() -> None:
 @pytest.mark.parametrize(
     "name", ["threads", "server_connections", "private_connections", "files", "memory", "store"]
 )
-def test_soak__tells_of_what_grows(name: str) -> None:
-    """One thread or file more is too much; memory may grow a little for each thousand runs."""
+def test_soak__reports_growth(name: str) -> None:
+    """One more thread or file counts as growth; memory may grow a little per 1,000 runs."""
     by = 10.0 if name in {"memory", "store"} else 1
     later = replace(FLAT, runs=10_000, **{name: getattr(FLAT, name) + by})
-    (told,) = growth([FLAT, replace(FLAT, runs=1000), later])
-    assert told.startswith(name.replace("_", " "))
+    (reported,) = growth([FLAT, replace(FLAT, runs=1000), later])
+    assert reported.startswith(name.replace("_", " "))
     assert not list(growth([FLAT, replace(FLAT, runs=10_000, memory=FLAT.memory + 8)]))

@@ -1,4 +1,4 @@
-"""On the page of django-prometheus: the same series, and its database backend is no obstacle."""
+"""Export through the page of django-prometheus, and isolation with its database backends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.servers.exposition import Exposition
 from tests.servers.processes import Server
 from tests.servers.site import ROOT, clean_environment
 
-#: Says that django-prometheus is there; tox.ini sets it where it can be installed.
+#: Set by tox.ini where django-prometheus can be installed.
 REQUIRED = "SMOKETEST_TEST_REQUIRE_DJANGO_PROMETHEUS"
 TESTS = 3
 
 
 def require_django_prometheus() -> None:
-    """Skip the test where django-prometheus is missing, or fail it where that may not be."""
+    """Skip the test if django-prometheus is missing, or fail it if it is required."""
     if find_spec("django_prometheus") is not None:
         return
     reason = "django-prometheus is not installed; its latest release may not allow this Django"
@@ -92,7 +92,7 @@ class WriteTest(SmokeTest):
 
 
 class PrometheusSite(Server):
-    """A site with django-prometheus, under gunicorn."""
+    """Site with django-prometheus, under gunicorn."""
 
     name = "django-prometheus"
 
@@ -107,7 +107,7 @@ class PrometheusSite(Server):
         self.workers, self.settings, self.apps = workers, settings, apps
 
     def prepare(self) -> None:
-        """Write the site, and make its databases."""
+        """Write the project and create its databases."""
         for name, source in {
             "settings.py": SETTINGS.format(
                 folder=self.folder,
@@ -128,7 +128,7 @@ class PrometheusSite(Server):
             )  # fmt: skip
 
     def command(self) -> list[str]:
-        """gunicorn, with an application that Django makes."""
+        """Return a gunicorn command that uses Django's application factory."""
         return [
             sys.executable, "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()",
             f"--bind={self.address}", f"--workers={self.workers}", "--graceful-timeout=3",
@@ -136,7 +136,7 @@ class PrometheusSite(Server):
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """With several workers they share the metrics of prometheus_client in a folder."""
+        """Return the environment. Several workers use prometheus_client in multiprocess mode."""
         several = {"PROMETHEUS_MULTIPROC_DIR": str(self.folder / "multiproc")}
         return clean_environment() | {
             "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT))),
@@ -145,22 +145,22 @@ class PrometheusSite(Server):
         }
 
     def is_ready(self) -> bool:
-        """Whether a page answers."""
+        """Return whether a page responds."""
         return self.get("/count").status == 200
 
     def get(self, path: str) -> Response:
-        """GET a path, as a scraper of text would."""
+        """GET a path like a scraper that accepts only text."""
         return get(self.port, path, {"Accept": "text/plain"})
 
     def run_tests(self) -> None:
-        """Run the tests by a request."""
+        """Request a run of the tests."""
         response = self.get("/smoketest/?max_age=0")
         assert response.status == 500, response.text
         assert f"tests run: {TESTS}\ntests passed: 2\ntests failed: 1\n" in response.text
         assert "shop.smoke.WriteTest.test_failing failed: after a write" in response.text
 
     def page(self, path: str) -> Exposition:
-        """One scrape."""
+        """Scrape a page."""
         response = self.get(path)
         assert response.status == 200, response.text
         return Exposition(response.text)
@@ -168,14 +168,14 @@ class PrometheusSite(Server):
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["single", "multiproc"])
 def site(request: pytest.FixtureRequest) -> Iterator[PrometheusSite]:
-    """A site that shows our metrics on the page of django-prometheus."""
+    """Start a site that exports the metrics through the page of django-prometheus."""
     require_django_prometheus()
     with PrometheusSite(workers=request.param) as site:
         yield site
 
 
-def ours(exposition: Exposition) -> dict[object, float]:
-    """Our series, by name and labels."""
+def smoketest_series(exposition: Exposition) -> dict[object, float]:
+    """Return the series of this package, by name and labels."""
     return {
         series: value
         for series, value in exposition.samples.items()
@@ -184,20 +184,20 @@ def ours(exposition: Exposition) -> dict[object, float]:
 
 
 def test_page__before_any_run(site: PrometheusSite) -> None:
-    """The page has what ours has: nothing has run, and the store works."""
+    """Before any run, both pages have the same series, and the store is up."""
     page = site.page("/metrics")
     assert page.value("smoketest_results_store_up") == 1
-    assert ours(page) == ours(site.page("/smoketest/metrics"))
+    assert smoketest_series(page) == smoketest_series(site.page("/smoketest/metrics"))
 
 
-def test_page__has_the_same_series(site: PrometheusSite) -> None:
-    """After each run all workers show the same series with the same values on both pages."""
+def test_page__same_series(site: PrometheusSite) -> None:
+    """After each run, all workers export the same series and values on both pages."""
     for runs in (1, 2):
         site.run_tests()
-        expected = ours(site.page("/smoketest/metrics"))
+        expected = smoketest_series(site.page("/smoketest/metrics"))
         for _ in range(10):
             page = site.page("/metrics")
-            assert ours(page) == expected
+            assert smoketest_series(page) == expected
         success = page.by("test", "smoketest_test_success")
         assert success == {
             "shop.smoke.WriteTest.test_default": 1,
@@ -207,8 +207,8 @@ def test_page__has_the_same_series(site: PrometheusSite) -> None:
         assert page.value("smoketest_runs_total", result="failed") >= runs
 
 
-def test_page__has_its_own_series(site: PrometheusSite) -> None:
-    """What django-prometheus measures is there, statements of the smoke tests included."""
+def test_page__metrics_of_django_prometheus(site: PrometheusSite) -> None:
+    """The metrics of django-prometheus are present and include the queries of smoke tests."""
     before = site.page("/metrics")
     site.run_tests()
     after = site.page("/metrics")
@@ -221,24 +221,24 @@ def test_page__has_its_own_series(site: PrometheusSite) -> None:
     assert after.value(name) > before.value(name)
 
 
-def test_page__has_the_same_help_and_type(site: PrometheusSite) -> None:
-    """Each of our families is announced once, with the same words."""
+def test_page__same_help_and_type(site: PrometheusSite) -> None:
+    """Each metric family has the same HELP and TYPE on both pages, and appears once."""
     site.run_tests()
 
-    def announced(text: str) -> list[str]:
+    def metadata_lines(text: str) -> list[str]:
         return sorted(
             line
             for line in text.splitlines()
             if line.startswith(("# HELP smoketest", "# TYPE smoketest"))
         )
 
-    page = announced(site.get("/metrics").text)
-    assert page == announced(site.get("/smoketest/metrics").text)
+    page = metadata_lines(site.get("/metrics").text)
+    assert page == metadata_lines(site.get("/smoketest/metrics").text)
     assert len(page) == len(set(page)) > 20
 
 
-def test_isolation__works_with_its_backend(site: PrometheusSite) -> None:
-    """What the smoke tests write is rolled back on every database."""
+def test_isolation__database_backend(site: PrometheusSite) -> None:
+    """Rows that smoke tests write are rolled back on every database."""
     for _ in range(3):
         site.run_tests()
         assert site.get("/count").text == "0"
@@ -246,27 +246,31 @@ def test_isolation__works_with_its_backend(site: PrometheusSite) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2], ids=["single", "multiproc"])
 @pytest.mark.parametrize("settings", ["", "SMOKETEST_DJANGO_PROMETHEUS = False"])
-def test_not_wanted(workers: int, settings: str) -> None:
-    """Without the setting nothing of ours is on the page, and our own page works."""
+def test_disabled(workers: int, settings: str) -> None:
+    """Without the setting, only the package's own metrics page has its series."""
     require_django_prometheus()
     with PrometheusSite(workers=workers, settings=settings) as site:
         site.run_tests()
         page = site.page("/metrics")
-        assert ours(page) == {}
+        assert smoketest_series(page) == {}
         assert page.matching("django_http_requests_before_middlewares_total")
-        assert ours(site.page("/smoketest/metrics"))
+        assert smoketest_series(site.page("/smoketest/metrics"))
 
 
-def test_order_of_the_apps() -> None:
-    """It makes no difference which of the two apps stands first."""
+def test_order_of_apps() -> None:
+    """The order of the two apps makes no difference."""
     require_django_prometheus()
     with PrometheusSite(apps=("shop", "smoketest", "tests.ledger", "django_prometheus")) as site:
         site.run_tests()
-        assert ours(site.page("/metrics")) == ours(site.page("/smoketest/metrics")) != {}
+        assert (
+            smoketest_series(site.page("/metrics"))
+            == smoketest_series(site.page("/smoketest/metrics"))
+            != {}
+        )
 
 
-def test_store_cannot_be_read() -> None:
-    """A store that cannot be read is a sample; the page of django-prometheus goes on."""
+def test_unreadable_store() -> None:
+    """An unreadable store is reported by a series and does not break the page."""
     require_django_prometheus()
     with PrometheusSite() as site:
         site.run_tests()
@@ -276,11 +280,11 @@ def test_store_cannot_be_read() -> None:
         page = site.page("/metrics")
         assert page.value("smoketest_results_store_up") == 0
         assert page.matching("django_http_requests_before_middlewares_total")
-        assert ours(page) == ours(site.page("/smoketest/metrics"))
+        assert smoketest_series(page) == smoketest_series(site.page("/smoketest/metrics"))
 
 
-#: A site without django-prometheus, as it is for Python where that is not installed.
-WITHOUT = """
+#: A site where django-prometheus cannot be imported.
+WITHOUT_DJANGO_PROMETHEUS = """
 import sys
 
 sys.modules["django_prometheus"] = None
@@ -294,7 +298,7 @@ settings.configure(
     ALLOWED_HOSTS=["testserver"],
     SMOKETEST_STATE_DIR=sys.argv[1],
     SMOKETEST_RUN_ON_SCRAPE=False,
-    SMOKETEST_DJANGO_PROMETHEUS={wanted!r},
+    SMOKETEST_DJANGO_PROMETHEUS={enabled!r},
 )
 django.setup()
 
@@ -307,11 +311,11 @@ ManagementUtility(["manage.py", "check"]).execute()
 """
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_not_installed(tmp_path: Path, wanted: bool) -> None:
-    """The check says what to install, where it is wanted; the site itself works either way."""
+@pytest.mark.parametrize("enabled", [True, False])
+def test_not_installed(tmp_path: Path, enabled: bool) -> None:
+    """If it is enabled but missing, a check explains how to install it; the site works anyway."""
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(wanted=wanted), str(tmp_path)],
+        [sys.executable, "-c", WITHOUT_DJANGO_PROMETHEUS.format(enabled=enabled), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -319,7 +323,7 @@ def test_not_installed(tmp_path: Path, wanted: bool) -> None:
         env=clean_environment() | {"PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.splitlines()[:1] == ["200 True"], done.stderr
-    if not wanted:
+    if not enabled:
         assert done.returncode == 0
         return
     assert done.returncode == 1

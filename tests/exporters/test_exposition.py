@@ -1,4 +1,4 @@
-"""The metrics as bytes: the same as those of the collector, and made when results change."""
+"""Exposition: identical to the output of the collector, but rendered only when results change."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def store(request: pytest.FixtureRequest, folder: StateFolder) -> ResultsStore:
     return SharedStore(folder, render) if request.param is SharedStore else MemoryStore(render)
 
 
-def process(folder: StateFolder, render: Render | None = None) -> Exposition:
-    """What another process of the site has of its own."""
+def exposition_of_process(folder: StateFolder, render: Render | None = None) -> Exposition:
+    """Return the exposition of another exposition_of_process of the site."""
     return Exposition(SharedStore(folder, render or renderer(lambda: CONTEXT)))
 
 
-def whole(snapshot: Snapshot, context: Context, encoding: Encoding) -> bytes:
-    """The same page, as a registry would make it from the collector."""
+def rendered_by_collector(snapshot: Snapshot, context: Context, encoding: Encoding) -> bytes:
+    """Return the page as a registry would render it from the collector."""
     return expose(SmokeTestCollector(lambda: snapshot, lambda: context), encoding)
 
 
@@ -79,14 +79,14 @@ def scrape(
     context: Context = CONTEXT,
     compressed: bool = False,
 ) -> bytes:
-    """One scrape, decompressed if need be."""
+    """Return a page, decompressed if necessary."""
     status = exposition.store.status()
     page = exposition.render(status, context, encoding, compressed=compressed)
     return decompressed(page) if compressed else page
 
 
 def decompressed(page: bytes) -> bytes:
-    """What every client reads from a gzip member, whichever way it does so."""
+    """Decompress a gzip member in several ways, checking that they agree."""
     at_once = gzip.decompress(page)
     with gzip.GzipFile(fileobj=io.BytesIO(page)) as file:
         assert file.read() == at_once
@@ -94,7 +94,7 @@ def decompressed(page: bytes) -> bytes:
     by_bytes = b"".join(stream.decompress(bytes([byte])) for byte in page) + stream.flush()
     assert by_bytes == at_once
     assert stream.eof
-    assert stream.unused_data == b"", "a second member, which curl does not read"
+    assert stream.unused_data == b"", "curl would not read a second gzip member"
     return at_once
 
 
@@ -115,7 +115,7 @@ def run_total(page: bytes, result: str = "passed") -> float:
     return float(line.rpartition(" ")[2])
 
 
-# The same bytes.
+# Same bytes
 
 
 def contexts() -> st.SearchStrategy[Context]:
@@ -133,10 +133,10 @@ def contexts() -> st.SearchStrategy[Context]:
 @PROPERTY
 @given(snapshots(), contexts())
 def test_render__any_snapshot(encoding: Encoding, snapshot: Snapshot, context: Context) -> None:
-    """The page is, to the last byte, that of the whole collector, and so when decompressed."""
+    """The page is identical to the output of the collector, both plain and compressed."""
     exposition = Exposition(MemoryStore(lambda _: renderer(lambda: context)(snapshot)))
     status = replace(UP, is_up=snapshot.is_up)
-    expected = whole(snapshot, context, encoding)
+    expected = rendered_by_collector(snapshot, context, encoding)
     assert exposition.render(status, context, encoding, compressed=False) == expected
     page = exposition.render(status, context, encoding, compressed=True)
     assert decompressed(page) == expected
@@ -146,13 +146,13 @@ def test_render__any_snapshot(encoding: Encoding, snapshot: Snapshot, context: C
 @PROPERTY
 @given(st.lists(reports(), max_size=3))
 def test_render__any_runs(encoding: Encoding, recorded: list[Report]) -> None:
-    """What the store kept with the results is what a collector makes of them now."""
+    """The rendition stored with the results is what a collector would return now."""
     store = MemoryStore(renderer(lambda: CONTEXT))
     exposition = Exposition(store)
     for run in [None, *recorded]:
         if run is not None:
             store.record(run)
-        expected = whole(store.snapshot(), CONTEXT, encoding)
+        expected = rendered_by_collector(store.snapshot(), CONTEXT, encoding)
         assert scrape(exposition, encoding) == expected
         assert scrape(exposition, encoding, compressed=True) == expected
 
@@ -160,7 +160,7 @@ def test_render__any_runs(encoding: Encoding, recorded: list[Report]) -> None:
 @PROPERTY
 @given(st.binary(), st.binary())
 def test_gzip__any_data(results: bytes, live: bytes) -> None:
-    """The two parts are one member of both, whatever they are; the first can be used again."""
+    """The two parts form a single gzip member, and the first part can be reused."""
     started = start_gzip(results)
     assert decompressed(finish_gzip(started, live)) == results + live
     assert decompressed(finish_gzip(started, live * 2)) == results + live * 2
@@ -168,7 +168,6 @@ def test_gzip__any_data(results: bytes, live: bytes) -> None:
 
 
 def test_gzip__large() -> None:
-    """A page of some megabytes is whole, and much smaller."""
     data = b"".join(b'smoketest_test_success{test="%d"} 1.0\n' % n for n in range(60_000))
     page = finish_gzip(start_gzip(data), b"# EOF\n")
     assert gzip.decompress(page) == data + b"# EOF\n"
@@ -176,19 +175,19 @@ def test_gzip__large() -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_render__ends_once(store: ResultsStore, compressed: bool) -> None:
-    """OpenMetrics ends with its end, which is nowhere else in the page."""
+def test_render__eof(store: ResultsStore, compressed: bool) -> None:
+    """OpenMetrics ends with `# EOF`, which does not occur elsewhere in the page."""
     store.record(report())
     page = scrape(Exposition(store), OPEN_METRICS, compressed=compressed)
     assert page.endswith(b"\n# EOF\n")
     assert page.count(b"# EOF") == 1
 
 
-# What is made when.
+# Rendering
 
 
-class Counted:
-    """Renders, and counts how often."""
+class CountingRenderer:
+    """Renderer that counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -199,11 +198,11 @@ class Counted:
         return self._render(snapshot)
 
 
-def test_render__once_a_run(folder: StateFolder) -> None:
-    """All is rendered once, when a run is recorded, and not by any number of scrapes."""
-    counted = Counted()
-    store, exposition = SharedStore(folder, counted), process(folder, counted)
-    other = process(folder, counted)
+def test_render__once_per_run(folder: StateFolder) -> None:
+    """Results are rendered once per run, regardless of the number of scrapes."""
+    counted = CountingRenderer()
+    store, exposition = SharedStore(folder, counted), exposition_of_process(folder, counted)
+    other = exposition_of_process(folder, counted)
     for number in range(1, 4):
         store.record(report(at=NOW + number))
         for _ in range(5):
@@ -215,21 +214,21 @@ def test_render__once_a_run(folder: StateFolder) -> None:
         assert counted.calls == number
 
 
-def test_render__reads_the_store_once_a_run(folder: StateFolder) -> None:
-    """Between two runs a process keeps what it has read: it asks for the status alone."""
+def test_render__reads_the_store_once_per_run(folder: StateFolder) -> None:
+    """Between two runs a process keeps the results in memory and reads only the status."""
     SharedStore(folder, renderer(lambda: CONTEXT)).record(report())
-    exposition = process(folder)
+    exposition = exposition_of_process(folder)
     before = scrape(exposition)
     with exposition.store.connect() as database:
         database.execute("DELETE FROM renditions")
         database.execute("DELETE FROM run_totals")
     assert scrape(exposition) == before
-    assert scrape(process(folder)) != before
+    assert scrape(exposition_of_process(folder)) != before
 
 
 def test_render__run_of_another_process(folder: StateFolder) -> None:
-    """The next scrape of every process shows the run that one of them recorded."""
-    first, second = process(folder), process(folder)
+    """The next scrape of every process includes a run that any process recorded."""
+    first, second = exposition_of_process(folder), exposition_of_process(folder)
     for number in range(1, 4):
         recorder = (first, second)[number % 2]
         recorder.store.record(report(at=NOW + number))
@@ -237,9 +236,9 @@ def test_render__run_of_another_process(folder: StateFolder) -> None:
         assert scrape(second) == scrape(first)
 
 
-def test_render__filtered_run_and_lost_run(folder: StateFolder) -> None:
-    """Other changes of the results are noticed as well."""
-    exposition, other = process(folder), process(folder)
+def test_render__filtered_and_aborted_runs(folder: StateFolder) -> None:
+    """Filtered and aborted runs also invalidate the rendition."""
+    exposition, other = exposition_of_process(folder), exposition_of_process(folder)
     scrape(exposition)
     named = replace(report(Outcome.FAILED), selection=Selection(names=("polls",)))
     other.store.record(named)
@@ -249,8 +248,8 @@ def test_render__filtered_run_and_lost_run(folder: StateFolder) -> None:
     assert run_total(scrape(exposition), "aborted") == 1
 
 
-def test_render__context_of_the_moment(store: ResultsStore) -> None:
-    """What does not come from results is that of the scrape, without a run between."""
+def test_render__current_context(store: ResultsStore) -> None:
+    """Values that do not depend on results are computed at each scrape."""
     store.record(report())
     exposition = Exposition(store)
     assert b"\nsmoketest_paused 0.0\n" in scrape(exposition)
@@ -263,19 +262,19 @@ def test_render__context_of_the_moment(store: ResultsStore) -> None:
         assert b"smoketest_run_interval_seconds" not in page
 
 
-def test_render__store_begins_anew(folder: StateFolder) -> None:
-    """A store that was deleted, and filled anew, is not taken for the one that was read."""
-    exposition = process(folder)
+def test_render__store_created_again(folder: StateFolder) -> None:
+    """A store that was deleted and created again is not mistaken for the previous one."""
+    exposition = exposition_of_process(folder)
     exposition.store.record(report(Outcome.PASSED))
     assert run_total(scrape(exposition)) == 1
     for suffix in ("", "-wal", "-shm"):
         (folder.path / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
-    process(folder).store.record(report(Outcome.FAILED))
+    exposition_of_process(folder).store.record(report(Outcome.FAILED))
     page = scrape(exposition)
     assert (run_total(page), run_total(page, "failed")) == (0, 1)
 
 
-# What is not there.
+# Unavailable data
 
 
 LIVE = {
@@ -294,7 +293,7 @@ def families(page: bytes) -> set[str]:
 @every_encoding
 @pytest.mark.parametrize("compressed", [False, True])
 def test_render__no_status(store: ResultsStore, encoding: Encoding, compressed: bool) -> None:
-    """A store that could not say its status gives the few families that need none."""
+    """Without a status, the page has only the families that do not need the store."""
     store.record(report())
     page = Exposition(store).render(None, CONTEXT, encoding, compressed=compressed)
     if compressed:
@@ -307,8 +306,8 @@ def test_render__no_status(store: ResultsStore, encoding: Encoding, compressed: 
 @every_encoding
 @pytest.mark.parametrize("compressed", [False, True])
 def test_render__store_fails(folder: StateFolder, encoding: Encoding, compressed: bool) -> None:
-    """So does one that fails right after its status was read; it heals when the store does."""
-    exposition = process(folder)
+    """The same applies if the store fails after its status was read, until it works again."""
+    exposition = exposition_of_process(folder)
     exposition.store.record(report())
     status = exposition.store.status()
     aside = folder.path / "aside"
@@ -323,38 +322,38 @@ def test_render__store_fails(folder: StateFolder, encoding: Encoding, compressed
     assert page.endswith(encoding.end)
     path.rmdir()
     aside.replace(path)
-    healed = scrape(exposition, encoding, compressed=compressed)
-    assert healed == whole(exposition.store.snapshot(), CONTEXT, encoding)
+    recovered = scrape(exposition, encoding, compressed=compressed)
+    assert recovered == rendered_by_collector(exposition.store.snapshot(), CONTEXT, encoding)
 
 
 @every_encoding
 @pytest.mark.parametrize("compressed", [False, True])
-def test_render__recorder_did_not_know_it(
+def test_render__recorded_by_another_version(
     folder: StateFolder, encoding: Encoding, compressed: bool
 ) -> None:
-    """What a process of another version recorded is rendered by the one that is asked."""
+    """Results recorded by a process of another version are rendered by the reading process."""
     SharedStore(folder, lambda _: {"text of another version": b"other"}).record(report())
-    counted = Counted()
-    exposition = process(folder, counted)
+    counted = CountingRenderer()
+    exposition = exposition_of_process(folder, counted)
     for _ in range(3):
         page = scrape(exposition, encoding, compressed=compressed)
-        assert page == whole(exposition.store.snapshot(), CONTEXT, encoding)
+        assert page == rendered_by_collector(exposition.store.snapshot(), CONTEXT, encoding)
     assert counted.calls == 1
     exposition.store.record(report())
     SharedStore(folder).record(report(Outcome.FAILED))
     page = scrape(exposition, encoding, compressed=compressed)
-    assert run_total(page, "failed") == 1, "that of the run before was kept"
+    assert run_total(page, "failed") == 1, "the rendition of the previous run was used"
 
 
 def test_render__before_any_run(store: ResultsStore) -> None:
-    """A new store has a page: no run yet, and it works."""
+    """A new store reports no run and is up."""
     page = scrape(Exposition(store))
-    assert page == whole(store.snapshot(), CONTEXT, TEXT)
+    assert page == rendered_by_collector(store.snapshot(), CONTEXT, TEXT)
     assert "smoketest_last_run_success" not in families(page)
 
 
-def test_rendition__generation_grows(store: ResultsStore) -> None:
-    """Each run gives the results another generation, greater than those before."""
+def test_rendition__generation_increases(store: ResultsStore) -> None:
+    """Each run increases the generation."""
     name = next(iter(renderer(lambda: CONTEXT)(store.snapshot())))
     seen = [store.rendition(name)[0]]
     for number in range(3):

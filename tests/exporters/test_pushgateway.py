@@ -1,4 +1,4 @@
-"""Pushes to a Pushgateway: complete, grouped, and without passwords in messages."""
+"""Pushes to a Pushgateway: complete, grouped, and without passwords in error messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "hunter2"
 
 
 def collector(*names: str) -> SmokeTestCollector:
-    """The metrics of a store that knows these tests."""
+    """Return a collector for a store with these tests."""
     snapshot = make_snapshot(
         *(
             make_known_test(make_result(declaration=make_declaration(f"polls.smoke.T.{name}")))
@@ -34,13 +34,13 @@ def collector(*names: str) -> SmokeTestCollector:
 
 
 def push(url: str, source: SmokeTestCollector | None = None, **options: Any) -> None:
-    """A push with the labels that the command gives it."""
+    """Push with the default labels of the command."""
     defaults: dict[str, Any] = {"job": "smoketest", "grouping_key": {"instance": "web-1"}}
     pushgateway.push(url, source or collector(), **defaults | options)
 
 
 class Requests(HTTPServer):
-    """A server that keeps the requests, and answers as it is told."""
+    """Server that records requests and returns a configurable response."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -53,7 +53,7 @@ class Requests(HTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Lets in whoever has the password, if one is needed."""
+    """Handler that records the request of a push."""
 
     server: Requests
 
@@ -67,12 +67,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server does
-        """Nothing."""
+        pass
 
 
 @pytest.fixture
 def requests() -> Iterator[Requests]:
-    """A server that takes pushes."""
+    """Start a server that accepts pushes."""
     with Requests() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -85,13 +85,13 @@ def requests() -> Iterator[Requests]:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Pushgateway]:
-    """A real Pushgateway."""
+    """Start a real Pushgateway."""
     with Pushgateway() as gateway:
         yield gateway
 
 
-def test_push__arrives(gateway: Pushgateway) -> None:
-    """Every series arrives with its value, and carries the job and the grouping key."""
+def test_push__all_series(gateway: Pushgateway) -> None:
+    """Every series is stored with its value, the job and the grouping key."""
     push(gateway.url, job="smoke", grouping_key={"instance": "web-1", "region": "eu/west"})
     seen = gateway.metrics()
     added = {("job", "smoke"), ("instance", "web-1"), ("region", "eu/west")}
@@ -100,7 +100,7 @@ def test_push__arrives(gateway: Pushgateway) -> None:
 
 
 def test_push__replaces_its_group(gateway: Pushgateway) -> None:
-    """What the group had before is gone; another group stays."""
+    """A push replaces all series of its group, and leaves other groups unchanged."""
     for instance in ("web-1", "web-2"):
         push(
             gateway.url, collector("test_old"), job="replaced", grouping_key={"instance": instance}
@@ -114,13 +114,13 @@ def test_push__replaces_its_group(gateway: Pushgateway) -> None:
 
 
 def test_push__without_a_scheme(gateway: Pushgateway) -> None:
-    """A host and port will do, as for Pushgateway's other clients."""
+    """A URL without a scheme is accepted, as by other clients of the Pushgateway."""
     push(gateway.address, job="short")
     assert gateway.metrics().matching("smoketest_test_info", job="short")
 
 
-def test_push__below_a_path(requests: Requests) -> None:
-    """A gateway behind a proxy may live below a path; a slash at its end makes no difference."""
+def test_push__url_with_path(requests: Requests) -> None:
+    """The URL may contain a path, with or without a trailing slash."""
     push(f"http://{requests.address}/gateway/")
     ((command, path, _, body),) = requests.seen
     assert (command, path) == ("PUT", "/gateway/metrics/job/smoketest/instance/web-1")
@@ -128,7 +128,7 @@ def test_push__below_a_path(requests: Requests) -> None:
 
 
 def test_push__basic_auth(requests: Requests) -> None:
-    """User and password go into the header, and without a user there is none."""
+    """The credentials are sent in the Authorization header, which is omitted without a user."""
     push(f"http://{requests.address}", username="shop", password=SECRET)
     push(f"http://{requests.address}")
     credentials = base64.b64encode(f"shop:{SECRET}".encode()).decode()
@@ -137,8 +137,8 @@ def test_push__basic_auth(requests: Requests) -> None:
     assert "Authorization" not in second
 
 
-def everything(error: BaseException) -> str:
-    """All that a traceback would show of the error's messages, its causes' too."""
+def all_messages(error: BaseException) -> str:
+    """Return the messages of an error and its causes."""
     texts = []
     while error is not None:
         texts.append(str(error))
@@ -146,15 +146,15 @@ def everything(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-def test_push__refused_credentials(requests: Requests) -> None:
-    """A wrong password: what the gateway said, and not what the password was."""
+def test_push__invalid_credentials(requests: Requests) -> None:
+    """If credentials are rejected, the error shows the response but not the password."""
     requests.answer = (401, b"Unauthorized\n")
     with pytest.raises(ExportError) as failure:
         push(f"http://{requests.address}", username="shop", password=SECRET)
     assert str(failure.value) == (
         f"The Pushgateway at http://{requests.address} returned 401: Unauthorized."
     )
-    assert SECRET not in everything(failure.value)
+    assert SECRET not in all_messages(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_push__refused_credentials(requests: Requests) -> None:
 )
 @pytest.mark.parametrize("answer", [None, 401, 500])
 def test_push__password_in_the_url(requests: Requests, url: str, answer: int | None) -> None:
-    """A password in the address is used or refused, and never shown."""
+    """A password in the URL never appears in an error message."""
     if answer is None:
         url = url.replace("HOST", f"127.0.0.1:{free_port()}")
     else:
@@ -181,8 +181,8 @@ def test_push__password_in_the_url(requests: Requests, url: str, answer: int | N
     assert "127.0.0.1" in str(failure.value)
 
 
-def test_push__gateway_is_down() -> None:
-    """The message says that nobody is there, and what to look at."""
+def test_push__connection_refused() -> None:
+    """The error suggests checking the URL."""
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(ExportError) as failure:
         push(f"http://{address}")
@@ -191,15 +191,15 @@ def test_push__gateway_is_down() -> None:
     assert "Check the URL." in str(failure.value)
 
 
-def test_push__refused_by_the_gateway(gateway: Pushgateway) -> None:
-    """What a real Pushgateway has against a push is in the message."""
+def test_push__rejected_by_gateway(gateway: Pushgateway) -> None:
+    """The error includes the response of a real Pushgateway."""
     with pytest.raises(ExportError, match=r"returned 400: .*bad-name"):
         push(gateway.url, grouping_key={"bad-name": "x"})
 
 
 @pytest.mark.parametrize("status", [301, 404, 413, 500, 503])
-def test_push__refused(requests: Requests, status: int) -> None:
-    """Any answer but success is an error with the status, and with what was said, shortened."""
+def test_push__error_status(requests: Requests, status: int) -> None:
+    """Any status except success raises an error with the status and the truncated body."""
     requests.answer = (status, b"x" * 5000)
     with pytest.raises(ExportError, match=f"returned {status}: x{{100}}") as failure:
         push(f"http://{requests.address}")
@@ -207,8 +207,8 @@ def test_push__refused(requests: Requests, status: int) -> None:
 
 
 @contextlib.contextmanager
-def silent_server(says: bytes | None) -> Iterator[str]:
-    """A server that is no HTTP server; None: it says nothing at all."""
+def non_http_server(data: bytes | None) -> Iterator[str]:
+    """Start a server that sends these bytes instead of a response, or nothing if None."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connections = []
 
@@ -216,9 +216,9 @@ def silent_server(says: bytes | None) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 connection, _ = listener.accept()
                 connections.append(connection)
-                if says is not None:
+                if data is not None:
                     connection.recv(100_000)
-                    connection.sendall(says)
+                    connection.sendall(data)
                     connection.close()
 
         thread = threading.Thread(target=serve)
@@ -227,23 +227,23 @@ def silent_server(says: bytes | None) -> Iterator[str]:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # ends an accept that still waits
+                listener.shutdown(socket.SHUT_RDWR)  # ends a blocked accept()
             thread.join(5)
             for connection in connections:
                 connection.close()
 
 
-@pytest.mark.parametrize("says", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 x\r\n\r\n"])
-def test_push__no_http_server(says: bytes) -> None:
-    """Something else listens there: an error like any other."""
-    with silent_server(says) as address, pytest.raises(ExportError, match=address):
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 x\r\n\r\n"])
+def test_push__non_http_server(data: bytes) -> None:
+    """A server that does not speak HTTP raises an ExportError."""
+    with non_http_server(data) as address, pytest.raises(ExportError, match=address):
         push(f"http://{address}")
 
 
-def test_push__no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway that accepts and never answers is given up."""
+def test_push__timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that does not respond times out."""
     monkeypatch.setattr(pushgateway, "TIMEOUT", 0.2)
-    with silent_server(None) as address, pytest.raises(ExportError, match="timed out"):
+    with non_http_server(None) as address, pytest.raises(ExportError, match="timed out"):
         push(f"http://{address}")
 
 
@@ -261,14 +261,14 @@ def test_push__no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         "https://127.0.0.1:1",
     ],
 )
-def test_push__wrong_address(url: str) -> None:
-    """An address that is none is an error that says so, and no traceback."""
+def test_push__invalid_url(url: str) -> None:
+    """An invalid URL raises an ExportError."""
     with pytest.raises(ExportError, match="Pushgateway"):
         push(url)
 
 
-def test_push__quotes_labels(gateway: Pushgateway) -> None:
-    """Any value of a label arrives as it is."""
+def test_push__label_quoting(gateway: Pushgateway) -> None:
+    """Label values may contain any character."""
     push(gateway.url, job="50%/100%", grouping_key={"instance": "ü?#&="})
     labels = {"job": "50%/100%", "instance": "ü?#&="}
     assert gateway.metrics().value("smoketest_results_store_up", **labels) == 1

@@ -1,4 +1,4 @@
-"""The stand-alone server of the metrics: both formats, TLS, and a clean end."""
+"""Stand-alone metrics server: formats, TLS and shutdown."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SNAPSHOT = make_snapshot(make_known_test())
 
 
 def collector() -> SmokeTestCollector:
-    """The metrics of a store that knows one test."""
+    """Return a collector for a store with one test."""
     return SmokeTestCollector(lambda: SNAPSHOT, lambda: Context(interval=60))
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """The port of a server without TLS."""
+    """Start a server without TLS and return its port."""
     number = free_port()
     with serving("127.0.0.1", number, collector(), None, None):
         yield number
 
 
 class Certificate:
-    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    """Self-signed certificate for 127.0.0.1, with its key."""
 
     def __init__(self, folder: Path) -> None:
         self.file, self.key = folder / "certificate.pem", folder / "key.pem"
@@ -55,7 +55,7 @@ class Certificate:
         )  # fmt: skip
 
     def get(self, port: int) -> http.client.HTTPResponse:
-        """A scrape that trusts this certificate and no other; the body is read."""
+        """Send a request that trusts only this certificate, and read the body."""
         context = ssl.create_default_context(cafile=str(self.file))
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
         with contextlib.closing(connection):
@@ -67,13 +67,13 @@ class Certificate:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate that openssl made."""
+    """Return a certificate created by openssl."""
     return Certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.mark.parametrize("accept", ["", "text/plain", "text/plain;version=0.0.4", "*/*"])
 def test_serving__text(port: int, accept: str) -> None:
-    """Text 0.0.4 for those who do not ask for another, and promtool finds nothing."""
+    """The default format is text 0.0.4, which promtool accepts."""
     response = get(port, "/metrics", {"Accept": accept} if accept else {})
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -83,7 +83,7 @@ def test_serving__text(port: int, accept: str) -> None:
 
 
 def test_serving__open_metrics(port: int) -> None:
-    """OpenMetrics 1.0 for those who ask as Prometheus does; a strict parser reads it."""
+    """Prometheus gets OpenMetrics 1.0, which a strict parser accepts."""
     accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
     response = get(port, "/metrics", {"Accept": accept})
     assert response.headers["Content-Type"].startswith(
@@ -93,8 +93,8 @@ def test_serving__open_metrics(port: int) -> None:
     assert list(text_string_to_metric_families(response.text))  # type: ignore[no-untyped-call]
 
 
-def test_serving__asks_at_each_scrape() -> None:
-    """A scrape shows what is known then."""
+def test_serving__current_values() -> None:
+    """Each scrape returns current values."""
     known = [make_snapshot()]
     source = SmokeTestCollector(lambda: known[0], lambda: Context(interval=60))
     port = free_port()
@@ -104,8 +104,8 @@ def test_serving__asks_at_each_scrape() -> None:
         assert "polls.smoke.PollsTest.test_vote" in get(port, "/metrics").text
 
 
-def test_serving__nothing_is_asked_before_a_scrape() -> None:
-    """A store that cannot be read yet does not keep the server from starting."""
+def test_serving__starts_without_reading_the_store() -> None:
+    """A store that is not readable yet does not prevent the server from starting."""
 
     def fail() -> Context:
         raise RuntimeError("too early")
@@ -115,7 +115,6 @@ def test_serving__nothing_is_asked_before_a_scrape() -> None:
 
 
 def test_serving__ipv6() -> None:
-    """It serves an address of IPv6 too."""
     port = free_port()
     with serving("::1", port, collector(), None, None):
         connection = http.client.HTTPConnection("::1", port, timeout=60)
@@ -128,24 +127,24 @@ def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
     return set(threading.enumerate()) - before
 
 
-@pytest.mark.parametrize("is_orderly", [True, False])
-def test_serving__stops_on_leaving(is_orderly: bool) -> None:
-    """After the body, also one that failed, nothing listens and no thread is left."""
+@pytest.mark.parametrize("without_error", [True, False])
+def test_serving__cleanup(without_error: bool) -> None:
+    """On exit, even after an error, the port is closed and all threads have ended."""
     port, before = free_port(), set(threading.enumerate())
     with contextlib.suppress(KeyError), serving("127.0.0.1", port, collector(), None, None):
         assert get(port, "/metrics").status == 200
-        if not is_orderly:
+        if not without_error:
             raise KeyError
     with pytest.raises(ConnectionRefusedError):
         get(port, "/metrics")
-    # The thread of an answered request ends by itself.
+    # The thread of a completed request ends by itself.
     wait_for(lambda: not new_threads(before), what="the end of the threads")
     with serving("127.0.0.1", port, collector(), None, None):  # the port is free again
         assert get(port, "/metrics").status == 200
 
 
-def test_serving__port_is_taken() -> None:
-    """The message names the address and the reason."""
+def test_serving__port_in_use() -> None:
+    """The error contains the address and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with (
@@ -155,8 +154,8 @@ def test_serving__port_is_taken() -> None:
             raise AssertionError("served")
 
 
-def test_serving__unknown_host() -> None:
-    """A host that is not this machine's: an error, and no traceback."""
+def test_serving__unavailable_address() -> None:
+    """An address of another host raises an ExportError."""
     with (
         pytest.raises(ExportError, match=r"cannot be served on 192\.0\.2\.1:\d+: "),
         serving("192.0.2.1", free_port(), collector(), None, None),
@@ -164,8 +163,8 @@ def test_serving__unknown_host() -> None:
         raise AssertionError("served")
 
 
-def test_tls__is_served(certificate: Certificate) -> None:
-    """A client that trusts the certificate is answered; plain HTTP is not."""
+def test_tls__request(certificate: Certificate) -> None:
+    """A client that trusts the certificate gets a response; plain HTTP fails."""
     port = free_port()
     with serving("127.0.0.1", port, collector(), certificate.file, certificate.key):
         assert certificate.get(port).status == 200
@@ -174,31 +173,29 @@ def test_tls__is_served(certificate: Certificate) -> None:
         assert certificate.get(port).status == 200
 
 
-def test_tls__silent_client_holds_up_nobody(
-    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client that connects and says nothing neither keeps others out, nor the server alive."""
+def test_tls__idle_client(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle TLS client blocks neither other clients nor the shutdown."""
     monkeypatch.setattr("smoketest.exporters.server.CLIENT_TIMEOUT", 600)
     port = free_port()
     server = serving("127.0.0.1", port, collector(), certificate.file, certificate.key)
     server.__enter__()
     before = set(threading.enumerate())
-    leaving = threading.Thread(target=server.__exit__, args=(None, None, None), daemon=True)
+    stopping = threading.Thread(target=server.__exit__, args=(None, None, None), daemon=True)
     with socket.create_connection(("127.0.0.1", port)):
         try:
             wait_for(lambda: new_threads(before), within=30, what="a thread for the silent client")
             assert certificate.get(port).status == 200
         finally:
-            leaving.start()
-            leaving.join(30)
-            is_left = not leaving.is_alive()
-    leaving.join(30)
-    assert is_left
+            stopping.start()
+            stopping.join(30)
+            is_stopped = not stopping.is_alive()
+    stopping.join(30)
+    assert is_stopped
 
 
 @pytest.mark.parametrize("fault", ["missing", "garbage", "other key"])
-def test_tls__wrong_certificate(certificate: Certificate, tmp_path: Path, fault: str) -> None:
-    """The message names the files, and the port is free at once for another try."""
+def test_tls__invalid_certificate(certificate: Certificate, tmp_path: Path, fault: str) -> None:
+    """The error contains the file names, and the port is released."""
     file, key = certificate.file, certificate.key
     match fault:
         case "missing":

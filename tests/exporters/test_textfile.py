@@ -1,4 +1,4 @@
-"""A text file for node_exporter: whole or not at all."""
+"""Text file for node_exporter, written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers.prometheus import check_metrics
 
 
 def collector(tests: int = 1, *, release: str = "") -> SmokeTestCollector:
-    """The metrics of a store that knows so many tests."""
+    """Return a collector for a store with this number of tests."""
     known = (
         make_known_test(make_result(declaration=make_declaration(f"polls.smoke.T.test_{number}")))
         for number in range(tests)
@@ -29,16 +29,16 @@ def collector(tests: int = 1, *, release: str = "") -> SmokeTestCollector:
     return SmokeTestCollector(lambda: snapshot, lambda: Context(interval=60, release=release))
 
 
-class Broken(Collector):
-    """Fails in the middle of an exposition."""
+class FailingCollector(Collector):
+    """Collector that raises an exception in the middle of an exposition."""
 
     def collect(self) -> Iterable[Metric]:
         yield from collector().collect()
         raise RuntimeError("the disk is on fire")
 
 
-def test_write__is_the_exposition(tmp_path: Path) -> None:
-    """The file holds the text format, and promtool has nothing to say about it."""
+def test_write__content(tmp_path: Path) -> None:
+    """The file contains the text format, which promtool accepts."""
     path = tmp_path / "smoketest.prom"
     textfile.write(path, collector(3))
     assert path.read_bytes() == expose(collector(3), TEXT)
@@ -46,16 +46,16 @@ def test_write__is_the_exposition(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_write__can_be_read_by_others(tmp_path: Path) -> None:
-    """node_exporter runs as another user: the file has the mode that the umask gives."""
+def test_write__file_mode(tmp_path: Path) -> None:
+    """The umask determines the file mode, as node_exporter runs as another user."""
     path = tmp_path / "smoketest.prom"
     (tmp_path / "other").touch()
     textfile.write(path, collector())
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_write__replaces_in_one_step(tmp_path: Path) -> None:
-    """Whoever reads while the file is replaced gets the old one or the new one, whole."""
+def test_write__atomic(tmp_path: Path) -> None:
+    """A concurrent reader sees either the complete old file or the complete new one."""
     path = tmp_path / "smoketest.prom"
     small, large = collector(1, release="1"), collector(200, release="2")
     allowed = {expose(small, TEXT), expose(large, TEXT)}
@@ -70,9 +70,9 @@ def test_write__replaces_in_one_step(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        give_up_at = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         rounds = 0
-        while (rounds < 15 or not seen >= allowed) and time.monotonic() < give_up_at:
+        while (rounds < 15 or not seen >= allowed) and time.monotonic() < deadline:
             textfile.write(path, large)
             textfile.write(path, small)
             rounds += 1
@@ -83,20 +83,20 @@ def test_write__replaces_in_one_step(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["smoketest.prom"]
 
 
-def test_write__failure_keeps_the_old_file(tmp_path: Path) -> None:
-    """If the metrics cannot be made, the old file stays as it was."""
+def test_write__error_keeps_existing_file(tmp_path: Path) -> None:
+    """If rendering fails, the existing file is not changed."""
     path = tmp_path / "smoketest.prom"
     textfile.write(path, collector())
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="on fire"):
-        textfile.write(path, Broken())
+        textfile.write(path, FailingCollector())
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.glob("*.prom")] == ["smoketest.prom"]
 
 
 @pytest.mark.parametrize("name", ["smoketest.txt", "smoketest", "smoketest.prom.bak", ".prom"])
-def test_write__wrong_suffix(tmp_path: Path, name: str) -> None:
-    """A file that node_exporter would not read is refused, and the message says why."""
+def test_write__invalid_suffix(tmp_path: Path, name: str) -> None:
+    """A file name that node_exporter would ignore is rejected."""
     with pytest.raises(ExportError, match=r"does not end in \.prom; node_exporter only reads"):
         textfile.write(tmp_path / name, collector())
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_write__wrong_suffix(tmp_path: Path, name: str) -> None:
     [("missing", "No such file or directory"), ("file", "Not a directory")],
 )
 def test_write__unwritable_folder(tmp_path: Path, folder: str, reason: str) -> None:
-    """A folder that takes no file: what happened and what to do, and no traceback."""
+    """The error contains the reason and a hint."""
     (tmp_path / "file").touch()
     path = tmp_path / folder / "smoketest.prom"
     with pytest.raises(ExportError) as failure:
@@ -117,8 +117,8 @@ def test_write__unwritable_folder(tmp_path: Path, folder: str, reason: str) -> N
     )
 
 
-def test_write__path_of_a_folder(tmp_path: Path) -> None:
-    """A folder of that name stays, and the message names it."""
+def test_write__path_is_a_directory(tmp_path: Path) -> None:
+    """An existing directory is not replaced, and the error contains its path."""
     path = tmp_path / "smoketest.prom"
     path.mkdir()
     with pytest.raises(ExportError, match="cannot be written: Is a directory"):
@@ -127,8 +127,8 @@ def test_write__path_of_a_folder(tmp_path: Path) -> None:
     assert list(path.iterdir()) == []
 
 
-def test_write__is_read_by_node_exporter() -> None:
-    """A real node_exporter shows every series of it, with its value."""
+def test_write__read_by_node_exporter() -> None:
+    """A real node_exporter exports every series of the file with its value."""
     expected = Exposition(expose(collector(3), TEXT).decode())
     with NodeExporter() as exporter:
         textfile.write(exporter.text_folder / "smoketest.prom", collector(3))

@@ -1,1 +1,1 @@
-"""What a smoke test may do wrong, on each real database, and what comes of it: nothing."""
+"""Operations that a smoke test may attempt on real databases, and their results."""

@@ -22,17 +22,17 @@ from tests.faults.fault import (
 )
 from tests.ledger.models import Account
 
-GONE = "Closing the connection rolls back its changes, and the next test has a new one."
+CLOSED = "Closing the connection rolls back its changes, and the next test has a new one."
 FORBIDDEN = "Django refuses to end the transaction, as in an atomic block."
-OWN = "A test can only use isolated connections."
+ISOLATED = "A test can only use isolated connections."
 LIMITED = "A test can only use the databases that it declares."
-ALONE = "An unavailable database affects only the tests that use it."
-BY_NATURE = "Isolation applies only to the thread of the test."
+UNAVAILABLE = "An unavailable database affects only the tests that use it."
+OTHER_THREADS = "Isolation applies only to the thread of the test."
 
-_ESCAPES = Expected("escapes", ("passed",), is_kept=True)
+_NOT_DETECTED = Expected("not detected", ("passed",), is_kept=True)
 
 
-@fault(GONE, passes("passed", "passed"))
+@fault(CLOSED, passes("passed", "passed"))
 class Close(SmokeTest):
     """Closes its connection."""
 
@@ -45,7 +45,7 @@ class Close(SmokeTest):
         write()
 
 
-@fault(GONE, passes("passed", "passed"))
+@fault(CLOSED, passes("passed", "passed"))
 class CloseAll(SmokeTest):
     """Closes all connections."""
 
@@ -58,17 +58,17 @@ class CloseAll(SmokeTest):
         write()
 
 
-@fault(GONE, fails("new connection"))
-def close_and_go_on() -> None:
+@fault(CLOSED, fails("new connection"))
+def close_and_continue() -> None:
     """Closes its connection, and continues to write."""
     write()
     connection.close()
     write("after")
 
 
-@fault(GONE, passes())
+@fault(CLOSED, passes())
 def close_old(test: SmokeTest) -> None:
-    """Lets Django close old connections, as at the end of a request."""
+    """Calls `close_old_connections()`, as at the end of a request."""
     write()
     close_old_connections()
     test.assertEqual(Account.objects.count(), 3)
@@ -76,47 +76,47 @@ def close_old(test: SmokeTest) -> None:
 
 @fault(FORBIDDEN, fails("atomic", word="refused"))
 def set_autocommit() -> None:
-    """Turns autocommit on by Django."""
+    """Enables autocommit with Django."""
     write()
     transaction.set_autocommit(True)
 
 
 @fault(FORBIDDEN, fails("atomic", word="refused"))
 def set_autocommit_off() -> None:
-    """Turns autocommit off by Django, before its first statement."""
+    """Disables autocommit with Django, before its first statement."""
     transaction.set_autocommit(False)
 
 
 @fault(FORBIDDEN, fails("atomic", word="refused"))
 def django_commit() -> None:
-    """Commits by Django."""
+    """Commits with Django."""
     write()
     transaction.commit()
 
 
 @fault(FORBIDDEN, fails("atomic", word="refused"))
 def django_rollback() -> None:
-    """Rolls back by Django's connection."""
+    """Rolls back with Django's connection."""
     write()
     connection.rollback()
 
 
-@fault(OWN, refused())
+@fault(ISOLATED, refused())
 def copy() -> None:
-    """Makes a copy of the connection, and writes by it."""
+    """Copies the connection, and writes with the copy."""
     own = connection.copy()
     with own.cursor() as cursor:
         cursor.execute("INSERT INTO ledger_account (name) VALUES ('by a copy')")
 
 
-@fault(OWN, refused())
+@fault(ISOLATED, refused())
 def new_connection() -> None:
-    """Asks Django for a new connection of the driver."""
+    """Requests a new driver connection from Django."""
     write()
     connection.get_new_connection(connection.get_connection_params())
 
 
-@fault(OWN, passes("passed", "passed"))
+@fault(ISOLATED, passes("passed", "passed"))
 class Reconnect(SmokeTest):
     """Closes the connection, connects again, and writes."""
 
@@ -129,9 +129,9 @@ class Reconnect(SmokeTest):
         self.assertEqual(Account.objects.count(), 2)
 
 
-@fault(BY_NATURE, _ESCAPES)
-def thread_of_its_own() -> None:
-    """Starts a thread that writes by the ORM."""
+@fault(OTHER_THREADS, _NOT_DETECTED)
+def own_thread() -> None:
+    """Starts a thread that writes with the ORM."""
 
     def work() -> None:
         try:
@@ -144,9 +144,9 @@ def thread_of_its_own() -> None:
     thread.join()
 
 
-@fault(OWN, refused())
-def connection_of_its_own() -> None:
-    """Has Django make another connection of the site, and writes by it."""
+@fault(ISOLATED, refused())
+def own_connection() -> None:
+    """Creates another Django connection to the site's database, and writes with it."""
     own = connections.create_connection("default")
     try:
         with own.cursor() as cursor:
@@ -155,9 +155,9 @@ def connection_of_its_own() -> None:
         own.close()
 
 
-@fault(OWN, refused())
-def connection_thrown_away() -> None:
-    """Throws its connection away, so that Django makes another, and writes by that."""
+@fault(ISOLATED, refused())
+def deleted_connection() -> None:
+    """Deletes its connection from `connections`, and writes with a new one."""
     isolated = connections["default"]
     del connections["default"]
     try:
@@ -167,9 +167,9 @@ def connection_thrown_away() -> None:
         connections["default"] = isolated
 
 
-@fault(BY_NATURE, passes("passed", "passed"))
+@fault(OTHER_THREADS, passes("passed", "passed"))
 class SyncToAsync(SmokeTest):
-    """Writes in an async test by sync_to_async, which keeps to the thread of the test."""
+    """Writes in an async test with sync_to_async, which uses the thread of the test."""
 
     async def test_1(self) -> None:
         await sync_to_async(write)()
@@ -191,7 +191,7 @@ class Limited(SmokeTest):
 
 @fault(LIMITED, refused("may not use"))
 class LimitedToNone(SmokeTest):
-    """Uses a database where its class declares none."""
+    """Uses a database although its class declares none."""
 
     databases = ()
 
@@ -222,13 +222,13 @@ _DOWN: dict[str, Any] = {
 
 
 @fault(
-    ALONE,
+    UNAVAILABLE,
     sqlite=fails("unable to open", **_DOWN),
     postgresql=fails("connection", **_DOWN),
     mariadb=fails("connect", **_DOWN),
 )
 class Down(SmokeTest):
-    """Uses a database whose server does not run, or whose file is missing."""
+    """Uses a database whose server is not running, or whose file does not exist."""
 
     def test_1(self) -> None:
         sql("SELECT 1", "down")
@@ -241,7 +241,7 @@ class Down(SmokeTest):
 
 
 @fault(
-    ALONE,
+    UNAVAILABLE,
     postgresql=times_out("passed", "passed"),
     mariadb=times_out("passed", "passed"),
     timeout=SHORT,
@@ -261,19 +261,19 @@ class Silent(SmokeTest):
         write(alias="other")
 
 
-# Servers that lose their clients
+# Servers that close connections
 
 LOST = "A lost connection affects only the test that uses it."
 
 
 def _kill_backend(test: Any) -> None:
-    place = test.place
+    backend = test.backend
     if connection.vendor == "postgresql":
         ((pid,),) = sql("SELECT pg_backend_pid()")
-        place.execute(f"SELECT pg_terminate_backend({pid})")
+        backend.execute(f"SELECT pg_terminate_backend({pid})")
     else:
         ((thread,),) = sql("SELECT CONNECTION_ID()")
-        place.execute(f"KILL {thread}")
+        backend.execute(f"KILL {thread}")
 
 
 _LOST = fails("connection", outcomes=("errored", "passed"))
@@ -281,7 +281,7 @@ _LOST = fails("connection", outcomes=("errored", "passed"))
 
 @fault(LOST, postgresql=_LOST, mariadb=fails(outcomes=("errored", "passed")))
 class BackendKilled(SmokeTest):
-    """An administrator terminates its connection, and it continues."""
+    """Continues after an administrator has terminated its connection."""
 
     def test_1(self) -> None:
         write()
@@ -294,7 +294,7 @@ class BackendKilled(SmokeTest):
 
 
 @fault(LOST, postgresql=passes("passed", "passed"), mariadb=passes("passed", "passed"))
-class BackendKilledAtTheEnd(SmokeTest):
+class BackendKilledAtEnd(SmokeTest):
     """An administrator terminates its connection after its last statement."""
 
     def test_1(self) -> None:
@@ -308,13 +308,13 @@ class BackendKilledAtTheEnd(SmokeTest):
 
 @fault(LOST, postgresql=passes("passed", "passed"), mariadb=passes("passed", "passed"))
 class ServerRestarted(SmokeTest):
-    """The server is stopped and started between two tests of a class."""
+    """The server is restarted between two tests of a class."""
 
     def test_1(self) -> None:
         write()
 
     def test_2(self) -> None:
-        self.place.restart()  # type: ignore[attr-defined]
+        self.backend.restart()  # type: ignore[attr-defined]
         write()
 
 
@@ -323,12 +323,12 @@ class ServerRestarted(SmokeTest):
     postgresql=fails(outcomes=("errored", "passed")),
     mariadb=fails(outcomes=("errored", "passed")),
 )
-class ServerRestartedInMidTest(SmokeTest):
-    """The server is stopped and started in the middle of a test that has written."""
+class ServerRestartedDuringTest(SmokeTest):
+    """The server is restarted during a test that has written."""
 
     def test_1(self) -> None:
         write()
-        self.place.restart()  # type: ignore[attr-defined]
+        self.backend.restart()  # type: ignore[attr-defined]
         write("after")
 
     def test_2(self) -> None:

@@ -10,27 +10,27 @@ from typing import Any
 from django.db import connection, transaction
 
 from smoketest import SmokeTest
-from tests.faults.fault import fails, fault, found_out, passes, refused, sql, write
-from tests.faults.places import Place
+from tests.faults.backends import Backend
+from tests.faults.fault import detected, fails, fault, passes, refused, sql, write
 from tests.ledger.models import Account
 
 REFUSED = "Driver calls that end the transaction are refused."
-KEPT = "Cursors and connections of an earlier test do not bypass isolation."
-AS_EVER = "The driver works as in a request, and everything is rolled back."
-FOUND_OUT = "A commit that was not recognized is found out at the end of the test."
+EARLIER_TESTS = "Cursors and connections of an earlier test do not bypass isolation."
+AS_IN_REQUEST = "The driver works as in a request, and everything is rolled back."
+DETECTED = "A commit that was not recognized is detected at the end of the test."
 
 INSERT = "INSERT INTO ledger_account (name) VALUES ('by the driver')"
 
 
 def driver() -> Any:
-    """The driver's connection, in the test's transaction."""
+    """Return the driver's connection, with the test's transaction."""
     write()
     return connection.connection
 
 
 @fault(REFUSED, refused("COMMIT"))
 def commit_by_driver_cursor() -> None:
-    """Runs COMMIT by a cursor of the driver."""
+    """Runs COMMIT with a cursor of the driver."""
     driver().cursor().execute("COMMIT")
 
 
@@ -48,62 +48,62 @@ def driver_rollback() -> None:
 
 @fault(REFUSED, sqlite=refused("COMMIT"), postgresql=refused("COMMIT"))
 def commit_by_driver_execute() -> None:
-    """Runs COMMIT by execute() of the driver's connection."""
+    """Runs COMMIT with execute() of the driver's connection."""
     driver().execute("COMMIT")
 
 
 @fault(REFUSED, mariadb=refused("COMMIT"))
 def driver_query() -> None:
-    """Runs COMMIT by query() of the driver's connection."""
+    """Runs COMMIT with query() of the driver's connection."""
     driver().query("COMMIT")
 
 
 @fault(REFUSED, sqlite=refused("COMMIT"))
 def execute_script() -> None:
-    """Runs a script, before which the driver commits."""
+    """Runs executescript(), before which the driver commits."""
     driver().executescript("SELECT 1")
 
 
 @fault(REFUSED, sqlite=refused("COMMIT"))
 def commit_in_a_script() -> None:
-    """Runs a script that commits."""
+    """Runs a script that contains COMMIT."""
     driver().cursor().executescript("SELECT 1; COMMIT; SELECT 2")
 
 
 @fault(REFUSED, sqlite=refused("COMMIT"))
 def isolation_level() -> None:
-    """Sets the driver's isolation level, at which it commits."""
+    """Sets the driver's isolation level, which commits."""
     driver().isolation_level = None
 
 
 @fault(REFUSED, postgresql=fails("autocommit", word="refused"))
 def driver_autocommit() -> None:
-    """Turns the driver's autocommit off."""
+    """Disables the driver's autocommit."""
     driver().autocommit = False
 
 
 @fault(REFUSED, mariadb=refused("autocommit"))
 def driver_autocommit_method() -> None:
-    """Turns the driver's autocommit on, at which MariaDB commits."""
+    """Enables the driver's autocommit, which commits on MariaDB."""
     driver().autocommit(True)
 
 
 @fault(REFUSED, sqlite=refused())
 def authorizer_removed() -> None:
-    """Removes the authorizer of SQLite, and commits."""
+    """Removes SQLite's authorizer, and commits."""
     driver().set_authorizer(None)
     sql("COMMIT")
 
 
 @fault(REFUSED, mariadb=refused("CREATE TABLE"), postgresql=passes(), sqlite=passes())
 def create_table_by_driver() -> None:
-    """Creates a table by a cursor of the driver."""
+    """Creates a table with a cursor of the driver."""
     driver().cursor().execute("CREATE TABLE leftover (id integer)")
 
 
-@fault(REFUSED, mariadb=found_out("CALL"), postgresql=fails("termination", word="refused"))
+@fault(REFUSED, mariadb=detected("CALL"), postgresql=fails("termination", word="refused"))
 def callproc() -> None:
-    """Calls a procedure that commits, by Django's callproc() or CALL."""
+    """Calls a procedure that commits, with Django's callproc() or CALL."""
     write()
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
@@ -112,31 +112,31 @@ def callproc() -> None:
             cursor.execute("CALL committing()")
 
 
-@fault(FOUND_OUT, postgresql=found_out())
+@fault(DETECTED, postgresql=detected())
 def libpq_commit() -> None:
-    """Sends COMMIT by the functions of libpq."""
+    """Sends COMMIT with the functions of libpq."""
     driver().pgconn.exec_(b"COMMIT")
 
 
-@fault(AS_EVER, postgresql=passes())
+@fault(AS_IN_REQUEST, postgresql=passes())
 def driver_transaction(test: SmokeTest) -> None:
-    """Uses the driver's transaction(), which makes a savepoint here."""
+    """Uses the driver's transaction(), which creates a savepoint here."""
     own = driver()
     with own.transaction():
         own.execute(INSERT)
     test.assertEqual(Account.objects.count(), 4)
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def write_by_driver(test: SmokeTest) -> None:
-    """Writes by a cursor of the driver."""
+    """Writes with a cursor of the driver."""
     driver().cursor().execute(INSERT)
     test.assertEqual(Account.objects.count(), 4)
 
 
-@fault(AS_EVER, passes("passed", "passed"))
+@fault(AS_IN_REQUEST, passes("passed", "passed"))
 class CursorLeftOpen(SmokeTest):
-    """Reads some rows of a cursor and leaves it open."""
+    """Reads some of the rows of a cursor, and leaves it open."""
 
     def test_1(self) -> None:
         cursor = connection.cursor()
@@ -148,9 +148,9 @@ class CursorLeftOpen(SmokeTest):
         write()
 
 
-@fault(AS_EVER, passes("passed", "passed"), is_untidy=True)
+@fault(AS_IN_REQUEST, passes("passed", "passed"), leaves_garbage=True)
 class IteratorLeftOpen(SmokeTest):
-    """Leaves a server-side cursor open that sends one row at a time."""
+    """Leaves a server-side cursor open that fetches one row at a time."""
 
     def test_1(self) -> None:
         write()
@@ -165,16 +165,16 @@ class IteratorLeftOpen(SmokeTest):
 
 
 @contextmanager
-def _without_warnings(_: Place) -> Iterator[None]:
-    """PyMySQL warns, while mysqlclient says nothing."""
+def _without_warnings(_: Backend) -> Iterator[None]:
+    """PyMySQL issues a warning; mysqlclient does not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-@fault(AS_EVER, mariadb=passes("passed", "passed"), meanwhile=_without_warnings)
+@fault(AS_IN_REQUEST, mariadb=passes("passed", "passed"), context=_without_warnings)
 class UnbufferedCursorLeftOpen(SmokeTest):
-    """Leaves rows of an unbuffered cursor unread, so that the connection is in mid-answer."""
+    """Leaves the rows of an unbuffered cursor unread."""
 
     def test_1(self) -> None:
         from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped] # noqa: PLC0415
@@ -190,9 +190,9 @@ class UnbufferedCursorLeftOpen(SmokeTest):
             _kept.pop().close()
 
 
-@fault(AS_EVER, postgresql=passes())
+@fault(AS_IN_REQUEST, postgresql=passes())
 def cursor_with_hold() -> None:
-    """Declares a cursor that outlives the transaction if that commits."""
+    """Declares a cursor WITH HOLD, which would remain open after a commit."""
     sql("DECLARE leftover CURSOR WITH HOLD FOR SELECT * FROM ledger_account")
     write()
 
@@ -202,9 +202,9 @@ _kept: list[Any] = []
 _CLOSED = fails(outcomes=("passed", "errored"), word="refused")
 
 
-@fault(KEPT, passes("passed", "passed"), sqlite=_CLOSED)
+@fault(EARLIER_TESTS, passes("passed", "passed"), sqlite=_CLOSED)
 class CursorOfAnEarlierTest(SmokeTest):
-    """Writes by a cursor of Django that an earlier test made."""
+    """Writes with a Django cursor that an earlier test created."""
 
     def test_1(self) -> None:
         write()
@@ -215,9 +215,9 @@ class CursorOfAnEarlierTest(SmokeTest):
         self.assertEqual(Account.objects.count(), 3)
 
 
-@fault(KEPT, passes("passed", "passed"), sqlite=_CLOSED)
+@fault(EARLIER_TESTS, passes("passed", "passed"), sqlite=_CLOSED)
 class DriverCursorOfAnEarlierTest(SmokeTest):
-    """Writes first of all by a driver's cursor that an earlier test made."""
+    """Writes with a driver cursor that an earlier test created, before using Django."""
 
     def test_1(self) -> None:
         _kept[:] = [driver().cursor()]
@@ -226,9 +226,9 @@ class DriverCursorOfAnEarlierTest(SmokeTest):
         _kept[0].execute(INSERT)
 
 
-@fault(KEPT, passes("passed", "passed"))
+@fault(EARLIER_TESTS, passes("passed", "passed"))
 class DriverBeforeDjango(SmokeTest):
-    """Writes first of all by the driver's connection, which an earlier test opened."""
+    """Writes with a driver connection that an earlier test opened, before using Django."""
 
     def test_1(self) -> None:
         write()
@@ -237,7 +237,7 @@ class DriverBeforeDjango(SmokeTest):
         connection.connection.cursor().execute(INSERT)
 
 
-@fault(AS_EVER, passes("passed", "passed"))
+@fault(AS_IN_REQUEST, passes("passed", "passed"))
 class DriverClosed(SmokeTest):
     """Closes the driver's connection without Django."""
 
@@ -254,7 +254,7 @@ class DriverClosed(SmokeTest):
     postgresql=fails("as it should", outcomes=("failed", "passed"), word="failed, rolled back"),
 )
 class StreamLeftOpen(SmokeTest):
-    """Fails while a stream of the driver, which holds its lock, is open."""
+    """Fails while a stream of the driver is open, which holds its lock."""
 
     def test_1(self) -> None:
         rows = driver().cursor().stream("SELECT generate_series(1, 1000)")

@@ -1,4 +1,4 @@
-"""A row of the fault table, and how the modules beside this one write them."""
+"""Rows of the fault table, and helpers to define them."""
 
 from __future__ import annotations
 
@@ -19,96 +19,96 @@ from tests.hanging import hang as hang  # noqa: PLC0414 - for the rows
 from tests.ledger.models import Account
 
 if TYPE_CHECKING:
-    from tests.faults.places import Place
+    from tests.faults.backends import Backend
 
-#: Seconds that a test of a row may take if it is to run out of time, and any other.
+#: Timeouts in seconds: of tests that are expected to time out, and of all others.
 SHORT, LONG = 0.25, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What comes of a fault on one kind of database."""
+    """Expected result of a fault on a vendor."""
 
-    #: In a word, for the table of the documentation.
+    #: Result in the table of the documentation.
     word: str
-    #: The outcomes of the tests, in their order.
+    #: Outcomes of the tests, in order.
     outcomes: Sequence[str]
-    #: What the message of the first problem says, in whichever case; ``{holder}`` is who holds
-    #: the lock, as the database names it.
-    says: Sequence[str] = ()
-    #: Whether it can only be found out, so that what the test wrote before is kept.
+    #: Parts of the message of the first problem, in any case; ``{holder}`` is the name of the lock
+    #: holder in the database.
+    in_message: Sequence[str] = ()
+    #: Whether a commit is only detected afterwards, so that earlier changes of the test are kept.
     is_kept: bool = False
-    #: Whether nobody can free what the test holds before it returns.
+    #: Whether locks of the test cannot be released before it returns.
     is_held: bool = False
-    #: Lock timeout in seconds, where it differs from that of the row.
+    #: Lock timeout in seconds, if it differs from that of the fault.
     lock_timeout: float | None = None
 
 
 def passes(*outcomes: str, word: str = "passes, rolled back") -> Expected:
-    """It works as on any connection, and nothing is kept."""
+    """Works as on any connection, and is rolled back."""
     return Expected(word, outcomes or ("passed",))
 
 
-def refused(*says: str, alias: str = "default", word: str = "refused") -> Expected:
-    """Isolation does not let it through, and names the alias and the statement."""
-    return Expected(word, ("errored",), (f"'{alias}'", *says))
+def refused(*in_message: str, alias: str = "default", word: str = "refused") -> Expected:
+    """Refused by isolation, with the alias and the statement in the message."""
+    return Expected(word, ("errored",), (f"'{alias}'", *in_message))
 
 
-def found_out(*says: str) -> Expected:
-    """It cannot be seen beforehand; the test is errored, and what it wrote before is kept."""
-    return Expected("found out", ("errored",), ("'default'", *says), is_kept=True)
+def detected(*in_message: str) -> Expected:
+    """Detected only afterwards: the test is errored, and its earlier changes are kept."""
+    return Expected("detected afterwards", ("errored",), ("'default'", *in_message), is_kept=True)
 
 
 def fails(
-    *says: str,
+    *in_message: str,
     outcomes: Sequence[str] = ("errored",),
     word: str = "errored",
     lock_timeout: float | None = None,
 ) -> Expected:
-    """The database, or Django, raises in the test."""
-    return Expected(word, outcomes, says, lock_timeout=lock_timeout)
+    """Raises an exception of the database or of Django."""
+    return Expected(word, outcomes, in_message, lock_timeout=lock_timeout)
 
 
-def times_out(*then: str, says: str = "timed out after") -> Expected:
-    """The answer comes in time, and what the test held is free at once."""
-    return Expected("timed out, freed", ("timed_out", *then), (says,))
+def times_out(*then: str, in_message: str = "timed out after") -> Expected:
+    """Times out; everything that the test held is released immediately."""
+    return Expected("timed out, freed", ("timed_out", *then), (in_message,))
 
 
-#: What production does meanwhile, in a context.
-Meanwhile = Callable[["Place"], AbstractContextManager[object]]
+#: Function that returns a context manager around the run, for operations of production.
+RunContext = Callable[["Backend"], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A row: what a test does, what is promised, and what comes of it on each database."""
+    """A row of the table: an operation, its guarantee, and the expected result for each vendor."""
 
     id: str
-    #: The module that it stands in.
+    #: Name of the module that defines it.
     theme: str
-    #: What the test, or production beside it, does.
+    #: Description of the operation.
     text: str
-    promise: str
-    #: By `Place.vendor`; a database that does not know the fault is left out.
+    guarantee: str
+    #: By vendor, without those to which the fault does not apply.
     expected: Mapping[str, Expected]
     case: type[SmokeTest]
-    #: ``setUpModule`` and the like.
+    #: Attributes of the smoke module, such as ``setUpModule``.
     module: Mapping[str, Callable[[], Any]]
-    meanwhile: Meanwhile
-    #: Changes to the settings of the alias ``default``.
+    context: RunContext
+    #: Overrides of the settings of the alias ``default``.
     settings: Mapping[str, Any]
-    #: Seconds that its tests may take, and that they may wait for a lock.
+    #: Timeout of its tests, and lock timeout, in seconds.
     timeout: float
     lock_timeout: float
-    #: 0 runs without threads, so that nobody watches the clock.
+    #: Number of workers; 0 runs the tests without threads, so without timeouts.
     workers: int
-    #: Whether it leaves objects behind that warn when they are collected.
-    is_untidy: bool
+    #: Whether it leaves objects that issue warnings when they are garbage-collected.
+    leaves_garbage: bool
 
-    def suite(self, place: Place) -> Suite:
-        """Its tests, as discovery would have found them."""
-        self.case.place = place  # type: ignore[attr-defined]
-        outcomes = self.expected[place.vendor].outcomes
-        if len(outcomes) == len(_methods(self.case)):  # so that none belongs to a fixture
+    def suite(self, backend: Backend) -> Suite:
+        """Return its tests, as discovery would."""
+        self.case.backend = backend  # type: ignore[attr-defined]
+        outcomes = self.expected[backend.vendor].outcomes
+        if len(outcomes) == len(_methods(self.case)):  # none of the outcomes is of a fixture
             timeouts = [LONG if outcome == "passed" else self.timeout for outcome in outcomes]
         else:
             timeouts = []
@@ -117,39 +117,39 @@ class Fault:
         )
 
 
-#: All rows of the modules that were imported; see `tests.faults.table`.
+#: All rows of the imported modules; see `tests.faults.table`.
 ROWS: list[Fault] = []
 
 VENDORS = ("sqlite", "postgresql", "mysql")
 
 
 def fault(
-    promise: str,
+    guarantee: str,
     everywhere: Expected | None = None,
     *,
     sqlite: Expected | None = None,
     postgresql: Expected | None = None,
     mariadb: Expected | None = None,
-    meanwhile: Meanwhile = lambda _: nullcontext(),
+    context: RunContext = lambda _: nullcontext(),
     settings: Mapping[str, Any] = {},
     timeout: float | None = None,
     lock_timeout: float = 0.5,
     workers: int = 1,
-    is_untidy: bool = False,
+    leaves_garbage: bool = False,
     module: Mapping[str, Callable[[], Any]] = {},
     name: str = "",
     text: str = "",
 ) -> Callable[[Any], Any]:
-    """Make a row of the function, which is a test's body, or of the `SmokeTest` class.
+    """Add a row for the decorated function, the body of a test, or `SmokeTest` class.
 
-    Its docstring is what the row says.
+    Its docstring describes the operation.
     """
     given = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}
     on_each = {vendor: given[vendor] or everywhere for vendor in VENDORS}
     expected = {vendor: one for vendor, one in on_each.items() if one is not None}
 
     def add(body: Any) -> Any:
-        row_id = name or _in_words(body.__name__)
+        row_id = name or _snake_case(body.__name__)
         case = body if isinstance(body, type) else _case(body)
         hangs = any("timed_out" in one.outcomes for one in expected.values())
         ROWS.append(
@@ -157,16 +157,16 @@ def fault(
                 id=row_id,
                 theme=body.__module__.rpartition(".")[2],
                 text=" ".join((text or body.__doc__ or "").split()),
-                promise=promise,
+                guarantee=guarantee,
                 expected=expected,
                 case=case,
                 module=module,
-                meanwhile=meanwhile,
+                context=context,
                 settings=settings,
                 timeout=timeout or (SHORT if hangs else LONG),
                 lock_timeout=lock_timeout,
                 workers=workers,
-                is_untidy=is_untidy,
+                leaves_garbage=leaves_garbage,
             )
         )
         return body
@@ -175,7 +175,7 @@ def fault(
 
 
 def _case(body: Callable[..., None]) -> type[SmokeTest]:
-    """A class with one test; the body may take the test, or nothing."""
+    """Return a class with a single test, whose body may accept the test as an argument."""
     takes_test = bool(inspect.signature(body).parameters)
 
     def test_it(self: SmokeTest) -> None:
@@ -195,9 +195,9 @@ def suite(
     timeout: float = LONG,
     timeouts: Sequence[float] = (),
 ) -> Suite:
-    """The tests of the class, as discovery would have found them.
+    """Return the tests of a class, as discovery would.
 
-    `timeouts` holds one for each of them, if they have not all the same.
+    `timeouts` sets an individual timeout for each test.
     """
     methods = _methods(case)
     smoke = ModuleType(f"{module_name}.smoke")
@@ -221,20 +221,20 @@ def _methods(case: type[SmokeTest]) -> Sequence[str]:
     return [name for name in dir(case) if name.startswith("test_")]
 
 
-# What bodies do
+# Operations
 
 
 def write(name: str = "by the smoke test", alias: str = "default") -> Account:
-    """A row that must not stay."""
+    """Create a row, which must be rolled back."""
     return Account.objects.using(alias).create(name=name)
 
 
 def sql(statement: str, alias: str = "default") -> list[Any]:
-    """Run a statement as code under test does, and return its rows."""
+    """Run a statement as application code does, and return its rows."""
     with connections[alias].cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def _in_words(name: str) -> str:
+def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -10,7 +10,7 @@ from tests.faults.fault import fails, fault, passes, refused, sql, write
 from tests.ledger.models import Account
 
 ISOLATED = "Changes of fixtures and cleanups are rolled back."
-ESCAPES = "Fixtures may not end the transaction."
+COMMITS = "Fixtures may not end the transaction."
 PROBLEMS = "A failed fixture is rolled back, and the other classes run."
 
 
@@ -42,7 +42,7 @@ class WriteInCleanup(SmokeTest):
 
 @fault(ISOLATED, passes("passed", "passed"))
 class WriteInSetUpClass(SmokeTest):
-    """Writes in setUpClass and tearDownClass; its tests see that, and not each other's rows."""
+    """Writes in setUpClass and tearDownClass; its tests see these rows, but not each other's."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -62,7 +62,7 @@ class WriteInSetUpClass(SmokeTest):
 
 @fault(ISOLATED, passes())
 class WriteInClassCleanup(SmokeTest):
-    """Writes in a cleanup of the class, registered in setUpClass."""
+    """Writes in a class cleanup registered in setUpClass."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -73,8 +73,8 @@ class WriteInClassCleanup(SmokeTest):
 
 
 @fault(ISOLATED, passes())
-class WriteInClassCleanupOfATest(SmokeTest):
-    """Writes in a cleanup of the class that a test registered."""
+class WriteInClassCleanupFromTest(SmokeTest):
+    """Writes in a class cleanup registered by a test."""
 
     def test_it(self) -> None:
         self.addClassCleanup(write)
@@ -100,7 +100,7 @@ class WriteInSetUpModule(SmokeTest):
 
 @fault(ISOLATED, passes(), module={"setUpModule": lambda: unittest.addModuleCleanup(write)})
 class WriteInModuleCleanup(SmokeTest):
-    """Writes in a cleanup of the module."""
+    """Writes in a module cleanup."""
 
     def test_it(self) -> None:
         self.assertEqual(_count(), 2)
@@ -108,7 +108,7 @@ class WriteInModuleCleanup(SmokeTest):
 
 @fault(ISOLATED, passes("passed", "passed"))
 class WriteInAsyncTest(SmokeTest):
-    """Writes in an async test by the asynchronous ORM."""
+    """Writes in an async test with the asynchronous ORM."""
 
     async def test_1(self) -> None:
         await Account.objects.acreate(name="by the smoke test")
@@ -117,7 +117,7 @@ class WriteInAsyncTest(SmokeTest):
     test_2 = test_1
 
 
-# unittest: a test ends at the error in its cleanup.
+# unittest: an error in a cleanup ends the test.
 @fault(PROBLEMS, fails("tearDown went wrong", outcomes=("errored", "errored")))
 class ErrorInTearDown(SmokeTest):
     """Raises in tearDown after writing."""
@@ -147,7 +147,7 @@ class ErrorInSetUpClass(SmokeTest):
     def test_2(self) -> None: ...
 
 
-@fault(ESCAPES, refused("COMMIT"))
+@fault(COMMITS, refused("COMMIT"))
 class CommitInSetUp(SmokeTest):
     """Runs COMMIT in setUp."""
 
@@ -158,7 +158,7 @@ class CommitInSetUp(SmokeTest):
     def test_it(self) -> None: ...
 
 
-@fault(ESCAPES, refused("COMMIT"))
+@fault(COMMITS, refused("COMMIT"))
 class CommitInCleanup(SmokeTest):
     """Runs COMMIT in a cleanup."""
 
@@ -167,7 +167,7 @@ class CommitInCleanup(SmokeTest):
         self.addCleanup(sql, "COMMIT")
 
 
-@fault(ESCAPES, fails("setUpClass", "'default'", "COMMIT", outcomes=("errored", "errored"),
+@fault(COMMITS, fails("setUpClass", "'default'", "COMMIT", outcomes=("errored", "errored"),
                       word="refused"))  # fmt: skip
 class CommitInSetUpClass(SmokeTest):
     """Runs COMMIT in setUpClass."""
@@ -188,7 +188,7 @@ def _write_and_commit() -> Any:
 
 
 @fault(
-    ESCAPES,
+    COMMITS,
     fails("setUpModule", "'default'", "COMMIT", word="refused"),
     module={"setUpModule": _write_and_commit},
 )
@@ -198,9 +198,9 @@ class CommitInSetUpModule(SmokeTest):
     def test_it(self) -> None: ...
 
 
-@fault(ESCAPES, fails("COMMIT", outcomes=("passed", "errored"), word="refused"))
+@fault(COMMITS, fails("COMMIT", outcomes=("passed", "errored"), word="refused"))
 class CommitInTearDownClass(SmokeTest):
-    """Runs COMMIT in tearDownClass, which has a result of its own."""
+    """Runs COMMIT in tearDownClass, which has its own result."""
 
     def test_it(self) -> None:
         write()
@@ -210,9 +210,9 @@ class CommitInTearDownClass(SmokeTest):
         _write_and_commit()
 
 
-@fault(ESCAPES, fails("COMMIT", outcomes=("errored", "passed"), word="refused"))
-class FixturesAfterAnEscape(SmokeTest):
-    """Runs COMMIT inside fixtures of the class, which are right for the next test."""
+@fault(COMMITS, fails("COMMIT", outcomes=("errored", "passed"), word="refused"))
+class FixturesAfterCommit(SmokeTest):
+    """Runs COMMIT in a class with fixtures, which are intact for the next test."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -228,8 +228,8 @@ class FixturesAfterAnEscape(SmokeTest):
 
 
 @fault(ISOLATED, passes("passed", "passed"))
-class FixturesAfterALostConnection(SmokeTest):
-    """Closes the connection inside fixtures of the class, which are made again."""
+class FixturesAfterClose(SmokeTest):
+    """Closes the connection in a class with fixtures, which run again."""
 
     @classmethod
     def setUpClass(cls) -> None:

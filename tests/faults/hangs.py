@@ -25,26 +25,26 @@ from tests.faults.fault import (
 from tests.hanging import HANG, hang_while, released
 from tests.ledger.models import Account
 
-PROMISE = (
+GUARANTEE = (
     "The timeout is reported within half a second, and locks are released within another second."
 )
-LIFTED = "A test that changes its limits is stopped anyway."
+LIMITS_CHANGED = "A test that changes its limits is stopped anyway."
 LATE = "Database access after the timeout is refused."
 AGAIN = "After a timeout, fixtures run again for the remaining tests."
 
 
 def hangs(name: str, text: str, act: Callable[[], Any]) -> None:
-    """A row in which a test writes, and then hangs."""
+    """Add a row whose test writes, and then hangs."""
 
     def test_it() -> None:
         write()
         act()
 
-    fault(PROMISE, times_out(), name=name, text=text)(test_it)
+    fault(GUARANTEE, times_out(), name=name, text=text)(test_it)
 
 
 def _when_released(act: Callable[[], object]) -> None:
-    """Call the function on another thread when the test releases hanging code."""
+    """Call the function in another thread when hanging code is released."""
 
     def wait() -> None:
         released.wait(HANG)
@@ -53,7 +53,7 @@ def _when_released(act: Callable[[], object]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _never_answering() -> None:
+def _unresponsive_socket() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
@@ -70,8 +70,8 @@ def _lock() -> None:
     lock.acquire()
 
 
-def in_the_database() -> None:
-    """Keep the database busy for half a minute."""
+def sleep_in_the_database() -> None:
+    """Run a query that takes half a minute."""
     sql(
         {
             "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
@@ -84,9 +84,9 @@ def in_the_database() -> None:
 
 hangs("sleep", "Sleeps.", lambda: hang_while(lambda: time.sleep(0.2)))
 hangs("busy_loop", "Runs an endless loop in Python.", lambda: hang_while(int))
-hangs("dead_socket", "Waits for a socket that never answers.", _never_answering)
+hangs("dead_socket", "Waits for a socket that never responds.", _unresponsive_socket)
 hangs("thread_lock", "Waits for a threading lock that is never released.", _lock)
-hangs("sleep_in_the_database", "Waits for a query that takes half a minute.", in_the_database)
+hangs("sleep_in_the_database", "Runs a query that takes half a minute.", sleep_in_the_database)
 
 
 def _work_in_the_database() -> None:
@@ -94,11 +94,11 @@ def _work_in_the_database() -> None:
     sql(f"SELECT count(*) FROM {', '.join(f'({many}) t{n}' for n in range(9))}")  # noqa: S608
 
 
-hangs("work_in_the_database", "Waits for a query that computes.", _work_in_the_database)
+hangs("work_in_the_database", "Runs a CPU-bound query.", _work_in_the_database)
 
 
 def _write_in_the_database() -> None:
-    """One statement that goes on writing."""
+    """Run a statement that writes endlessly."""
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000)"
     insert = "INSERT INTO ledger_account (name) "
     select = "SELECT {} FROM n"
@@ -114,10 +114,10 @@ def _write_in_the_database() -> None:
         sql(numbers + insert + select.format(name))
 
 
-hangs("endless_write", "Writes rows endlessly, in one statement.", _write_in_the_database)
+hangs("endless_write", "Writes rows endlessly in a single statement.", _write_in_the_database)
 
 
-@fault(PROMISE, times_out())
+@fault(GUARANTEE, times_out())
 def hang_in_atomic() -> None:
     """Hangs in nested atomic blocks."""
     with transaction.atomic(), transaction.atomic():
@@ -125,34 +125,34 @@ def hang_in_atomic() -> None:
         hang()
 
 
-@fault(PROMISE, times_out())
+@fault(GUARANTEE, times_out())
 def hang_with_locked_rows() -> None:
-    """Hangs holding locks of rows."""
+    """Hangs while holding row locks."""
     with transaction.atomic():
         list(Account.objects.select_for_update())
         Account.objects.filter(id=1).update(name="changed")
         hang()
 
 
-@fault(PROMISE, postgresql=times_out())
+@fault(GUARANTEE, postgresql=times_out())
 def hang_with_locked_table() -> None:
-    """Hangs holding the lock of a whole table, which it changes."""
+    """Hangs while holding a table lock, after writing to the table."""
     sql("ALTER TABLE ledger_account ADD COLUMN leftover integer")
     hang()
 
 
-@fault(PROMISE, postgresql=times_out(), mariadb=times_out())
+@fault(GUARANTEE, postgresql=times_out(), mariadb=times_out())
 def hang_with_session_lock() -> None:
-    """Hangs holding a lock of the session."""
+    """Hangs while holding a session lock."""
     sql({"postgresql": "SELECT pg_advisory_lock(1)", "mysql": "SELECT GET_LOCK('leftover', 1)"}[
         connection.vendor
     ])  # fmt: skip
     hang()
 
 
-@fault(PROMISE, times_out(), is_untidy=True)
+@fault(GUARANTEE, times_out(), leaves_garbage=True)
 def hang_with_open_cursor() -> None:
-    """Hangs with a server-side cursor open."""
+    """Hangs with an open server-side cursor."""
     write()
     rows = Account.objects.iterator(chunk_size=1)
     next(rows)
@@ -160,22 +160,22 @@ def hang_with_open_cursor() -> None:
     list(rows)
 
 
-@fault(PROMISE, times_out())
+@fault(GUARANTEE, times_out())
 def hang_on_two_databases() -> None:
-    """Hangs after it has written to two databases."""
+    """Hangs after writing to two databases."""
     for alias in ("default", "other"):
         write(alias=alias)
     hang()
 
 
-@fault(PROMISE, times_out())
-def hang_before_touching() -> None:
-    """Hangs before it uses any database, and then tries to."""
+@fault(GUARANTEE, times_out())
+def hang_before_first_query() -> None:
+    """Hangs before using a database, and then tries to use it."""
     hang()
     write()
 
 
-@fault(PROMISE, times_out("passed"))
+@fault(GUARANTEE, times_out("passed"))
 class HangInAsync(SmokeTest):
     """Hangs in an async test."""
 
@@ -187,7 +187,7 @@ class HangInAsync(SmokeTest):
         self.assertEqual(await Account.objects.acount(), 2)
 
 
-@fault(PROMISE, times_out())
+@fault(GUARANTEE, times_out())
 class HangInSetUp(SmokeTest):
     """Hangs in setUp."""
 
@@ -198,9 +198,9 @@ class HangInSetUp(SmokeTest):
     def test_it(self) -> None: ...
 
 
-@fault(PROMISE, times_out("timed_out"))
+@fault(GUARANTEE, times_out("timed_out"))
 class HangInTearDown(SmokeTest):
-    """Hangs in tearDown, after each of two tests."""
+    """Hangs in tearDown, in each of two tests."""
 
     def test_1(self) -> None:
         self.assertEqual(Account.objects.count(), 2)
@@ -212,7 +212,7 @@ class HangInTearDown(SmokeTest):
         hang()
 
 
-@fault(PROMISE, times_out("passed"))
+@fault(GUARANTEE, times_out("passed"))
 class HangInCleanup(SmokeTest):
     """Hangs in a cleanup."""
 
@@ -224,7 +224,7 @@ class HangInCleanup(SmokeTest):
         write()
 
 
-@fault(PROMISE, times_out("timed_out", says="setUpClass: timed out after"))
+@fault(GUARANTEE, times_out("timed_out", in_message="setUpClass: timed out after"))
 class HangInSetUpClass(SmokeTest):
     """Hangs in setUpClass."""
 
@@ -239,12 +239,12 @@ class HangInSetUpClass(SmokeTest):
 
 
 @fault(
-    PROMISE,
+    GUARANTEE,
     Expected("timed out, freed", ("passed", "timed_out"), ("timed out after",)),
-    timeout=3,  # also that of the test, which must pass
+    timeout=3,  # also applies to the test, which must pass
 )
 class HangInTearDownClass(SmokeTest):
-    """Hangs in tearDownClass, which has a result of its own."""
+    """Hangs in tearDownClass, which has its own result."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -263,8 +263,8 @@ def _write_and_hang() -> None:
 
 
 @fault(
-    PROMISE,
-    times_out(says="setUpModule: timed out after"),
+    GUARANTEE,
+    times_out(in_message="setUpModule: timed out after"),
     module={"setUpModule": _write_and_hang},
 )
 class HangInSetUpModule(SmokeTest):
@@ -274,8 +274,8 @@ class HangInSetUpModule(SmokeTest):
 
 
 @fault(AGAIN, Expected("timed out, freed", ("passed", "timed_out", "passed"), ("timed out",)))
-class FixturesAfterATimeOut(SmokeTest):
-    """Hangs inside fixtures of the class; the next test finds them as they should be."""
+class FixturesAfterTimeout(SmokeTest):
+    """Hangs in a class with fixtures, which are intact for the next test."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -297,8 +297,8 @@ class FixturesAfterATimeOut(SmokeTest):
     Expected("timed out, freed", ("timed_out", "passed"), ("timed out",)),
     module={"setUpModule": lambda: write("setUpModule")},
 )
-class ModuleFixturesAfterATimeOut(SmokeTest):
-    """Hangs inside fixtures of the module; the next test finds them as they should be."""
+class ModuleFixturesAfterTimeout(SmokeTest):
+    """Hangs in a module with fixtures, which are intact for the next test."""
 
     def test_1(self) -> None:
         self.assertEqual(Account.objects.count(), 3)
@@ -308,9 +308,9 @@ class ModuleFixturesAfterATimeOut(SmokeTest):
         self.assertEqual(Account.objects.count(), 3)
 
 
-@fault(LIFTED, postgresql=times_out(), mariadb=times_out())
-def statement_limit_lifted() -> None:
-    """Lifts the limits of the session, and waits for a query that takes half a minute."""
+@fault(LIMITS_CHANGED, postgresql=times_out(), mariadb=times_out())
+def statement_limit_removed() -> None:
+    """Removes the session limits, and runs a query that takes half a minute."""
     write()
     for statement in {
         "postgresql": (
@@ -320,19 +320,19 @@ def statement_limit_lifted() -> None:
         "mysql": ("SET SESSION max_statement_time = 0", "SET SESSION wait_timeout = 28800"),
     }[connection.vendor]:
         sql(statement)
-    in_the_database()
+    sleep_in_the_database()
 
 
-@fault(LIFTED, postgresql=times_out())
-def statement_limit_lifted_by_function() -> None:
-    """Lifts the limit by a function, and waits for a query that takes half a minute."""
+@fault(LIMITS_CHANGED, postgresql=times_out())
+def statement_limit_removed_by_function() -> None:
+    """Removes the limit with a function, and runs a query that takes half a minute."""
     sql("SELECT set_config('statement_timeout', '0', false)")
-    in_the_database()
+    sleep_in_the_database()
 
 
-@fault(LIFTED, postgresql=times_out(), mariadb=times_out())
-def statement_limit_lifted_by_driver() -> None:
-    """Lifts the limit by the driver, and waits by the driver for half a minute."""
+@fault(LIMITS_CHANGED, postgresql=times_out(), mariadb=times_out())
+def statement_limit_removed_by_driver() -> None:
+    """Removes the limit and runs a query that takes half a minute, both with the driver."""
     write()
     cursor = connection.connection.cursor()
     if connection.vendor == "postgresql":
@@ -347,14 +347,14 @@ def statement_limit_lifted_by_driver() -> None:
     "The timeout is reported within half a second; Python functions cannot be interrupted.",
     sqlite=replace(times_out(), word="timed out, held until it returns", is_held=True),
 )
-def hang_in_a_function_of_python() -> None:
-    """Hangs in a function of Python that a query calls."""
+def hang_in_python_function() -> None:
+    """Hangs in a Python function that is called by a query."""
     write()
     connection.connection.create_function("hang", 0, hang)
     sql("SELECT hang()")
 
 
-# So late that the database's own limit is what ends it.
+# So late that the limit in the database takes effect first.
 @fault(
     "The database ends statements that exceed the timeout.",
     postgresql=fails("statement timeout", word="errored by the limit"),
@@ -363,9 +363,9 @@ def hang_in_a_function_of_python() -> None:
     workers=0,
 )
 def statement_limit() -> None:
-    """Waits for a query that takes half a minute, without threads."""
+    """Runs a query that takes half a minute, without threads."""
     write()
-    in_the_database()
+    sleep_in_the_database()
 
 
 @fault(LATE, times_out())
@@ -405,8 +405,8 @@ def late_reconnect() -> None:
 
 
 @fault(LATE, times_out())
-def late_end_of_atomic() -> None:
-    """Continues after its timeout in an atomic block, and leaves the block without an exception."""
+def late_exit_of_atomic() -> None:
+    """Continues after its timeout in an atomic block, and leaves the block normally."""
     with transaction.atomic(durable=True):
         write()
         transaction.on_commit(lambda: write("by a hook"))

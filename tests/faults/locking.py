@@ -10,48 +10,48 @@ from typing import Any
 from django.db import connection, transaction
 
 from smoketest import SmokeTest
+from tests.faults.backends import Backend
 from tests.faults.fault import LONG, fails, fault, passes, refused, sql, times_out, write
-from tests.faults.places import Place
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for
 
-GIVES_UP = "A test waits for production's locks for at most SMOKETEST_LOCK_TIMEOUT."
-VICTIM = "In a deadlock, the smoke test is aborted immediately."
-LIFTED = "A test that changes its limits is stopped anyway."
+LOCK_TIMEOUT = "A test waits for production's locks for at most SMOKETEST_LOCK_TIMEOUT."
+DEADLOCK = "In a deadlock, the smoke test is aborted immediately."
+LIMITS_CHANGED = "A test that changes its limits is stopped anyway."
 
-_GIVES_UP: dict[str, Any] = {
+_LOCK_TIMEOUT: dict[str, Any] = {
     "sqlite": fails("locked", word="errored: locked"),
     "postgresql": fails("lock timeout", "{holder}", word="errored, names the holder"),
     "mariadb": fails("lock wait timeout", "{holder}", word="errored, names the holder"),
 }
-_NOBODY_NAMED: dict[str, Any] = {
-    **_GIVES_UP,
+_HOLDER_UNKNOWN: dict[str, Any] = {
+    **_LOCK_TIMEOUT,
     "mariadb": fails("lock wait timeout", word="errored: locked"),
 }
 
 
 @contextmanager
-def row_locked(place: Place) -> Iterator[None]:
-    """Production has changed a row and not committed yet."""
-    with place.production(place.lock_row):
+def row_locked_by_production(backend: Backend) -> Iterator[None]:
+    """Production has changed a row and not yet committed."""
+    with backend.production(backend.lock_row):
         yield
 
 
 @contextmanager
-def table_locked(place: Place) -> Iterator[None]:
+def table_locked_by_production(backend: Backend) -> Iterator[None]:
     """Production has locked the table."""
     begin, statement = {
         "sqlite": ("BEGIN EXCLUSIVE", "SELECT 1"),
         "postgresql": ("BEGIN", "LOCK TABLE ledger_account IN ACCESS EXCLUSIVE MODE"),
         "mysql": ("", "LOCK TABLES ledger_account WRITE"),
-    }[place.vendor]
-    with place.production(statement, begin=begin):
+    }[backend.vendor]
+    with backend.production(statement, begin=begin):
         yield
 
 
 @contextmanager
-def schema_change_waits(place: Any) -> Iterator[None]:
-    """Production reads in a long transaction, and a change of the schema waits behind it."""
+def waiting_schema_change(backend: Any) -> Iterator[None]:
+    """Production reads in a long transaction, and a schema change waits for it."""
     alter = "ALTER TABLE ledger_account ADD COLUMN waiting integer"
 
     def change() -> None:
@@ -59,36 +59,37 @@ def schema_change_waits(place: Any) -> Iterator[None]:
             changer.cursor().execute(alter)
 
     with ExitStack() as stack:
-        stack.enter_context(place.production("SELECT * FROM ledger_account"))
-        changer = stack.enter_context(place.production(begin=""))
+        stack.enter_context(backend.production("SELECT * FROM ledger_account"))
+        changer = stack.enter_context(backend.production(begin=""))
         thread = threading.Thread(target=change)
         thread.start()
-        wait_for(place.waiting, what="the change of the schema to wait")
+        wait_for(backend.waiting_statements, what="the schema change to wait")
         try:
             yield
         finally:
-            place.cancel(changer)
+            backend.cancel(changer)
             thread.join(60)
 
 
 @contextmanager
-def both_wanted(place: Place) -> Iterator[None]:
-    """Production locks the first account, and goes for the second when the test says so."""
-    _go_on.clear()
+def deadlock_with_production(backend: Backend) -> Iterator[None]:
+    """Production locks the first account, and the second when the test allows it."""
+    _lock_second.clear()
     failed: list[Exception] = []
-    # InnoDB picks the one that has changed less; PostgreSQL who looks for a deadlock first.
+    # InnoDB aborts the transaction with fewer changes, PostgreSQL the one that detects the
+    # deadlock.
     entries = ", ".join(["(1, 0)"] * 20)
-    much = f"INSERT INTO ledger_entry (account_id, amount) VALUES {entries}"  # noqa: S608
-    with place.production(much, place.lock_row) as other:
+    many_changes = f"INSERT INTO ledger_entry (account_id, amount) VALUES {entries}"  # noqa: S608
+    with backend.production(many_changes, backend.lock_row) as other:
 
-        def go_on() -> None:
-            _go_on.wait(60)
+        def lock_second_row() -> None:
+            _lock_second.wait(60)
             try:
-                other.cursor().execute(place.lock_row.replace("id = 1", "id = 2"))
+                other.cursor().execute(backend.lock_row.replace("id = 1", "id = 2"))
             except Exception as error:  # noqa: BLE001 - looked at below
                 failed.append(error)
 
-        thread = threading.Thread(target=go_on)
+        thread = threading.Thread(target=lock_second_row)
         thread.start()
         yield
         thread.join(60)
@@ -96,65 +97,65 @@ def both_wanted(place: Place) -> Iterator[None]:
     assert failed == []
 
 
-_go_on = threading.Event()
+_lock_second = threading.Event()
 
 
 def _change(row: int) -> None:
     Account.objects.filter(id=row).update(name=f"changed {row}")
 
 
-@fault(GIVES_UP, **_GIVES_UP, meanwhile=row_locked)
+@fault(LOCK_TIMEOUT, **_LOCK_TIMEOUT, context=row_locked_by_production)
 def locked_row() -> None:
-    """Changes a row that a transaction of production has changed."""
+    """Changes a row that production has changed without committing."""
     _change(1)
 
 
 @fault(
-    GIVES_UP,
-    postgresql=_GIVES_UP["postgresql"],
-    mariadb=_GIVES_UP["mariadb"],
-    meanwhile=row_locked,
+    LOCK_TIMEOUT,
+    postgresql=_LOCK_TIMEOUT["postgresql"],
+    mariadb=_LOCK_TIMEOUT["mariadb"],
+    context=row_locked_by_production,
 )
 def locked_row_is_locked() -> None:
-    """Locks a row with select_for_update that production has changed."""
+    """Locks a row that production has changed, with select_for_update."""
     with transaction.atomic():
         list(Account.objects.select_for_update())
 
 
-@fault(GIVES_UP, passes(), meanwhile=row_locked)
+@fault(LOCK_TIMEOUT, passes(), context=row_locked_by_production)
 def locked_row_is_read(test: SmokeTest) -> None:
-    """Reads a row that production has changed and not committed: no lock is met."""
+    """Reads a row that production has changed without committing, which requires no lock."""
     test.assertEqual(Account.objects.get(id=1).name, "the site's")
 
 
-@fault(GIVES_UP, postgresql=passes(), mariadb=passes(), meanwhile=row_locked)
+@fault(LOCK_TIMEOUT, postgresql=passes(), mariadb=passes(), context=row_locked_by_production)
 def locked_row_is_skipped(test: SmokeTest) -> None:
-    """Locks the rows that production has not locked, and changes them."""
+    """Locks and changes the rows that production has not locked."""
     with transaction.atomic():
         free = list(Account.objects.select_for_update(skip_locked=True))
         test.assertEqual([account.id for account in free], [2])
         _change(2)
 
 
-@fault(GIVES_UP, **_NOBODY_NAMED, meanwhile=table_locked)
+@fault(LOCK_TIMEOUT, **_HOLDER_UNKNOWN, context=table_locked_by_production)
 def locked_table() -> None:
     """Reads a table that production has locked."""
     Account.objects.count()
 
 
 @fault(
-    GIVES_UP,
+    LOCK_TIMEOUT,
     postgresql=fails("lock timeout", word="errored: locked"),
-    mariadb=_NOBODY_NAMED["mariadb"],
-    meanwhile=schema_change_waits,
+    mariadb=_HOLDER_UNKNOWN["mariadb"],
+    context=waiting_schema_change,
 )
 def behind_a_schema_change() -> None:
-    """Reads a table for which a change of the schema waits."""
+    """Reads a table that has a waiting schema change."""
     Account.objects.count()
 
 
 @fault(
-    GIVES_UP,
+    LOCK_TIMEOUT,
     sqlite=passes("errored", "passed", word="errored, others not affected"),
     postgresql=fails(
         "lock timeout", outcomes=("errored", "passed"), word="errored, others not affected"
@@ -162,10 +163,10 @@ def behind_a_schema_change() -> None:
     mariadb=fails(
         "lock wait timeout", outcomes=("errored", "passed"), word="errored, others not affected"
     ),
-    meanwhile=row_locked,
+    context=row_locked_by_production,
 )
 class LockedRowAndAnotherTest(SmokeTest):
-    """Meets a lock, after which another test of the class works elsewhere."""
+    """Waits for a lock; the next test of the class uses other rows."""
 
     def test_1(self) -> None:
         write(alias="other")
@@ -177,14 +178,14 @@ class LockedRowAndAnotherTest(SmokeTest):
 
 
 @fault(
-    LIFTED,
+    LIMITS_CHANGED,
     sqlite=refused("busy_timeout"),
     postgresql=times_out(),
     mariadb=times_out(),
-    meanwhile=row_locked,
+    context=row_locked_by_production,
 )
-def lock_limit_lifted() -> None:
-    """Lifts the limit for locks, and changes a row that production has changed."""
+def lock_timeout_removed() -> None:
+    """Removes the lock timeout, and changes a row that production has changed."""
     sql({
         "sqlite": "PRAGMA busy_timeout = 60000",
         "postgresql": "SET lock_timeout = 0",
@@ -193,37 +194,37 @@ def lock_limit_lifted() -> None:
     _change(1)
 
 
-_VICTIM: dict[str, Any] = {
+_DEADLOCK: dict[str, Any] = {
     "postgresql": fails("lock timeout", word="errored"),
-    "mariadb": fails("deadlock", word="errored", lock_timeout=LONG),  # detected at once
+    "mariadb": fails("deadlock", word="errored", lock_timeout=LONG),  # detected immediately
 }
 
 
-@fault(VICTIM, **_VICTIM, meanwhile=both_wanted)
+@fault(DEADLOCK, **_DEADLOCK, context=deadlock_with_production)
 def deadlock(test: Any) -> None:
-    """Wants a row that production holds, while production waits for one that the test holds."""
+    """Requests a row that production has locked, while production waits for the test."""
     _change(2)
-    _go_on.set()
-    wait_for(test.place.waiting, what="production to wait")
+    _lock_second.set()
+    wait_for(test.backend.waiting_statements, what="production to wait")
     _change(1)
 
 
-@fault(VICTIM, **_VICTIM, meanwhile=both_wanted)
+@fault(DEADLOCK, **_DEADLOCK, context=deadlock_with_production)
 def deadlock_by_production() -> None:
-    """Waits for a row that production holds, and then production wants one that the test holds."""
+    """Waits for a row that production has locked, before production waits for the test."""
     _change(2)
-    threading.Timer(0.1, _go_on.set).start()
+    threading.Timer(0.1, _lock_second.set).start()
     _change(1)
 
 
 @fault(
-    VICTIM,
+    DEADLOCK,
     postgresql=fails("lock timeout", outcomes=("errored", "passed")),
     mariadb=fails("deadlock", outcomes=("errored", "passed"), lock_timeout=LONG),
-    meanwhile=both_wanted,
+    context=deadlock_with_production,
 )
 class FixturesAfterDeadlock(SmokeTest):
-    """Loses a deadlock inside fixtures of the class, which are as they should be afterwards."""
+    """Is aborted by a deadlock in a class with fixtures, which are intact for the next test."""
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -1,4 +1,4 @@
-"""The fault table as the documentation prints it."""
+"""Markdown of the fault table in the documentation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ HEAD = ("operation", "guarantee", "SQLite", "PostgreSQL", "MariaDB")
 
 
 def markdown(faults: Iterable[Fault] = TABLE) -> str:
-    """A table in Markdown, a row a fault; ``-`` where a database does not know it."""
+    """Return a Markdown table of faults, with ``-`` if one does not apply to a database."""
     lines = [HEAD, ("---",) * len(HEAD), *(tuple(_cells(fault)) for fault in faults)]
     return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
 
 
 def sections(heading: str = "###") -> str:
-    """The same, cut into a table for each theme, under a heading that says what it is about."""
+    """Return a table for each theme, with a heading."""
     return "\n".join(
         f"{heading} {about.rstrip('.')}\n\n"
         + markdown(fault for fault in TABLE if fault.theme == theme)
@@ -27,7 +27,7 @@ def sections(heading: str = "###") -> str:
 
 def _cells(fault: Fault) -> Iterator[str]:
     yield fault.text
-    yield fault.promise
+    yield fault.guarantee
     for vendor in VENDORS:
         yield _word(fault.expected.get(vendor))
 
@@ -41,7 +41,7 @@ def _escaped(text: str) -> str:
 
 
 def summary() -> Sequence[tuple[str, int]]:
-    """How many rows each database has, by the heads of their columns."""
+    """Return the number of rows for each database, by column name."""
     return [
         (head, sum(vendor in fault.expected for fault in TABLE))
         for head, vendor in zip(HEAD[2:], VENDORS, strict=True)

@@ -8,45 +8,45 @@ from typing import Any
 from django.db import connection, models
 
 from smoketest import SmokeTest
-from tests.faults.fault import Expected, fails, fault, found_out, passes, refused, sql, write
+from tests.faults.fault import Expected, detected, fails, fault, passes, refused, sql, write
 from tests.ledger.models import Account
 
 REFUSED = "A statement that ends the transaction is refused before it reaches the database."
-OF_THE_DATABASE = "The database refuses the statement in a transaction."
+REFUSED_BY_DATABASE = "The database refuses the statement in a transaction."
 DDL = "Schema changes are rolled back, or refused if the database would commit them."
-HIDDEN = "A commit inside another statement is refused, rolled back or found out."
+HIDDEN = "A commit inside another statement is refused, rolled back or detected."
 SETTINGS = "Session settings are discarded."
 
 
 def statement(
-    promise: str,
+    guarantee: str,
     text: str,
     *statements: str,
     name: str,
     everywhere: Expected | None = None,
     **on_each: Any,
 ) -> None:
-    """A row in which a test writes, and then runs the statements."""
+    """Add a row whose test writes, and then runs the statements."""
 
     def test_it() -> None:
         write()
         for one in statements:
             sql(one)
 
-    fault(promise, everywhere, name=name, text=text, **on_each)(test_it)
+    fault(guarantee, everywhere, name=name, text=text, **on_each)(test_it)
 
 
 statement(REFUSED, "Runs COMMIT.", "COMMIT", name="commit", everywhere=refused("COMMIT"))
 statement(
     REFUSED,
-    "Runs COMMIT in odd case, with comments and a semicolon.",
+    "Runs COMMIT in mixed case, with comments and a semicolon.",
     "  /* x */ CoMmIt /* y */ ;",
-    name="commit_in_disguise",
+    name="commit_with_comments",
     everywhere=refused("COMMIT"),
 )
 statement(
     REFUSED,
-    "Runs COMMIT after a comment that ends with its line.",
+    "Runs COMMIT after a single-line comment.",
     "-- a comment\nCOMMIT",
     name="commit_after_a_comment",
     everywhere=refused("COMMIT"),
@@ -55,8 +55,8 @@ statement(
     REFUSED,
     "Runs COMMIT after an empty statement.",
     ";COMMIT",
-    name="commit_after_nothing",
-    sqlite=fails(word="refused"),  # its driver takes one statement at a time
+    name="commit_after_empty_statement",
+    sqlite=fails(word="refused"),  # the driver accepts one statement at a time
     postgresql=refused("COMMIT"),
     mariadb=fails(word="refused"),
 )
@@ -71,7 +71,7 @@ statement(
 )
 statement(
     REFUSED,
-    "Runs SELECT and COMMIT in one string, where the site's driver allows that.",
+    "Runs SELECT and COMMIT in one string, if the driver options allow that.",
     "SELECT 1; COMMIT",
     name="commit_as_second_statement_of_many",
     mariadb=refused("COMMIT"),
@@ -100,7 +100,7 @@ statement(REFUSED, "Runs ROLLBACK.", "ROLLBACK", name="rollback", everywhere=ref
 statement(REFUSED, "Runs BEGIN.", "BEGIN", name="begin", everywhere=refused("BEGIN"))
 statement(
     REFUSED,
-    "Runs START TRANSACTION, which commits the one before on MariaDB.",
+    "Runs START TRANSACTION, which on MariaDB commits the current transaction.",
     "START TRANSACTION",
     name="start_transaction",
     postgresql=refused("START TRANSACTION"),
@@ -108,46 +108,46 @@ statement(
 )
 statement(
     REFUSED,
-    "Prepares the transaction for another session to commit.",
+    "Prepares the transaction, so that another session can commit it.",
     "PREPARE TRANSACTION 'leftover'",
     name="prepare_transaction",
     postgresql=refused("PREPARE TRANSACTION"),
 )
 statement(
-    REFUSED, "Begins an XA transaction.", "XA START 'leftover'", name="xa_start",
+    REFUSED, "Starts an XA transaction.", "XA START 'leftover'", name="xa_start",
     mariadb=refused("XA START"),
 )  # fmt: skip
 statement(
     REFUSED,
-    "Turns autocommit on, which commits on MariaDB.",
+    "Enables autocommit, which commits on MariaDB.",
     "SET autocommit = 1",
     name="sql_autocommit_on",
     mariadb=refused("autocommit"),
 )
 statement(
     REFUSED,
-    "Turns autocommit off by raw SQL.",
+    "Disables autocommit with SQL.",
     "SET autocommit = 0",
     name="sql_autocommit_off",
     mariadb=refused("autocommit"),
 )
 statement(
     REFUSED,
-    "Turns autocommit on by the variable's other names, after a harmless one.",
+    "Enables autocommit with other names of the variable, after setting a harmless one.",
     "SET @x = 1, SESSION autocommit = ON",
     name="set_session_autocommit",
     mariadb=refused("autocommit"),
 )
 statement(
     REFUSED,
-    "Turns autocommit on by @@autocommit.",
+    "Enables autocommit with @@autocommit.",
     "SET @@session.autocommit = 1",
-    name="set_at_at_autocommit",
+    name="set_autocommit_variable",
     mariadb=refused("autocommit"),
 )
 
 
-# What one database reads as a comment or a string, another does not.
+# A comment or string of one database is code in another.
 
 _MULTI: dict[str, Any] = {"OPTIONS": {"client_flag": 1 << 16}}  # CLIENT.MULTI_STATEMENTS
 
@@ -160,14 +160,14 @@ statement(
 )
 statement(
     REFUSED,
-    "Runs COMMIT after the operator #, which begins a comment elsewhere.",
+    "Runs COMMIT after the operator #, which starts a comment in MariaDB.",
     "SELECT 1 # 2; COMMIT",
     name="commit_after_hash",
     postgresql=refused("COMMIT"),
 )
 statement(
     REFUSED,
-    "Runs COMMIT after two minus signs that begin no comment.",
+    "Runs COMMIT after two minus signs that do not start a comment.",
     "SELECT 5--1; COMMIT",
     name="commit_after_two_minuses",
     mariadb=refused("COMMIT"),
@@ -175,7 +175,7 @@ statement(
 )
 statement(
     REFUSED,
-    "Runs COMMIT between names with dollars, which would be quotes elsewhere.",
+    "Runs COMMIT between names with dollar signs, which are quotes in PostgreSQL.",
     "SELECT 1 AS $a$; COMMIT; SELECT 2 AS $a$",
     name="commit_between_dollars",
     mariadb=refused("COMMIT"),
@@ -183,29 +183,29 @@ statement(
 )
 statement(
     REFUSED,
-    "Runs COMMIT after a backslash that quotes nothing, as the site's SQL mode says.",
+    "Runs COMMIT after a string that ends with a backslash, with NO_BACKSLASH_ESCAPES.",
     "SELECT 'a\\'; COMMIT; -- '",
     name="commit_without_backslash_escapes",
-    mariadb=found_out("COMMIT"),
+    mariadb=detected("COMMIT"),
     settings={"OPTIONS": {**_MULTI["OPTIONS"], "sql_mode": "NO_BACKSLASH_ESCAPES"}},
 )
 statement(
     REFUSED,
-    "Runs COMMIT after a comment in a comment.",
+    "Runs COMMIT after a nested comment.",
     "/* a /* b */ */ COMMIT",
     name="commit_after_nested_comment",
     postgresql=refused("COMMIT"),
 )
 statement(
     REFUSED,
-    "Runs COMMIT between texts in dollars and in double quotes.",
+    "Runs COMMIT between dollar-quoted and double-quoted text.",
     """SELECT $x$ ' $x$ AS "'"; COMMIT; SELECT '""" + "'",
     name="commit_between_quotes",
     postgresql=refused("COMMIT"),
 )
 statement(
     REFUSED,
-    "Rolls back with AND CHAIN, which begins a new transaction.",
+    "Rolls back with AND CHAIN, which starts a new transaction.",
     "ROLLBACK AND CHAIN",
     name="rollback_and_chain",
     postgresql=refused("ROLLBACK"),
@@ -214,8 +214,8 @@ statement(
 
 
 @fault(REFUSED, refused("COMMIT"))
-def refusal_is_swallowed(test: SmokeTest) -> None:
-    """Ignores the error of a refused COMMIT, and continues."""
+def refusal_is_ignored(test: SmokeTest) -> None:
+    """Catches the exception of a refused COMMIT, and continues."""
     write()
     with suppress(Exception):
         sql("COMMIT")
@@ -223,8 +223,8 @@ def refusal_is_swallowed(test: SmokeTest) -> None:
 
 
 @fault(REFUSED, refused("COMMIT"))
-def commit_as_many() -> None:
-    """Runs COMMIT by executemany."""
+def commit_with_executemany() -> None:
+    """Runs COMMIT with executemany()."""
     write()
     with connection.cursor() as cursor:
         cursor.executemany("COMMIT", [()])
@@ -241,33 +241,33 @@ def commit_on_another_alias() -> None:
 # Savepoints
 
 statement(
-    OF_THE_DATABASE,
-    "Releases a savepoint whose name it guesses.",
+    REFUSED_BY_DATABASE,
+    "Releases a savepoint with a guessed name.",
     "RELEASE SAVEPOINT smoketest_0123456789abcdef",
-    name="release_of_a_guess",
+    name="release_of_guessed_savepoint",
     everywhere=fails("savepoint"),
 )
 statement(
-    OF_THE_DATABASE,
-    "Rolls back to a savepoint whose name it guesses.",
+    REFUSED_BY_DATABASE,
+    "Rolls back to a savepoint with a guessed name.",
     "ROLLBACK TO SAVEPOINT smoketest_0123456789abcdef",
-    name="rollback_to_a_guess",
+    name="rollback_to_guessed_savepoint",
     everywhere=fails("savepoint"),
 )
 
-# Other statements that have no place in a transaction
+# Other statements that cannot run in a transaction
 
-statement(OF_THE_DATABASE, "Runs VACUUM.", "VACUUM", name="vacuum",
+statement(REFUSED_BY_DATABASE, "Runs VACUUM.", "VACUUM", name="vacuum",
           sqlite=fails("VACUUM"), postgresql=fails("VACUUM"))  # fmt: skip
 statement(
-    OF_THE_DATABASE,
+    REFUSED_BY_DATABASE,
     "Builds an index concurrently.",
     "CREATE INDEX CONCURRENTLY leftover ON ledger_account (name)",
     name="create_index_concurrently",
     postgresql=fails("CONCURRENTLY"),
 )
 statement(
-    OF_THE_DATABASE,
+    REFUSED_BY_DATABASE,
     "Creates a database.",
     "CREATE DATABASE leftover",
     name="create_database",
@@ -278,21 +278,21 @@ statement(
 # DDL
 
 
-def _rolled_back_or_refused(says: str) -> dict[str, Any]:
-    return {"sqlite": passes(), "postgresql": passes(), "mariadb": refused(says)}
+def _rolled_back_or_refused(in_message: str) -> dict[str, Any]:
+    return {"sqlite": passes(), "postgresql": passes(), "mariadb": refused(in_message)}
 
 
 statement(DDL, "Creates a table.", "CREATE TABLE leftover (id integer)", name="create_table",
           **_rolled_back_or_refused("CREATE TABLE"))  # fmt: skip
 statement(
     DDL,
-    "Creates a table, in odd case and with comments.",
+    "Creates a table, in mixed case and with comments.",
     "/* x */ cReAtE /* y */ tAbLe leftover (id integer)",
-    name="create_table_in_disguise",
+    name="create_table_with_comments",
     **_rolled_back_or_refused("CREATE"),
 )
 statement(
-    DDL, "Changes a table.", "ALTER TABLE ledger_account ADD COLUMN leftover integer",
+    DDL, "Alters a table.", "ALTER TABLE ledger_account ADD COLUMN leftover integer",
     name="alter_table", **_rolled_back_or_refused("ALTER TABLE"),
 )  # fmt: skip
 statement(DDL, "Drops a table.", "DROP TABLE ledger_entry", name="drop_table",
@@ -317,7 +317,7 @@ statement(
 )
 statement(
     DDL,
-    "Empties a table by TRUNCATE.",
+    "Empties a table with TRUNCATE.",
     "TRUNCATE TABLE ledger_entry",
     name="truncate",
     postgresql=passes(),
@@ -332,14 +332,14 @@ statement(
 )
 statement(
     DDL,
-    "Renames a table by RENAME.",
+    "Renames a table with RENAME.",
     "RENAME TABLE ledger_entry TO leftover",
     name="rename_table",
     mariadb=refused("RENAME TABLE"),
 )
 statement(
     DDL,
-    "Creates a user and grants it everything.",
+    "Creates a user and grants it all privileges.",
     "CREATE USER leftover",
     "GRANT ALL ON ledger_account TO leftover",
     name="create_user",
@@ -360,7 +360,7 @@ statement(
     DDL, fails("schema editor"), postgresql=passes(), mariadb=fails("prohibited", word="refused")
 )
 def schema_editor() -> None:
-    """Creates a model's table by Django's schema editor."""
+    """Creates a table with Django's schema editor."""
     leftover = type("Leftover", (models.Model,), {"__module__": "tests.ledger.models"})
     try:
         write()
@@ -370,7 +370,7 @@ def schema_editor() -> None:
         del leftover._meta.apps.all_models["ledger"]["leftover"]  # type: ignore[attr-defined]
 
 
-# Statements of MariaDB that commit by themselves
+# Statements of MariaDB that commit implicitly
 
 for _statement in (
     "LOCK TABLES ledger_account WRITE",
@@ -408,14 +408,14 @@ statement(
 )
 statement(
     "Session locks are released at the end of the run.",
-    "Takes an advisory lock of the session.",
+    "Acquires a session-level advisory lock.",
     "SELECT pg_advisory_lock(4711)",
     name="advisory_lock",
     postgresql=passes(),
 )
 statement(
     "Session locks are released at the end of the run.",
-    "Takes a lock of the session by its name.",
+    "Acquires a session lock with GET_LOCK().",
     "SELECT GET_LOCK('leftover', 1)",
     name="get_lock",
     mariadb=passes(),
@@ -429,7 +429,7 @@ statement(
     "CALL committing()",
     name="committing_procedure",
     postgresql=fails("invalid transaction termination", word="refused"),
-    mariadb=found_out("CALL"),
+    mariadb=detected("CALL"),
 )
 statement(
     HIDDEN,
@@ -461,28 +461,28 @@ statement(
 )
 statement(
     HIDDEN,
-    "Commits in a statement for which it sets a variable.",
+    "Commits in a SET STATEMENT ... FOR statement.",
     "SET STATEMENT max_statement_time = 1 FOR COMMIT",
     name="set_statement_for_commit",
     mariadb=fails(word="refused"),
 )
 statement(
     HIDDEN,
-    "Creates a table in a statement for which it sets a variable.",
+    "Creates a table in a SET STATEMENT ... FOR statement.",
     "SET STATEMENT sql_mode = '' FOR CREATE TABLE leftover (id integer)",
     name="set_statement_for_create",
     mariadb=refused("SET STATEMENT"),
 )
 statement(
     HIDDEN,
-    "Runs a COMMIT from a string.",
+    "Runs COMMIT from a string with EXECUTE IMMEDIATE.",
     "EXECUTE IMMEDIATE 'COMMIT'",
     name="execute_immediate",
     mariadb=refused("EXECUTE IMMEDIATE"),
 )
 statement(
     HIDDEN,
-    "Runs a COMMIT that it prepared from a string.",
+    "Runs COMMIT as a prepared statement.",
     "PREPARE leftover FROM 'COMMIT'",
     "EXECUTE leftover",
     name="prepared_commit",
@@ -499,7 +499,7 @@ statement(
 
 @fault("Changes of a test are rolled back.", postgresql=passes())
 def copy_from(test: SmokeTest) -> None:
-    """Writes rows by COPY."""
+    """Writes rows with COPY."""
     with connection.cursor() as cursor:
         with cursor.copy("COPY ledger_account (name) FROM STDIN") as copy:
             copy.write_row(("copied",))
@@ -535,7 +535,7 @@ statement(
 )
 statement(
     SETTINGS,
-    "Changes the SQL mode and the database that it uses.",
+    "Changes the SQL mode and the current database.",
     "SET SESSION sql_mode = ''",
     "USE other",
     name="sql_mode_and_use",
@@ -549,8 +549,8 @@ statement(
     mariadb=passes(),
 )
 statement(
-    OF_THE_DATABASE,
-    "Changes the isolation level of its transaction, which has begun.",
+    REFUSED_BY_DATABASE,
+    "Changes the isolation level of its transaction, which has already started.",
     "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     name="set_transaction",
     postgresql=fails("SET TRANSACTION ISOLATION LEVEL"),
@@ -570,7 +570,7 @@ _READ_ONLY: dict[str, Any] = {
 
 @fault(READ_ONLY, **_READ_ONLY)
 class ReadOnly(SmokeTest):
-    """Writes where its class is read-only."""
+    """Writes although its class is read-only."""
 
     read_only = True
 
@@ -581,7 +581,7 @@ class ReadOnly(SmokeTest):
 
 @fault(READ_ONLY, passes(word="passes"))
 class ReadOnlyReads(SmokeTest):
-    """Reads where its class is read-only, and locks nothing."""
+    """Reads in a read-only class, without locks."""
 
     read_only = True
 
@@ -596,7 +596,7 @@ class ReadOnlyReads(SmokeTest):
     postgresql=fails("read-write mode", word="refused"),
     mariadb=fails(word="refused"),
 )
-class ReadOnlyLifted(SmokeTest):
+class ReadOnlyRemoved(SmokeTest):
     """Makes its transaction read-write again, and writes."""
 
     read_only = True
@@ -616,7 +616,7 @@ class ReadOnlyLifted(SmokeTest):
 @fault(READ_ONLY, mariadb=refused("DROP TABLE"), sqlite=fails(word="refused"),
        postgresql=fails("read-only", word="refused"))  # fmt: skip
 class ReadOnlyDropsTable(SmokeTest):
-    """Drops a table where its class is read-only."""
+    """Drops a table although its class is read-only."""
 
     read_only = True
 
@@ -624,13 +624,13 @@ class ReadOnlyDropsTable(SmokeTest):
         sql("DROP TABLE ledger_entry")
 
 
-# SQLite alone
+# SQLite only
 
 
 @fault("Other database files cannot be used.", sqlite=refused("ATTACH"))
 def attach(test: SmokeTest) -> None:
-    """Attaches a file of its own, and writes there."""
-    path = test.place.folder / "attached.sqlite3"  # type: ignore[attr-defined]
+    """Attaches another database file, and writes to it."""
+    path = test.backend.folder / "attached.sqlite3"  # type: ignore[attr-defined]
     write()
     sql(f"ATTACH DATABASE '{path}' AS attached")
     sql("CREATE TABLE attached.leftover (id integer)")
@@ -639,8 +639,8 @@ def attach(test: SmokeTest) -> None:
 
 @fault("Other database files cannot be used.", sqlite=fails(word="refused"))
 def vacuum_into(test: SmokeTest) -> None:
-    """Copies the database to a file of its own."""
-    path = test.place.folder / "copy.sqlite3"  # type: ignore[attr-defined]
+    """Copies the database to another file."""
+    path = test.backend.folder / "copy.sqlite3"  # type: ignore[attr-defined]
     sql(f"VACUUM INTO '{path}'")
 
 
@@ -653,27 +653,27 @@ def journal_mode() -> None:
 
 @fault("Locks are released at the end of the run.", sqlite=refused("locking_mode"))
 def locking_mode() -> None:
-    """Sets the exclusive locking mode of SQLite."""
+    """Sets SQLite's exclusive locking mode."""
     sql("PRAGMA locking_mode = EXCLUSIVE")
     write()
 
 
 @fault("Changes of a test are rolled back.", sqlite=passes())
 def writable_schema() -> None:
-    """Writes to the table that holds the schema."""
+    """Writes to the schema table."""
     sql("PRAGMA writable_schema = 1")
     sql("DELETE FROM sqlite_master")
 
 
 @fault("Changes of a test are rolled back.", sqlite=passes())
 def user_version(test: SmokeTest) -> None:
-    """Changes the version number in the file's header."""
+    """Changes the user version in the header of the file."""
     sql("PRAGMA user_version = 4711")
     test.assertEqual(sql("PRAGMA user_version"), [(4711,)])
 
 
 @fault("A test whose changes could not be committed does not pass.", sqlite=fails("foreign key"))
 def defer_foreign_keys() -> None:
-    """Defers foreign key checks, and deletes a parent."""
+    """Defers foreign key checks, and deletes a referenced row."""
     sql("PRAGMA defer_foreign_keys = 1")
     sql("DELETE FROM ledger_account WHERE id = 1")

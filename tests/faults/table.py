@@ -26,7 +26,7 @@ _THEMES = (
     hangs,
     locking,
 )
-#: By the name of a module, in the order of the documentation: what its rows are about.
+#: Titles of the themes, by module name and in the order of the documentation.
 THEMES: Mapping[str, str] = {
     theme.__name__.rpartition(".")[2]: (theme.__doc__ or "").partition("\n")[0] for theme in _THEMES
 }

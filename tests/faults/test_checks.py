@@ -1,4 +1,4 @@
-"""The system check of tables that no smoke test may write to."""
+"""System check for tables that do not support transactions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 from django.db import connections
 
 from smoketest.checks import check_tables
-from tests.faults.conftest import Places
-from tests.faults.places import site
+from tests.faults.backends import site
+from tests.faults.conftest import Backends
 
 
 @pytest.mark.xdist_group("mariadb")
-def test_check_tables__names_what_cannot_be_rolled_back(places: Places) -> None:
-    """Tables of MyISAM and their like are named, with what to do; InnoDB's are not."""
-    place = places("mysql")
-    with place.put_right(), site(place.databases()):
+def test_check_tables__without_transactions(backends: Backends) -> None:
+    """MyISAM tables are reported with a hint; InnoDB tables are not."""
+    backend = backends("mysql")
+    with backend.restore_on_error(), site(backend.databases()):
         (message,) = check_tables(databases=["default", "down"])
         connections["default"].close()
     assert message.id == "smoketest.W005"

@@ -1,4 +1,4 @@
-"""A database server that dies in the middle of a run: nothing kept, and soon back to normal."""
+"""Database servers that crash during a run: no changes are kept, and later runs pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from smoketest import SmokeTest
+from tests.faults.backends import MariaDBBackend, PostgreSQLBackend, ServerBackend, site
 from tests.faults.fault import sql, suite, write
-from tests.faults.looking import (
+from tests.faults.harness import (
     assert_next_run_is_healthy,
-    assert_nothing_is_held,
+    assert_nothing_held,
     changes,
     outcomes,
     run_suite,
 )
-from tests.faults.places import MariaDBPlace, PostgreSQLPlace, ServerPlace, site
 from tests.ledger.models import Account
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
@@ -31,97 +31,97 @@ pytestmark = pytest.mark.xdist_group(__name__)
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def place(
+def backend(
     request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
-) -> Iterator[ServerPlace]:
-    """A place on a server that nobody else needs; its site is there."""
+) -> Iterator[ServerBackend]:
+    """Start a separate server and replace the site's databases with it."""
     with ExitStack() as stack:
         stack.enter_context(django_db_blocker.unblock())
-        place: ServerPlace
-        # What was committed has to be there after a crash.
+        backend: ServerBackend
+        # Commits must survive a crash.
         if request.param == "postgresql":
-            place = PostgreSQLPlace(stack.enter_context(PostgreSQL(synchronous_commit="on")))
+            backend = PostgreSQLBackend(stack.enter_context(PostgreSQL(synchronous_commit="on")))
         else:
             settings = {"innodb-flush-log-at-trx-commit": "2"}
-            place = MariaDBPlace(stack.enter_context(MariaDB(**settings)))
-        stack.enter_context(place)
-        stack.enter_context(site(place.databases()))
-        yield place
+            backend = MariaDBBackend(stack.enter_context(MariaDB(**settings)))
+        stack.enter_context(backend)
+        stack.enter_context(site(backend.databases()))
+        yield backend
 
 
-only_postgresql = pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
-def test_kill__of_the_server_in_mid_run(place: ServerPlace) -> None:
-    """Tests are errored while it is dead; after its restart all is as before the run."""
+def test_kill__during_run(backend: ServerBackend) -> None:
+    """Tests are errored while the server is down, and pass after its restart."""
 
-    class Dies(SmokeTest):
+    class CrashesServer(SmokeTest):
         def test_1(self) -> None:
             write()
-            place.close_eyes()
-            place.server.kill9()
+            backend.close_observers()
+            backend.server.kill9()
             write("after")
 
         def test_2(self) -> None:
             write()
 
         def test_3(self) -> None:
-            """It needs no database."""
+            """Use no database."""
 
-    report = run_suite(suite(Dies, "dead"))
+    report = run_suite(suite(CrashesServer, "dead"))
     assert outcomes(report) == ("errored", "errored", "passed"), [r.message for r in report.results]
-    place.server.start()
-    assert_nothing_is_held(place)
-    assert changes(place) == []
-    assert_next_run_is_healthy(place)
-    assert changes(place) == []
+    backend.server.start()
+    assert_nothing_held(backend)
+    assert changes(backend) == []
+    assert_next_run_is_healthy(backend)
+    assert changes(backend) == []
 
 
-def test_kill__after_the_last_statement(place: ServerPlace) -> None:
-    """What a test wrote is gone although nobody could roll it back."""
+def test_kill__after_the_last_statement(backend: ServerBackend) -> None:
+    """Changes of a test are lost even though they could not be rolled back."""
 
-    class Dies(SmokeTest):
+    class CrashesServer(SmokeTest):
         def test_it(self) -> None:
             write()
-            place.close_eyes()
-            place.server.kill9()
+            backend.close_observers()
+            backend.server.kill9()
 
-    report = run_suite(suite(Dies, "dead"))
+    report = run_suite(suite(CrashesServer, "dead"))
     assert outcomes(report)[0] in ("passed", "errored")
-    place.server.start()
-    assert_nothing_is_held(place)
-    assert changes(place) == []
-    assert_next_run_is_healthy(place)
+    backend.server.start()
+    assert_nothing_held(backend)
+    assert changes(backend) == []
+    assert_next_run_is_healthy(backend)
 
 
-def test_kill__inside_fixtures(place: ServerPlace) -> None:
-    """Fixtures that died with the server are made again when it is back."""
+def test_kill__with_fixtures(backend: ServerBackend) -> None:
+    """Fixtures run again after the server has crashed and been restarted."""
 
-    class Dies(SmokeTest):
+    class CrashesServer(SmokeTest):
         @classmethod
         def setUpClass(cls) -> None:
             write("setUpClass")
 
         def test_1(self) -> None:
-            place.close_eyes()
-            place.server.kill9()
+            backend.close_observers()
+            backend.server.kill9()
             write()
 
         def test_2(self) -> None:
             self.assertEqual(Account.objects.count(), 3)
 
-    report = run_suite(suite(Dies, "dead"))
+    report = run_suite(suite(CrashesServer, "dead"))
     assert outcomes(report) == ("errored", "errored"), [r.message for r in report.results]
-    place.server.start()
-    assert changes(place) == []
-    assert_next_run_is_healthy(place)
+    backend.server.start()
+    assert changes(backend) == []
+    assert_next_run_is_healthy(backend)
 
 
 @only_postgresql
-def test_kill__of_one_backend(place: ServerPlace) -> None:
-    """PostgreSQL restarts all of its processes then; the next test has a new connection."""
+def test_kill__postgresql_process(backend: ServerBackend) -> None:
+    """PostgreSQL restarts all its processes, and the next test gets a new connection."""
 
-    class Dies(SmokeTest):
+    class CrashesServer(SmokeTest):
         def test_1(self) -> None:
             write()
             ((pid,),) = sql("SELECT pg_backend_pid()")
@@ -129,19 +129,19 @@ def test_kill__of_one_backend(place: ServerPlace) -> None:
             write("after")
 
         def test_2(self) -> None:
-            wait_for(is_back, what="PostgreSQL to be back")
+            wait_for(is_running, what="PostgreSQL to be running")
             self.assertEqual(Account.objects.count(), 2)
             write()
 
-    def is_back() -> bool:
+    def is_running() -> bool:
         try:
-            return bool(place.server.sql("SELECT 1") == "1")
+            return bool(backend.server.sql("SELECT 1") == "1")
         except (AssertionError, subprocess.SubprocessError):
             return False
 
-    report = run_suite(suite(Dies, "dead"))
+    report = run_suite(suite(CrashesServer, "dead"))
     assert outcomes(report) == ("errored", "passed"), [r.message for r in report.results]
-    place.close_eyes()
-    assert_nothing_is_held(place)
-    assert changes(place) == []
-    assert_next_run_is_healthy(place)
+    backend.close_observers()
+    assert_nothing_held(backend)
+    assert changes(backend) == []
+    assert_next_run_is_healthy(backend)

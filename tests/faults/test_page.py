@@ -1,4 +1,4 @@
-"""The fault table reads well, and is as wide as it is meant to be."""
+"""Consistency of the fault table and its Markdown."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ each = pytest.mark.parametrize("fault", TABLE, ids=lambda fault: fault.id)
 
 
 @each
-def test_row__says_what_happens_and_what_is_promised(fault: Fault) -> None:
-    """In whole sentences; and it applies to a database."""
-    for sentence in (fault.text, fault.promise):
+def test_row__texts(fault: Fault) -> None:
+    """Both texts are sentences, and the fault applies to at least one database."""
+    for sentence in (fault.text, fault.guarantee):
         assert sentence[0].isupper()
         assert sentence.endswith(".")
     assert fault.expected
 
 
-def test_table__has_each_fault_once() -> None:
-    """No two rows have the same name or say the same."""
+def test_table__unique_rows() -> None:
+    """Ids and descriptions are unique."""
     assert len({fault.id for fault in TABLE}) == len(TABLE)
     assert len({fault.text for fault in TABLE}) == len(TABLE)
 
 
-def test_sections__have_all_rows_under_their_themes() -> None:
-    """Nothing is lost where the table is cut into several."""
+def test_sections__contain_all_rows() -> None:
+    """No row is lost when the table is split by theme."""
     lines = page.sections().splitlines()
     assert sum(line.startswith("### ") for line in lines) == len({f.theme for f in TABLE})
     assert set(page.markdown().splitlines()) <= set(lines)
 
 
-def test_page__has_a_line_for_each_row() -> None:
-    """Each line has all columns, and a dash where a database does not know the fault."""
+def test_markdown__one_line_per_row() -> None:
+    """Each row has all columns, with a dash if the fault does not apply to a database."""
     head, _, *lines = page.markdown().splitlines()
     assert len(lines) == len(TABLE)
     assert {line.replace("\\|", "").count("|") for line in lines} == {head.count("|")}

@@ -1,4 +1,4 @@
-"""Whatever a smoke test does to a database, nothing of it is kept, held or waited for."""
+"""Operations on databases: results, and no remaining changes, locks or connections."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ import pytest
 
 from smoketest.results import Report
 from smoketest.store.abandoned import LocallyAbandoned
-from tests.faults.conftest import VENDORS, Places
+from tests.faults.backends import Backend, site
+from tests.faults.conftest import VENDORS, Backends
 from tests.faults.fault import Fault
-from tests.faults.looking import (
+from tests.faults.harness import (
     assert_next_run_is_healthy,
-    assert_nothing_is_held,
+    assert_nothing_held,
     changes,
     outcomes,
     run_suite,
 )
-from tests.faults.places import Place, site
 from tests.faults.table import TABLE
 from tests.hanging import assert_hanging, released, reset
 from tests.servers.processes import wait_for
 
-#: Maximum duration of a test that timed out, in seconds; the code that hangs in the rows does so
-#: for half a minute or more.
-ANSWERS_WITHIN = 20.0
+#: Maximum duration of a timed-out test, in seconds. Hanging code in the rows runs for half a
+#: minute or more.
+REPORTED_WITHIN = 20.0
 
 
 @pytest.fixture(autouse=True)
-def threads_end() -> Iterator[None]:
-    """Let those go that hang in a row which failed."""
+def release_threads() -> Iterator[None]:
+    """Release threads that still hang after a failed row."""
     reset()
     yield
     released.set()
 
 
-#: A cursor that is left open complains when it is collected.
-untidy = [
+#: A cursor that was left open issues a warning when it is garbage-collected.
+ignore_garbage_warnings = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 def cases() -> list[object]:
-    """Each row on each of its databases; a database's rows follow each other."""
+    """Return each row for each of its databases, sorted by database."""
     return [
         pytest.param(
             vendor.values[0],
             fault,
             id=f"{vendor.id}-{fault.id}",
-            marks=[*vendor.marks, *(untidy if fault.is_untidy else [])],
+            marks=[*vendor.marks, *(ignore_garbage_warnings if fault.leaves_garbage else [])],
         )
         for vendor in VENDORS
         for fault in TABLE
@@ -59,65 +59,65 @@ def cases() -> list[object]:
 
 
 @pytest.mark.parametrize(("vendor", "fault"), cases())
-def test_fault(places: Places, vendor: str, fault: Fault) -> None:
-    """The outcome is as the row says, no row changes, nothing remains, the next run is healthy.
+def test_fault(backends: Backends, vendor: str, fault: Fault) -> None:
+    """The row has the expected result, leaves nothing behind, and the next run passes.
 
-    A timed-out test is reported and has freed what it held while its code still hangs.
+    A timed-out test is reported and has released everything while its code still hangs.
     """
-    place = places(vendor)
-    with place.put_right():
-        check(place, fault)
-    if fault.is_untidy:
-        gc.collect()  # here, where its warnings are expected
+    backend = backends(vendor)
+    with backend.restore_on_error():
+        check(backend, fault)
+    if fault.leaves_garbage:
+        gc.collect()  # while its warnings are expected
 
 
-def check(place: Place, fault: Fault) -> None:
-    databases = place.databases()
+def check(backend: Backend, fault: Fault) -> None:
+    databases = backend.databases()
     databases["default"] |= fault.settings
     abandoned = LocallyAbandoned()
-    expected = fault.expected[place.vendor]
+    expected = fault.expected[backend.vendor]
     lock_timeout = expected.lock_timeout or fault.lock_timeout
-    with site(databases), fault.meanwhile(place):
+    with site(databases), fault.context(backend):
         report = run_suite(
-            fault.suite(place), abandoned, lock_timeout=lock_timeout, workers=fault.workers
+            fault.suite(backend), abandoned, lock_timeout=lock_timeout, workers=fault.workers
         )
-        if place.tells_apart:
-            assert_nothing_is_held(place)
+        if backend.distinguishes_production:
+            assert_nothing_held(backend)
     if expected.is_held:
-        assert place.held()
+        assert backend.held_resources()
         assert_hanging()
-        assert_late_threads_do_nothing(abandoned, place)
-        assert_nothing_is_held(place)
+        assert_abandoned_threads_have_no_effect(abandoned, backend)
+        assert_nothing_held(backend)
     else:
-        assert_nothing_is_held(place)
+        assert_nothing_held(backend)
         assert_hanging()
-    check_report(report, fault, place)
+    check_report(report, fault, backend)
     if expected.is_kept:
-        assert changes(place)
-        place.restore()
-    assert changes(place) == []
-    with site(place.databases()):
-        assert_next_run_is_healthy(place)
-        assert_late_threads_do_nothing(abandoned, place)
-    assert changes(place) == []
+        assert changes(backend)
+        backend.restore()
+    assert changes(backend) == []
+    with site(backend.databases()):
+        assert_next_run_is_healthy(backend)
+        assert_abandoned_threads_have_no_effect(abandoned, backend)
+    assert changes(backend) == []
 
 
-def check_report(report: Report, fault: Fault, place: Place) -> None:
-    """The outcomes and the message are those of the row, and in time."""
-    expected = fault.expected[place.vendor]
+def check_report(report: Report, fault: Fault, backend: Backend) -> None:
+    """Check the outcomes, the message and the duration."""
+    expected = fault.expected[backend.vendor]
     messages = [result.message for result in report.results]
     assert outcomes(report) == tuple(expected.outcomes), messages
     message = next((result.message for result in report.results if result.message), "")
-    for fragment in expected.says:
-        assert fragment.format(holder=place.holder).lower() in message.lower()
+    for fragment in expected.in_message:
+        assert fragment.format(holder=backend.holder).lower() in message.lower()
     for result in report.results:
         if result.outcome == "timed_out":
-            assert result.duration < ANSWERS_WITHIN
+            assert result.duration < REPORTED_WITHIN
 
 
-def assert_late_threads_do_nothing(abandoned: LocallyAbandoned, place: Place) -> None:
-    """Tests that were given up on go on in the end; what they do then is refused."""
+def assert_abandoned_threads_have_no_effect(abandoned: LocallyAbandoned, backend: Backend) -> None:
+    """Check that abandoned tests cannot use the database when they continue."""
     released.set()
-    place.hang_up()
+    backend.close_silent_connections()
     wait_for(abandoned.count, lambda count: not count, what="the threads to end")
-    assert_nothing_is_held(place)
+    assert_nothing_held(backend)

@@ -15,10 +15,10 @@ from tests.faults.fault import Expected, fails, fault, passes, sql, write
 from tests.ledger.models import Account, Entry
 
 ROLLED_BACK = "Changes of a test are rolled back."
-AS_EVER = "Transactions work as in a request, and everything is rolled back."
-NEVER_ON_COMMIT = "Callbacks of on_commit() do not run."
-HEALTHY = "A broken transaction is rolled back and does not affect other tests."
-SURFACES = "A test whose changes could not be committed does not pass."
+AS_IN_REQUEST = "Transactions work as in a request, and everything is rolled back."
+NO_ON_COMMIT = "Callbacks of on_commit() do not run."
+NO_SPREAD = "A broken transaction is rolled back and does not affect other tests."
+NOT_COMMITTABLE = "A test whose changes could not be committed does not pass."
 
 
 @fault(ROLLED_BACK, passes())
@@ -40,7 +40,7 @@ def write_to_two_databases() -> None:
 
 @fault(ROLLED_BACK, postgresql=passes(), mariadb=passes())
 def two_aliases_of_one_database(test: SmokeTest) -> None:
-    """Writes through two aliases that lead to the same database."""
+    """Writes through two aliases of the same database."""
     write()
     write("by another alias", alias="twin")
     test.assertFalse(Account.objects.filter(name="by another alias").exists())
@@ -48,7 +48,7 @@ def two_aliases_of_one_database(test: SmokeTest) -> None:
 
 @fault(ROLLED_BACK, passes())
 def bulk_operations() -> None:
-    """Creates 1,000 rows at once, updates and deletes them all."""
+    """Creates 1,000 rows at once, then updates and deletes them all."""
     Account.objects.bulk_create([Account(name=f"bulk {n}") for n in range(1_000)], batch_size=100)
     Account.objects.bulk_update(Account.objects.all(), ["name"], batch_size=100)
     Entry.objects.update(amount=F("amount") + 1)
@@ -64,7 +64,7 @@ def failed_assertion(test: SmokeTest) -> None:
 
 @fault(ROLLED_BACK, passes("passed", "passed"))
 class WriteTwice(SmokeTest):
-    """Two tests write the same unique value, one after the other."""
+    """Two tests write the same unique value, one after another."""
 
     def test_1(self) -> None:
         self.assertEqual(Account.objects.count(), 2)
@@ -73,9 +73,9 @@ class WriteTwice(SmokeTest):
     test_2 = test_1
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def nested_atomic(test: SmokeTest) -> None:
-    """Nests atomic blocks, and rolls the inner one back by an exception."""
+    """Nests atomic blocks, and rolls back the inner one with an exception."""
     with transaction.atomic():
         write()
         with suppress(ZeroDivisionError), transaction.atomic():
@@ -84,25 +84,25 @@ def nested_atomic(test: SmokeTest) -> None:
     test.assertEqual(Account.objects.count(), 3)
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def durable_atomic(test: SmokeTest) -> None:
-    """Uses a durable block, which insists on being the outermost."""
+    """Uses a durable block, which must be the outermost one."""
     with transaction.atomic(durable=True):
         write()
     test.assertEqual(Account.objects.count(), 3)
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def atomic_without_savepoint() -> None:
-    """Leaves a block without a savepoint by an exception, which breaks the transaction."""
+    """Leaves a block without a savepoint with an exception, which breaks the transaction."""
     with suppress(ZeroDivisionError), transaction.atomic(savepoint=False):
         write()
         raise ZeroDivisionError
 
 
-@fault(AS_EVER, passes(), settings={"ATOMIC_REQUESTS": True})
+@fault(AS_IN_REQUEST, passes(), settings={"ATOMIC_REQUESTS": True})
 def atomic_requests(test: SmokeTest) -> None:
-    """The site has ATOMIC_REQUESTS, and the test calls a view through its handler."""
+    """Calls a view through the request handler, with ATOMIC_REQUESTS enabled."""
     from django.core.handlers.base import BaseHandler  # noqa: PLC0415
 
     def view() -> HttpResponse:
@@ -113,10 +113,10 @@ def atomic_requests(test: SmokeTest) -> None:
     test.assertEqual(response.content, b"3")
 
 
-@fault(AS_EVER, passes())
-def savepoints_of_its_own(test: SmokeTest) -> None:
-    """Makes, rolls back to and releases savepoints by Django's functions and by raw SQL."""
-    # Its name until Django 6.0.
+@fault(AS_IN_REQUEST, passes())
+def own_savepoints(test: SmokeTest) -> None:
+    """Creates, rolls back to and releases savepoints, with Django's functions and with SQL."""
+    # The name of the function before Django 6.0.
     create = getattr(transaction, "savepoint_create", None) or transaction.savepoint  # type: ignore[deprecated]
     first = create()
     write()
@@ -129,21 +129,21 @@ def savepoints_of_its_own(test: SmokeTest) -> None:
     test.assertEqual(Account.objects.count(), 2)
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def rollback_is_set() -> None:
     """Marks the transaction for rollback, and continues."""
     write()
     transaction.set_rollback(True)
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def atomic_left_open() -> None:
     """Enters an atomic block and never leaves it."""
     transaction.atomic().__enter__()
     write()
 
 
-@fault(AS_EVER, passes())
+@fault(AS_IN_REQUEST, passes())
 def rows_are_locked() -> None:
     """Locks rows with select_for_update."""
     with transaction.atomic():
@@ -154,9 +154,9 @@ def rows_are_locked() -> None:
 _hooks: list[str] = []
 
 
-@fault(NEVER_ON_COMMIT, passes("passed", "passed"))
+@fault(NO_ON_COMMIT, passes("passed", "passed"))
 class OnCommit(SmokeTest):
-    """Registers hooks for the commit: in a block, outside of any, durable, and robust ones."""
+    """Registers callbacks for the commit: inside and outside of blocks, durable and robust ones."""
 
     def test_1(self) -> None:
         _hooks.clear()
@@ -174,7 +174,7 @@ class OnCommit(SmokeTest):
         self.assertEqual(_hooks, [])
 
 
-@fault(HEALTHY, passes("passed", "passed"))
+@fault(NO_SPREAD, passes("passed", "passed"))
 class CaughtIntegrityError(SmokeTest):
     """Catches an IntegrityError outside of any block, and ends."""
 
@@ -186,7 +186,7 @@ class CaughtIntegrityError(SmokeTest):
         write()
 
 
-@fault(HEALTHY, passes())
+@fault(NO_SPREAD, passes())
 def integrity_error_caught_in_atomic(test: SmokeTest) -> None:
     """Catches an IntegrityError around an atomic block, and continues to write."""
     with suppress(IntegrityError), transaction.atomic():
@@ -196,11 +196,11 @@ def integrity_error_caught_in_atomic(test: SmokeTest) -> None:
 
 
 @fault(
-    HEALTHY,
+    NO_SPREAD,
     fails("error occurred in the current transaction", outcomes=("errored", "passed")),
 )
 class BrokenTransactionIsUsed(SmokeTest):
-    """Continues after an IntegrityError that it caught outside of any block."""
+    """Continues after catching an IntegrityError outside of any block."""
 
     def test_1(self) -> None:
         with suppress(IntegrityError):
@@ -211,55 +211,55 @@ class BrokenTransactionIsUsed(SmokeTest):
         write()
 
 
-@fault(SURFACES, fails("foreign key"))
+@fault(NOT_COMMITTABLE, fails("foreign key"))
 def row_without_parent() -> None:
-    """Inserts a row whose parent does not exist; only a commit would notice."""
+    """Inserts a row whose parent does not exist, which is only checked on commit."""
     Entry.objects.create(account_id=4711)
 
 
-# MariaDB checks a foreign key at once.
-@fault(SURFACES, passes(), mariadb=fails("foreign key"))
-def parent_that_comes_late() -> None:
-    """Inserts a row before its parent, which is right in the end."""
+# MariaDB checks foreign keys immediately.
+@fault(NOT_COMMITTABLE, passes(), mariadb=fails("foreign key"))
+def late_parent() -> None:
+    """Inserts a row before its parent, which is valid at the end."""
     Entry.objects.create(account_id=4711)
     Account.objects.create(id=4711, name="late parent")
 
 
-@fault(SURFACES, postgresql=fails("foreign key"))
+@fault(NOT_COMMITTABLE, postgresql=fails("foreign key"))
 def constraints_set_immediate() -> None:
-    """Has the constraints checked at once, where the last row is wrong."""
+    """Requires immediate constraint checks, which the last row violates."""
     sql("SET CONSTRAINTS ALL IMMEDIATE")
     Entry.objects.create(account_id=4711)
 
 
-@fault(SURFACES, fails("foreign key"), mariadb=passes())
+@fault(NOT_COMMITTABLE, fails("foreign key"), mariadb=passes())
 def constraint_checks_disabled() -> None:
-    """Inserts a row without parent where it has disabled the checks of the foreign keys."""
+    """Disables foreign key checks, and inserts a row without a parent."""
     connection.disable_constraint_checking()
     Entry.objects.create(account_id=4711)
 
 
 @fault("A system check reports tables that cannot be rolled back.", mariadb=Expected(
-    "escapes", ("passed",), is_kept=True))  # fmt: skip
+    "not detected", ("passed",), is_kept=True))  # fmt: skip
 def table_without_transactions() -> None:
-    """Writes to a table whose engine (MyISAM) has no transactions."""
+    """Writes to a table whose engine (MyISAM) does not support transactions."""
     sql("INSERT INTO ledger_myisam VALUES (1)")
 
 
-# Sites that are set up in another way
+# Sites with other settings
 
 OTHER_SITES = "Isolation does not depend on the database settings of the site."
 
 
 def write_and_read(test: SmokeTest) -> None:
-    """What a healthy test does."""
+    """Write and read as a passing test does."""
     with transaction.atomic():
         write()
     test.assertEqual(Account.objects.count(), 3)
 
 
 def site_with(name: str, text: str, settings: Mapping[str, Any], *vendors: str) -> None:
-    """A row in which the site has these settings."""
+    """Add a row for a site with these settings."""
     on_each: dict[str, Any] = dict.fromkeys(
         vendors or ("sqlite", "postgresql", "mariadb"), passes()
     )
@@ -268,53 +268,53 @@ def site_with(name: str, text: str, settings: Mapping[str, Any], *vendors: str) 
 
 site_with(
     "persistent_connections",
-    "Writes where the site keeps its connections.",
+    "Writes on a site with persistent connections.",
     {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True},
 )
 site_with(
     "site_without_autocommit",
-    "Writes where the site has turned autocommit off.",
+    "Writes on a site that disables autocommit.",
     {"AUTOCOMMIT": False},
 )
 site_with(
     "connection_pool",
-    "Writes where the site has a pool of connections.",
+    "Writes on a site with a connection pool.",
     {"OPTIONS": {"pool": True}},
     "postgresql",
 )
 site_with(
     "server_side_binding",
-    "Writes where the site has parameters bound by the server.",
+    "Writes on a site with server-side parameter binding.",
     {"OPTIONS": {"server_side_binding": True}},
     "postgresql",
 )
 site_with(
     "serializable",
-    "Writes where the site's transactions are serializable.",
+    "Writes on a site with serializable transactions.",
     {"OPTIONS": {"isolation_level": 4}},
     "postgresql",
 )
 site_with(
     "serializable_on_mariadb",
-    "Writes where the site's transactions are serializable, by name.",
+    "Writes on a site with serializable transactions, set by name.",
     {"OPTIONS": {"isolation_level": "serializable"}},
     "mariadb",
 )
 site_with(
     "init_command",
-    "Writes where the site turns autocommit off when it connects.",
+    "Writes on a site whose init_command disables autocommit.",
     {"OPTIONS": {"init_command": "SET autocommit = 0"}},
     "mariadb",
 )
 site_with(
     "immediate_transactions",
-    "Writes where the site's transactions begin as writers.",
+    "Writes on a site with IMMEDIATE transactions.",
     {"OPTIONS": {"transaction_mode": "IMMEDIATE"}},
     "sqlite",
 )
 site_with(
     "init_command_on_sqlite",
-    "Writes where the site runs a command when it connects, and waits long for locks.",
+    "Writes on a site with an init_command and a long lock timeout.",
     {"OPTIONS": {"timeout": 20, "init_command": "PRAGMA synchronous = NORMAL"}},
     "sqlite",
 )

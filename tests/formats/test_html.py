@@ -1,4 +1,4 @@
-"""The pages for people: what they say, and that nothing in them is but what we wrote."""
+"""HTML pages: their contents, and escaping of all text that tests and users supply."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from tests.builders import (
     texts,
 )
 
-FRAME = PageContext(
+CONTEXT = PageContext(
     links=Links(
         index="/smoketest/",
         assets={"page_css": "/a/page.css", "page_js": "/a/page.js", "fail_svg": "/a/fail.svg"},
@@ -63,12 +63,12 @@ B = "polls.smoke.PollsTest.test_b"
 
 
 class Page(HTMLParser):
-    """A page, taken apart."""
+    """Parser for elements and text, which checks that all elements are closed."""
 
-    #: Elements that have no end.
+    #: Void elements, which have no end tag.
     VOID = frozenset({"meta", "link", "input"})
-    #: Elements whose words stand apart from the next.
-    APART = frozenset({"dt", "dd", "th", "td", "summary", "option"})
+    #: Elements whose text is separated by a space from the text that follows.
+    SEPARATED = frozenset({"dt", "dd", "th", "td", "summary", "option"})
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.feed(source)
         self.close()
-        assert self.open == [], "every element is closed"
+        assert self.open == [], "unclosed elements"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
@@ -89,7 +89,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
-        if tag in self.APART:
+        if tag in self.SEPARATED:
             self.words.append(" ")
 
     def handle_data(self, data: str) -> None:
@@ -109,7 +109,7 @@ class Page(HTMLParser):
 def overview(*tests: Result, report: Mapping[str, Any] = {}, **fields: Any) -> Page:
     made = make_report(*tests, **report) if tests else None
     defaults: dict[str, Any] = {"selection": Selection(), "report": made}
-    return Page(render_overview(Overview(**defaults | fields), FRAME))
+    return Page(render_overview(Overview(**defaults | fields), CONTEXT))
 
 
 def failing(test_id: str = A, **fields: Any) -> Result:
@@ -123,7 +123,7 @@ def known(result: Result, **fields: Any) -> dict[str, KnownTest]:
 
 
 @pytest.mark.parametrize(
-    ("tests", "verdict", "title"),
+    ("tests", "status", "title"),
     [
         ([make_result()], "PASS", "PASS · Smoke tests"),
         ([make_result(), failing()], "FAIL", "FAIL: 1 of 2 · Smoke tests"),
@@ -133,15 +133,15 @@ def known(result: Result, **fields: Any) -> dict[str, KnownTest]:
         ([], "NO RESULT", "NO RESULT · Smoke tests"),
     ],
 )
-def test_verdict(tests: list[Result], verdict: str, title: str) -> None:
-    """The status in words, at the top and in the title of the tab."""
+def test_status(tests: list[Result], status: str, title: str) -> None:
+    """The page and its title start with the status in words."""
     page = overview(*tests)
-    assert f" {verdict} " in page.text.partition("Smoke tests Smoke tests")[2][:40]
+    assert f" {status} " in page.text.partition("Smoke tests Smoke tests")[2][:40]
     assert page.text.startswith(title)
 
 
 def test_summary() -> None:
-    """How many fail since when, of how many, how old that is and how long it took."""
+    """The summary shows how many tests fail and since when, and the age of the run."""
     old = make_result(Outcome.ERRORED, make_declaration(B))
     page = overview(
         failing(),
@@ -155,8 +155,8 @@ def test_summary() -> None:
     assert "Last run 2 h 2 min ago, took 0.5 s, release 7.1." in page.text
 
 
-def test_summary__warnings_alone() -> None:
-    """Warnings do not hide that all that is critical passes."""
+def test_summary__only_warnings() -> None:
+    """Failing warnings do not change the status of the critical tests."""
     warning = failing(severity=Severity.WARNING)
     page = overview(warning, known=known(warning, failing_since=NOW))
     assert "1 warning since 2026-02-01 12:00:00 UTC (2 h 2 min ago); all critical" in page.text
@@ -166,13 +166,13 @@ def test_summary__warnings_alone() -> None:
     ("stop_reason", "words"),
     [(StopReason.DEADLINE, "reached its deadline"), (StopReason.FAIL_FAST, "at the first failure")],
 )
-def test_summary__cut_short(stop_reason: StopReason, words: str) -> None:
-    """A run that was cut short says so."""
+def test_summary__stop_reason(stop_reason: StopReason, words: str) -> None:
+    """The summary gives the reason why a run stopped early."""
     assert words in overview(make_result(Outcome.NOT_RUN), report={"stop_reason": stop_reason}).text
 
 
 def test_failing_test() -> None:
-    """All that the person on call needs, failing tests first."""
+    """A failing test is listed first, with its message, history, limits, owner and traceback."""
     result = make_result(
         Outcome.TIMED_OUT,
         make_declaration(
@@ -214,7 +214,6 @@ def test_failing_test() -> None:
 
 
 def test_failing_test__without_traceback() -> None:
-    """Who may not see tracebacks sees the message."""
     result = make_result(Outcome.FAILED, message="lost", traceback="secret/path.py")
     page = overview(result)
     assert "lost" in page.text
@@ -222,7 +221,7 @@ def test_failing_test__without_traceback() -> None:
 
 
 def test_failing_tests__order() -> None:
-    """Critical ones first, and of those what began to fail first: it may be the cause."""
+    """Critical tests come first, then the test that has been failing longest, as a likely cause."""
     names = ["test_warning", "test_late", "test_early"]
     tests = [
         make_result(
@@ -245,7 +244,7 @@ def test_failing_tests__order() -> None:
 
 
 def test_long_message() -> None:
-    """Its beginning is shown, and all of it at a click."""
+    """A long message is truncated; its full text is in a collapsed element."""
     result = make_result(Outcome.FAILED, message="x" * 601 + "end")
     page = overview(result)
     assert "x" * 600 + "…" in page.text
@@ -253,14 +252,14 @@ def test_long_message() -> None:
 
 
 def test_collection_error() -> None:
-    """A module that cannot be imported is named, without the limits of a test."""
+    """A collection error shows the module and the message, but no timeout or slow threshold."""
     page = overview(make_collection_error(message="No module named 'lib'"))
     assert "errored blog.smoke No module named 'lib'" in page.text
     assert "slow threshold" not in page.text
 
 
-def test_others_by_app() -> None:
-    """What does not fail is grouped by app; slow ones are marked, skipped ones say why."""
+def test_other_tests__grouped_by_app() -> None:
+    """Other tests are grouped by app; slow tests are marked, skips show their reason."""
     page = overview(
         make_result(declaration=make_declaration(B, app="polls"), duration=1.0),
         make_result(Outcome.SKIPPED, make_declaration(A, app="blog"), message="not here"),
@@ -269,27 +268,26 @@ def test_others_by_app() -> None:
 
 
 def test_nothing_stored() -> None:
-    """Says what to do."""
     assert "No result is stored. Run the tests to see one." in overview().text
     page = overview(selection=Selection(names=("polls",)))
     assert "No result is stored for test polls." in page.text
 
 
-def test_error() -> None:
-    """Says why nothing can be shown."""
+def test_error_message() -> None:
     assert "NO RESULT The disk is full" in overview(error="The disk is full").text
 
 
 def test_paused() -> None:
-    """Until when and why, how it ends, and no button that would run anything."""
+    """A paused site shows the end, the reason and the resume command, and has no run buttons."""
     page = overview(make_result(), failing(B), pause=Pause(until=NOW + 8000, reason="migration"))
     assert "Paused until 2026-02-01 14:13:20 UTC (migration)" in page.text
     assert "manage.py smoketest --resume" in page.text
-    assert [tag for tag, _ in page.elements if tag == "button"] == ["button"]  # of the filter
+    # The only button is that of the filter form.
+    assert [tag for tag, _ in page.elements if tag == "button"] == ["button"]
 
 
-def test_fresh_url() -> None:
-    """A browser that runs no scripts is led on; one that does is told to ask for a run."""
+def test_stale_result__refresh() -> None:
+    """A stale page has a meta refresh for browsers without scripts, and a flag for the script."""
     page = overview(make_result(), fresh_url="?max_age=5&x=<")
     assert page.values("http-equiv") == ["refresh"]
     assert "0; url=?max_age=5&x=<" in page.values("content")
@@ -300,7 +298,7 @@ def test_fresh_url() -> None:
 
 
 def test_buttons() -> None:
-    """All that is selected, what fails, and each test can be run again by a form of its own."""
+    """The selection, the failing tests and each single test have a form that runs them."""
     selection = Selection(names=("polls",), tags=("db",), excluded_tags=("slow",))
     page = overview(failing(A), make_result(declaration=make_declaration(B)), selection=selection)
     sent = [
@@ -333,18 +331,18 @@ def test_buttons() -> None:
     ],
 )
 def test_filter(shown: ResultFilter, visible: list[str]) -> None:
-    """What is filtered out is hidden, not gone: a script can show it again."""
+    """Rows that do not match the filter are hidden, so that the script can show them."""
     passing = make_result(declaration=make_declaration(B, app="blog"))
     page = overview(failing(), passing, shown=shown)
     rows = page.having("data-test")
     assert [row["data-test"] for row in rows if "hidden" not in row] == visible
     assert len(rows) == 2
     assert f"{len(visible)} of 2 tests shown" in page.text
-    assert "1 of 2 tests failing" in page.text, "a filter does not change the status"
+    assert "1 of 2 tests failing" in page.text, "the filter must not change the status"
 
 
 def test_filter__choices() -> None:
-    """The apps and tags of all known tests, and what is chosen."""
+    """The filter offers the apps and tags of all known tests and selects the current values."""
     other = make_result(declaration=make_declaration(B, app="blog", tags=("slow",)))
     page = overview(
         make_result(declaration=make_declaration(A, tags=("db",))),
@@ -358,18 +356,18 @@ def test_filter__choices() -> None:
 
 
 def test_newer_results() -> None:
-    """A test that ran again since the run shows how it is now; an older result does not."""
+    """The page replaces the results of a run by newer results, and ignores older ones."""
     report = make_report(failing(A), failing(B))
     newer = make_result(declaration=make_declaration(A), started_at=NOW + 60)
     older = make_result(declaration=make_declaration(B), started_at=NOW - 60)
     merged = with_newer_results(report, known(newer) | known(older))
     assert merged.results == (newer, failing(B))
-    page = Page(render_overview(Overview(selection=Selection(), report=merged), FRAME))
+    page = Page(render_overview(Overview(selection=Selection(), report=merged), CONTEXT))
     assert "1 test has run again since then." in page.text
 
 
-def test_strip() -> None:
-    """A bar for each of the latest runs, the latest at the right end."""
+def test_history() -> None:
+    """The history has one bar per run, with the latest run at the right end."""
     recent = {A: [Outcome.PASSED] * 40 + [Outcome.FAILED] * 2 + [Outcome.SKIPPED]}
     page = overview(failing(), recent=recent)
     (label,) = (value for value in page.values("aria-label") if value.startswith("Last"))
@@ -378,8 +376,8 @@ def test_strip() -> None:
     assert bars == {"passed": "M0 9h54", "problem": "M54 6h4", "skipped": "M58 11h2"}
 
 
-def test_strip__few_runs() -> None:
-    """The latest run is at the right end also where there were few: strips can be compared."""
+def test_history__few_runs() -> None:
+    """A short history is aligned to the right, so that the bars of several tests line up."""
     page = overview(failing(), recent={A: [Outcome.PASSED, Outcome.FAILED]})
     bars = {fields["class"]: fields["d"] for tag, fields in page.elements if tag == "path"}
     assert bars == {"passed": "M56 9h2", "problem": "M58 6h2"}
@@ -388,11 +386,11 @@ def test_strip__few_runs() -> None:
 def details(result: Result, **fields: Any) -> Page:
     known_fields = {"failing_since": NOW, "consecutive_failures": 3} if result.is_problem else {}
     test = make_known_test(result, **known_fields)
-    return Page(render_details(Details(test=test, **fields), FRAME))
+    return Page(render_details(Details(test=test, **fields), CONTEXT))
 
 
 def test_details() -> None:
-    """What the test declares, why it fails and what came of it before."""
+    """The page of a test shows its declaration, its failure and its history."""
     result = make_result(
         Outcome.FAILED,
         make_declaration(
@@ -433,7 +431,7 @@ def test_details() -> None:
 
 
 def test_details__passes_again() -> None:
-    """The last failure is told of as what it is: past."""
+    """A test that passes again shows its last failure under "Last failure"."""
     failure = failing()
     page = details(make_result(declaration=failure.declaration), last_failure=failure)
     assert page.text.startswith("PASSED: PollsTest.test_a")
@@ -442,15 +440,14 @@ def test_details__passes_again() -> None:
 
 
 def test_details__skipped() -> None:
-    """Why it was, and when."""
+    """The page shows the time of the skip and its reason."""
     page = details(make_result(Outcome.SKIPPED, message="no volume"))
     assert page.text.startswith("SKIPPED: PollsTest.test_vote")
     assert "Skipped 2 h 2 min ago." in page.text
     assert "no volume" in page.text
 
 
-def test_details__for_visitors() -> None:
-    """Neither traceback nor source without the right to see them."""
+def test_details__limited_role() -> None:
     result = make_result(Outcome.FAILED, traceback="in full")
     page = details(result, last_failure=result, source="polls/smoke.py:7")
     assert "in full" not in page.text
@@ -458,15 +455,15 @@ def test_details__for_visitors() -> None:
 
 
 def test_details__paused() -> None:
-    """Nothing that would run it."""
+    """The page has no run button while runs are paused."""
     page = details(make_result(), pause=Pause(until=NOW, reason="migration"))
     assert "(migration)" in page.text
     assert "button" not in {tag for tag, _ in page.elements}
 
 
 def test_problem() -> None:
-    """Says what to do, and leads back."""
-    page = Page(render_problem(404, "There is no test <b>.", FRAME))
+    """An error page shows its message and a link to the index."""
+    page = Page(render_problem(404, "There is no test <b>.", CONTEXT))
     assert "No report There is no test <b>." in page.text
     assert page.values("href").count("/smoketest/") == 2
 
@@ -486,7 +483,7 @@ def test_problem() -> None:
     ],
 )
 def test_runbook(url: str, is_link: bool) -> None:
-    """Only an address of the web becomes a link; anything else is shown as text."""
+    """Only http and https URLs become links; other values are shown as text."""
     for page in (
         overview(failing(runbook_url=url)),
         details(failing(runbook_url=url), last_failure=failing(runbook_url=url)),
@@ -495,7 +492,7 @@ def test_runbook(url: str, is_link: bool) -> None:
         assert is_link or url in page.text
 
 
-#: What our templates hold; a test or a user can add nothing.
+#: Elements of the templates. The text of a test or a user must not add others.
 ELEMENTS = set(
     re.findall(
         r"\w+",
@@ -508,7 +505,7 @@ ELEMENTS = set(
 )
 
 
-def assert_is_ours(page: Page) -> None:
+def assert_has_only_template_elements(page: Page) -> None:
     assert {tag for tag, _ in page.elements} <= ELEMENTS
     names = {name for _, attributes in page.elements for name in attributes}
     assert not any(name.startswith("on") or name in {"style", "srcdoc"} for name in names)
@@ -523,7 +520,7 @@ def assert_is_ours(page: Page) -> None:
 @PROPERTY
 @given(report=reports(), text=texts(), with_tracebacks=st.booleans())
 def test_overview__any_report(report: Report, text: str, with_tracebacks: bool) -> None:
-    """Whatever tests and users write is text, never markup; and every result is there."""
+    """Every result is on the page, and no text of a test or a user becomes markup."""
     made = Overview(
         selection=Selection(names=(text,), tags=(text,)),
         shown=ResultFilter(text=text, app=text),
@@ -534,22 +531,22 @@ def test_overview__any_report(report: Report, text: str, with_tracebacks: bool) 
         fresh_url=text,
         with_tracebacks=with_tracebacks,
     )
-    page = Page(render_overview(made, FRAME))
-    assert_is_ours(page)
+    page = Page(render_overview(made, CONTEXT))
+    assert_has_only_template_elements(page)
     assert len(page.having("data-test")) == len(report.results)
 
 
 @PROPERTY
 @given(result=results(), text=texts())
 def test_details__any_result(result: Result, text: str) -> None:
-    """The same for the page of one test."""
+    """No text of a test or a user becomes markup on the page of a single test."""
     page = details(result, last_failure=result, source=text, with_tracebacks=True)
-    assert_is_ours(page)
+    assert_has_only_template_elements(page)
 
 
 @pytest.mark.parametrize("attack", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
-def test_escaped(attack: str) -> None:
-    """In each place where somebody else's words stand."""
+def test_external_text__is_escaped(attack: str) -> None:
+    """Every field that holds external text is escaped."""
     result = make_result(
         Outcome.FAILED,
         make_declaration(
@@ -566,7 +563,7 @@ def test_escaped(attack: str) -> None:
                 shown=ResultFilter(text=attack, app=attack),
                 with_tracebacks=True,
             ),
-            FRAME,
+            CONTEXT,
         ),
         render_details(
             Details(
@@ -575,19 +572,19 @@ def test_escaped(attack: str) -> None:
                 source=attack,
                 with_tracebacks=True,
             ),
-            FRAME,
+            CONTEXT,
         ),
-        render_problem(404, attack, FRAME),
+        render_problem(404, attack, CONTEXT),
     ]
     for source in sources:
         assert attack not in source
-        assert_is_ours(Page(source))
+        assert_has_only_template_elements(Page(source))
 
 
 def test_surrogates() -> None:
-    """An id that UTF-8 cannot encode has a page, and the page can be sent."""
+    """A test id that UTF-8 cannot encode has a URL, and its page can be encoded."""
     source = render_overview(
-        Overview(selection=Selection(), report=make_report(failing("polls.\udcff.test_a"))), FRAME
+        Overview(selection=Selection(), report=make_report(failing("polls.\udcff.test_a"))), CONTEXT
     )
     assert "/smoketest/test/polls.%3F.test_a/" in source
     source.encode()
@@ -610,17 +607,16 @@ def test_surrogates() -> None:
     ],
 )
 def test_seconds(duration: float, words: str) -> None:
-    """Two digits say enough."""
+    """Durations are rounded to two significant digits."""
     assert seconds(duration) == words
 
 
 def test_ago() -> None:
-    """What is less than a second old is just now."""
     assert [ago(0), ago(0.9), ago(1), ago(90)] == ["just now", "just now", "1 s ago", "1 min ago"]
 
 
 def test_names_within() -> None:
-    """As narrow as an address may be long: tests, classes, modules, or all."""
+    """Long lists are shortened from tests to classes to modules until the query fits in a URL."""
     ids = [f"app.smoke.module{i // 100}.Test{i // 10}.test_{i}" for i in range(300)]
     assert names_within(ids[:20], LONGEST_QUERY) == ids[:20]
     classes = names_within(ids[:100], LONGEST_QUERY)

@@ -22,13 +22,13 @@ from tests.builders import (
     reports,
 )
 
-#: What follows the results of every report here.
+#: Keys after the results in every report of these tests.
 TAIL = (
     '], "started_at": "2026-02-01T12:00:00.500+00:00", "cut_short_by": null, "release": "", '
     f'"age": 0.0, "paused": null, "version": {VERSION}}}'
 )
 
-#: What follows the severity of every test here.
+#: Keys after the severity in every result of these tests.
 REST = (
     '"app": "polls", "exception": "", "started_at": "2026-02-01T12:00:00.500+00:00", '
     '"carried": false, "description": "", "maintainer": "", "runbook_url": "", "tags": [], '
@@ -157,7 +157,7 @@ WARNING = (
     ],
 )
 def test_render__bytes(result: Result, expected: str) -> None:
-    """The keys of 1.x come first, in its order; then the new ones."""
+    """The keys of 1.x come first and in its order, followed by the new keys."""
     assert render(make_answer(make_report(result)), with_tracebacks=False) == expected
 
 
@@ -166,7 +166,7 @@ def rendered(report: Report, *, age: float = 0.0, with_tracebacks: bool = False)
 
 
 def test_render__declared() -> None:
-    """An object of a test has all that its author declared for its readers."""
+    """A result contains everything that its test declares."""
     declaration = make_declaration(
         every=3600.0,
         maintainer="payments",
@@ -201,7 +201,7 @@ def test_render__declared() -> None:
 
 
 def test_render__run() -> None:
-    """A run tells what cut it short, of which release it is and how old it has become."""
+    """A report contains the stop reason, the release and the age of its run."""
     report = make_report(
         stop_reason=StopReason.FAIL_FAST, release="v42", selection=Selection(tags=("db",))
     )
@@ -212,14 +212,14 @@ def test_render__run() -> None:
 
 
 def test_render__tracebacks() -> None:
-    """Tracebacks are for those alone who may see them."""
+    """Tracebacks are included only on request."""
     report = make_report(make_result(Outcome.ERRORED, traceback="secret.py, line 1"))
     assert "secret.py" not in render(make_answer(report), with_tracebacks=False)
     assert rendered(report, with_tracebacks=True)["results"][0]["traceback"] == "secret.py, line 1"
 
 
 def test_render__lone_surrogates() -> None:
-    """What no encoding holds is escaped, so that the answer can be sent."""
+    """Surrogates, which UTF-8 cannot encode, are escaped."""
     declaration = make_declaration(maintainer="\ud800", tags=("\udfff",))
     report = make_report(make_result(declaration=declaration), release="\udc80")
     text = render(make_answer(report), with_tracebacks=True)
@@ -230,7 +230,7 @@ def test_render__lone_surrogates() -> None:
 @PROPERTY
 @given(reports(), st.floats(0, NOW), st.booleans())
 def test_render__any_report(report: Report, age: float, with_tracebacks: bool) -> None:
-    """Any report renders to standard JSON whose counts add up and whose lists are that long."""
+    """Any report renders to strict JSON whose counts match the lengths of its lists."""
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
@@ -254,7 +254,7 @@ def test_render__any_report(report: Report, age: float, with_tracebacks: bool) -
 
 
 def test_read_report() -> None:
-    """What another site has rendered is read as the report that it was, to the millisecond."""
+    """Reading a rendered report restores it, with times rounded to milliseconds."""
     declaration = make_declaration(
         tags=("db", "slow"),
         severity=Severity.WARNING,
@@ -277,7 +277,7 @@ def test_read_report() -> None:
 @PROPERTY
 @given(reports(), st.booleans())
 def test_read_report__any_report(report: Report, with_tracebacks: bool) -> None:
-    """What is read from what was rendered is rendered as that, but for the last digit of times."""
+    """Rendering a report that was read produces the same text, except for rounded times."""
     values = rendered(report, with_tracebacks=with_tracebacks)
     again = rendered(read_report(values, report.selection), with_tracebacks=with_tracebacks)
     assert again.pop("time") == pytest.approx(values.pop("time"))
@@ -296,14 +296,14 @@ def test_read_report__any_report(report: Report, with_tracebacks: bool) -> None:
         {"cut_short_by": "lightning"},
     ],
 )
-def test_read_report__something_else(change: dict[str, Any]) -> None:
-    """JSON that is none of ours is told apart, whatever is wrong with it."""
+def test_read_report__invalid(change: dict[str, Any]) -> None:
+    """JSON that is not a report of this package is rejected."""
     with pytest.raises(ValueError):  # noqa: PT011 - from several parsers
         read_report(rendered(make_report(make_result())) | change, Selection())
 
 
-def test_read_report__of_the_first_version() -> None:
-    """What django-smoketest 1.x answers has the counts, but no results."""
+def test_read_report__version_1() -> None:
+    """A response of django-smoketest 1.x, which has counts but no results, is rejected."""
     values = rendered(make_report(make_result()))
     first = {key: values[key] for key in list(values)[: list(values).index("tests_skipped")]}
     with pytest.raises(ValueError, match=r"not a report of django-smoketest 2 .*results"):

@@ -1,4 +1,4 @@
-"""JUnit XML, as a maintained parser of it understands it."""
+"""JUnit XML, read with junitparser."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TestCase.__test__ = TestSuite.__test__ = False  # pytest would collect them
 
 
 def elements(report: Report) -> ElementTree.Element:
-    return ElementTree.fromstring(render(report).encode())  # noqa: S314 - it is ours
+    return ElementTree.fromstring(render(report).encode())  # noqa: S314 - our own output
 
 
 def parse(report: Report) -> JUnitXml:
@@ -45,15 +45,15 @@ def only_case(result: Result) -> TestCase:
     return case
 
 
-def test_head() -> None:
-    """It says how it is encoded, and ends with a line end."""
+def test_document() -> None:
+    """The document starts with an XML declaration and ends with a newline."""
     content = render(make_report(make_result()))
     assert content.startswith('<?xml version="1.0" encoding="utf-8"?>\n<testsuites ')
     assert content.endswith("</testsuites>\n")
 
 
 def test_passed() -> None:
-    """Where the test is, when it ran and for how long."""
+    """A test case has its class, name, start time and duration."""
     (suite,) = parse(make_report(make_result()))
     assert suite.name == "polls.smoke.PollsTest"
     assert suite.timestamp == "2026-02-01T12:00:00"
@@ -66,7 +66,7 @@ def test_passed() -> None:
 
 
 def test_failed() -> None:
-    """The message in brief, the traceback at length."""
+    """A failure has the message as an attribute and the traceback as its text."""
     result = make_result(
         Outcome.FAILED, message="1 != 2", exception="AssertionError", traceback="File x\n1 != 2"
     )
@@ -78,7 +78,7 @@ def test_failed() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.ERRORED, Outcome.TIMED_OUT])
 def test_errored(outcome: Outcome) -> None:
-    """What raised, and what ran out of time; without a traceback there is the message."""
+    """Errors and timeouts are errors; without a traceback, the text is the message."""
     (error,) = only_case(make_result(outcome, message="timed out after 5 s")).result
     assert isinstance(error, Error)
     assert error.message == error.text == "timed out after 5 s"
@@ -92,7 +92,7 @@ def test_skipped() -> None:
 
 
 def test_not_run() -> None:
-    """A test that was left out is told of as skipped, with the reason."""
+    """Tests that were not run are reported as skipped, with the reason."""
     result = make_result(Outcome.NOT_RUN, message="another test had failed (fail-fast)")
     (skipped,) = only_case(result).result
     assert isinstance(skipped, Skipped)
@@ -101,7 +101,7 @@ def test_not_run() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERRORED, Outcome.TIMED_OUT])
 def test_warning(outcome: Outcome) -> None:
-    """It does not fail the build, and says why it is there."""
+    """A failing warning is reported as skipped, so that it does not fail the build."""
     declaration = make_declaration(severity=Severity.WARNING)
     (skipped,) = only_case(make_result(outcome, declaration, message="disk is 91 % full")).result
     assert isinstance(skipped, Skipped)
@@ -109,14 +109,14 @@ def test_warning(outcome: Outcome) -> None:
 
 
 def test_collection_error() -> None:
-    """A module that cannot be imported is an error of a case of its name."""
+    """A collection error is an error of a test case named after the module."""
     case = only_case(make_collection_error(message="No module named 'x'"))
     assert (case.classname, case.name) == ("blog", "smoke")
     assert isinstance(case.result[0], Error)
 
 
 def test_suites() -> None:
-    """One for each class, also where a fixture's result stands behind those of other classes."""
+    """Each class has a single suite, even if its fixture results come after other classes."""
     names = ["a.T.test_1", "a.T.test_2", "a.U.test_1", "a.T.tearDownClass"]
     report = make_report(*(make_result(declaration=make_declaration(name)) for name in names))
     assert [(suite.name, [case.name for case in suite]) for suite in parse(report)] == [
@@ -125,8 +125,8 @@ def test_suites() -> None:
     ]
 
 
-def test_suite_begins_with_its_first_test() -> None:
-    """Its time is the sum of the tests', which is what the readers show."""
+def test_suite__start_and_duration() -> None:
+    """A suite starts with its earliest test and takes the sum of the durations of its tests."""
     results = [
         make_result(declaration=make_declaration(f"a.T.test_{n}"), started_at=NOW - n)
         for n in range(3)
@@ -136,15 +136,15 @@ def test_suite_begins_with_its_first_test() -> None:
     assert suite.time == 0.75
 
 
-def test_characters_that_xml_cannot_hold() -> None:
-    """They are replaced, and what XML would escape is what it was."""
+def test_characters__invalid_in_xml() -> None:
+    """Characters that XML does not allow are replaced; markup characters are escaped."""
     case = only_case(make_result(Outcome.FAILED, message="\0<b>&\"'\x1b[31m ü 😀 ]]>\ufffe"))
     expected = "\ufffd<b>&\"'\ufffd[31m ü 😀 ]]>\ufffd"
     assert case.result[0].message == case.result[0].text == expected
 
 
 def test_counts() -> None:
-    """Of the whole and of each suite, as the schema of Jenkins has them."""
+    """The root and each suite have the counts of the Jenkins schema."""
     warning = make_declaration("b.T.test_warns", severity=Severity.WARNING)
     report = make_report(
         make_result(declaration=make_declaration("a.T.test_passes")),
@@ -172,7 +172,7 @@ def test_no_results() -> None:
     assert list(parse(make_report())) == []
 
 
-#: What the schema that Jenkins publishes knows of the elements that we write.
+#: Attributes that the schema published by Jenkins allows on the elements used here.
 ATTRIBUTES = {
     "testsuites": {"name", "time", "tests", "failures", "errors"},
     "testsuite": {"name", "time", "timestamp", "tests", "failures", "errors", "skipped"},
@@ -186,7 +186,7 @@ ATTRIBUTES = {
 @PROPERTY
 @given(reports())
 def test_any_report(report: Report) -> None:
-    """Well formed, with no more than the schema knows, and its counts agree with its cases."""
+    """Any report conforms to the schema, and its counts match its test cases."""
     for element in elements(report).iter():
         assert set(element.attrib) == ATTRIBUTES[element.tag]
         assert re.fullmatch(r"[0-9]+\.[0-9]{3}", element.get("time", "0.000"))
@@ -194,19 +194,18 @@ def test_any_report(report: Report) -> None:
     suites = list(parsed)
     cases = [case for suite in suites for case in suite]
     assert len(cases) == len(report.results)
-    for said, seen in ((parsed, cases), *((suite, list(suite)) for suite in suites)):
-        assert said.tests == len(seen)
-        assert said.failures == sum(case.is_failure for case in seen)
-        assert said.errors == sum(case.is_error for case in seen)
+    for counts, expected_cases in ((parsed, cases), *((suite, list(suite)) for suite in suites)):
+        assert counts.tests == len(expected_cases)
+        assert counts.failures == sum(case.is_failure for case in expected_cases)
+        assert counts.errors == sum(case.is_error for case in expected_cases)
     for suite in suites:
         assert suite.skipped == sum(case.is_skipped for case in suite)
-    # Fails the build, if and only if the report does; what was never run aside.
+    # The build fails if and only if a critical test failed, errored or timed out.
     is_broken = bool(parsed.failures or parsed.errors)
     assert is_broken == any(result.is_critical for result in report.problems)
 
 
-def test_file_is_read(tmp_path: Path) -> None:
-    """As the readers do it: from a file."""
+def test_file(tmp_path: Path) -> None:
     path = tmp_path / "junit.xml"
     path.write_text(render(make_report(make_result(message="ü"))), encoding="utf-8")
     assert JUnitXml.fromfile(str(path)).tests == 1

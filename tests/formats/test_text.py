@@ -1,4 +1,4 @@
-"""Tests of `smoketest.formats.text`, and of the counts and lines that it shares with JSON."""
+"""Text format, including the counts and messages that it shares with JSON."""
 
 from __future__ import annotations
 
@@ -220,17 +220,17 @@ shop.smoke errored: SyntaxError"""
     ],
 )
 def test_render__bytes(report: Report, expected: str) -> None:
-    """The text is that of 1.x, byte for byte, but for lines on what 1.x did not know."""
+    """The text is identical to 1.x, except for lines about features that 1.x did not have."""
     assert render(report) == expected
 
 
 def test_render__time() -> None:
-    """The time is in milliseconds, with six digits after the point."""
+    """The time is in milliseconds with six decimals."""
     assert "\ntime: 12.345679ms\n" in render(make_report(duration=0.012_345_678_9))
 
 
-def test_render__fixtures_are_no_class() -> None:
-    """Nor what failed after the tests of a module."""
+def test_render__fixtures_not_counted_as_classes() -> None:
+    """Results of class and module fixtures do not count as test classes."""
     report = make_report(
         make_result(declaration=make_declaration("a.smoke.SiteTest.test_up")),
         make_result(Outcome.FAILED, make_declaration("a.smoke.SiteTest.tearDownClass")),
@@ -239,8 +239,8 @@ def test_render__fixtures_are_no_class() -> None:
     assert "\ntest classes: 1\n" in render(report)
 
 
-def test_render__classes_of_one_name() -> None:
-    """Classes of the same name in two modules are two."""
+def test_render__classes_with_the_same_name() -> None:
+    """Classes with the same name in different modules are counted separately."""
     report = make_report(
         make_result(declaration=make_declaration("a.smoke.SiteTest.test_up")),
         make_result(declaration=make_declaration("b.smoke.SiteTest.test_up")),
@@ -252,16 +252,16 @@ def test_render__classes_of_one_name() -> None:
 @PROPERTY
 @given(reports())
 def test_render__any_report(report: Report) -> None:
-    """Any report renders to text whose counts add up, and in which every problem is told."""
+    """Any report renders to text whose counts add up and that lists every problem."""
     rendered = render(report)
     head = rendered.partition("\n\n")[0].splitlines()
     counts = dict(re.findall(r"^(tests? [a-z ]+): (\d+)$", "\n".join(head), re.MULTILINE))
     number = {name: int(count) for name, count in counts.items()}
-    verdicts = [number[f"tests {verb}"] for verb in ("passed", "failed", "errored")]
+    executed = [number[f"tests {verb}"] for verb in ("passed", "failed", "errored")]
     others = number.get("tests skipped", 0) + number.get("tests not run", 0)
     assert head[0] == report.status
     assert re.fullmatch(r"time: \d+\.\d{6}ms", head[-1])
-    assert number["tests run"] == sum(verdicts)
+    assert number["tests run"] == sum(executed)
     assert number["tests run"] + others == len(report.results)
     for result in report.problems:
         verb = "failed" if result.outcome is Outcome.FAILED else "errored"

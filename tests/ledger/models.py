@@ -1,4 +1,4 @@
-"""Models that the smoke tests of the tests write."""
+"""Models for smoke tests that write to a database."""
 
 from django.db import models
 
@@ -11,7 +11,7 @@ class Account(models.Model):
 
 
 class Entry(models.Model):
-    """Its foreign key is checked when the transaction commits, as Django makes them."""
+    """Entry of an account. The foreign key is deferred to the commit, as Django creates it."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE)
     amount = models.IntegerField(default=0)

@@ -1,1 +1,1 @@
-"""Real servers for tests: each a context manager that starts one and surely stops it."""
+"""Context managers that start real servers for tests and always stop them."""

@@ -1,4 +1,4 @@
-"""An Alertmanager, and a receiver of what it sends."""
+"""Alertmanager, and a webhook that receives its notifications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Labels = Mapping[str, str]
 
 
 class Alertmanager(Server):
-    """Runs by a configuration file, or by the text of one, with its data in its own folder."""
+    """Alertmanager with a configuration file, or with a configuration given as text."""
 
     name = "alertmanager"
 
@@ -34,7 +34,7 @@ class Alertmanager(Server):
             self.config_file.write_text(self.config)
 
     def command(self) -> list[str]:
-        """The server on loopback, without a cluster."""
+        """Return a command that listens on loopback, without a cluster."""
         return [
             require("prometheus-alertmanager"),
             f"--config.file={self.config_file}",
@@ -45,23 +45,23 @@ class Alertmanager(Server):
         ]
 
     def is_ready(self) -> bool:
-        """Whether it takes alerts."""
+        """Return whether the server accepts alerts."""
         return get(self.port, "/-/ready").status == 200
 
     @property
     def config_file(self) -> Path:
-        """The configuration that it reads."""
+        """Return the path of the configuration file."""
         return self.config if isinstance(self.config, Path) else self.folder / "alertmanager.yml"
 
     def alerts(self) -> list[dict[str, Any]]:
-        """What is active, with `labels`, `receivers`, and `status` (its `inhibitedBy`)."""
+        """Return the active alerts, with `labels`, `receivers` and `status` (`inhibitedBy`)."""
         answer = get(self.port, "/api/v2/alerts")
         assert answer.status == 200, answer.text
         found: list[dict[str, Any]] = answer.json()
         return found
 
     def fire(self, alerts: Iterable[Labels]) -> None:
-        """Send alerts, as Prometheus does."""
+        """Send alerts as Prometheus does."""
         request = urllib.request.Request(
             f"http://{self.address}/api/v2/alerts",
             data=json.dumps([{"labels": dict(labels)} for labels in alerts]).encode(),
@@ -74,7 +74,7 @@ class Alertmanager(Server):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One request of Alertmanager to a webhook."""
+    """Request of Alertmanager to a webhook."""
 
     #: name of the receiver in the configuration
     receiver: str
@@ -84,13 +84,13 @@ class Notification:
 
     @property
     def names(self) -> set[str]:
-        """The names of its alerts."""
+        """Return the names of the alerts."""
         return {alert["labels"]["alertname"] for alert in self.alerts}
 
 
 @dataclass
 class Receiver:
-    """A webhook on loopback that keeps, inside `with`, what it is sent."""
+    """Webhook on loopback that records notifications inside the `with` block."""
 
     notifications: list[Notification] = field(default_factory=list)
 
@@ -108,7 +108,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Silent."""
+                """Disable logging."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -125,5 +125,5 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where to send notifications."""
+        """Return the URL of the webhook."""
         return f"http://127.0.0.1:{self._server.server_port}"

@@ -1,4 +1,4 @@
-"""A real Celery worker and a real beat."""
+"""Celery worker and beat processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.servers.processes import Server
 
 
 class Celery(Server):
-    """A process of ``celery -A app``, in the folder where the app is."""
+    """Process of ``celery -A app``, in the folder that contains the app."""
 
-    #: What it writes when it is ready.
+    #: Log message that the process writes when it is ready.
     ready_line: str
 
     def __init__(self, app: str, folder: Path, *arguments: str) -> None:
@@ -22,27 +22,27 @@ class Celery(Server):
         self._where = folder
 
     def command(self) -> list[str]:
-        """The worker or beat, with a quick end."""
+        """Return the command line of a worker or beat that stops quickly."""
         return [sys.executable, "-m", "celery", "-A", self.app, self.name, *self.arguments]
 
     def environment(self) -> dict[str, str]:
-        """The app and this package can be imported."""
+        """Return an environment in which the app and this package can be imported."""
         environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
         root = str(Path(__file__).parents[2])
         return environment | {"PYTHONPATH": os.pathsep.join([str(self._where), root])}
 
     def is_ready(self) -> bool:
-        """Whether it says so; of an earlier start that does not count."""
+        """Return whether the process has logged that it is ready, ignoring earlier starts."""
         return self.ready_line in self.log[self._read :]
 
     def start(self) -> None:
-        """Start, and remember what is in the log of earlier starts."""
+        """Start, and remember the length of the log of earlier starts."""
         self._read = len(self.log)
         super().start()
 
 
 class Worker(Celery):
-    """``celery worker``, with one child unless the arguments say otherwise."""
+    """``celery worker``, by default with one child process."""
 
     name = "worker"
     ready_line = " ready."
@@ -53,7 +53,7 @@ class Worker(Celery):
 
 
 class Beat(Celery):
-    """``celery beat``, which looks at its schedule once a second."""
+    """``celery beat``, which checks its schedule every second."""
 
     name = "beat"
     ready_line = "beat: Starting..."
@@ -62,5 +62,5 @@ class Beat(Celery):
         super().__init__(app, folder, "--loglevel", "INFO", "--max-interval", "1", *arguments)
 
     def command(self) -> list[str]:
-        """It keeps its schedule in its own folder."""
+        """Return a command that keeps the schedule file in the server's folder."""
         return [*super().command(), "--schedule", str(self.folder / "schedule")]

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven as a person would."""
+"""Headless Chromium, controlled like a user would."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from tests.servers.services import require
 
 
 class Browser:
-    """One window; its methods fail with what they saw."""
+    """Browser window. Methods fail with the content that they found."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    # -- surroundings ------------------------------------------------------------------------
+    # -- environment -------------------------------------------------------------------------
 
     def command(self, name: str, **parameters: Any) -> Any:
-        """A command of the DevTools protocol."""
+        """Run a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def resize(self, width: int, height: int = 800) -> None:
-        """Show pages as on a screen of this size, in CSS pixels."""
+        """Set the size of the viewport, in CSS pixels."""
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
 
     def prefer(self, color_scheme: str) -> None:
-        """`light` or `dark`."""
+        """Set the preferred color scheme, `light` or `dark`."""
         feature = {"name": "prefers-color-scheme", "value": color_scheme}
         self.command("Emulation.setEmulatedMedia", features=[feature])
 
@@ -54,38 +54,38 @@ class Browser:
     # -- pages -------------------------------------------------------------------------------
 
     def get(self, url: str) -> None:
-        """Go to a page, and wait until it is loaded."""
+        """Open a page and wait until it is loaded."""
         self.driver.get(url)
 
     def find(self, selector: str) -> WebElement:
-        """The first element that a CSS selector selects."""
+        """Return the first element that matches a CSS selector."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def find_all(self, selector: str) -> list[WebElement]:
-        """All elements that a CSS selector selects."""
+        """Return all elements that match a CSS selector."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str = "body") -> str:
-        """What a person reads in an element."""
+        """Return the visible text of an element."""
         return self.find(selector).text
 
     def texts(self, selector: str) -> list[str]:
-        """What a person reads in each element; hidden ones are left out."""
+        """Return the visible text of each visible element that matches."""
         return [element.text for element in self.find_all(selector) if element.is_displayed()]
 
     def run(self, script: str) -> Any:
-        """What a script returns."""
+        """Run a script and return its result."""
         return self.driver.execute_script(script)
 
     def press(self, *keys: str) -> None:
-        """Press keys, on whatever has the focus."""
+        """Press keys on the focused element."""
         actions = webdriver.ActionChains(self.driver)
         for key in keys:
             actions.send_keys(getattr(Keys, key, key))
         actions.perform()
 
     def wait_for_text(self, text: str, selector: str = "body") -> str:
-        """What an element says, once it says this as well."""
+        """Wait until an element contains a text, and return all its text."""
         return wait_for(
             lambda: self._text_or_nothing(selector),
             lambda seen: text in seen,
@@ -93,7 +93,7 @@ class Browser:
         )
 
     def _text_or_nothing(self, selector: str) -> str:
-        """The page may be about to change."""
+        """Return the text of an element, or an empty string if the page is being replaced."""
         return str(
             self.driver.execute_script(
                 "return [...document.querySelectorAll(arguments[0])]"
@@ -103,17 +103,17 @@ class Browser:
         )
 
     def console(self) -> list[str]:
-        """What the browser complained of since this was last asked, about all pages."""
+        """Return the console messages since the last call, on all pages."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def overflow(self) -> int:
-        """By how many pixels the page is wider than the window."""
+        """Return the number of pixels by which the page is wider than the window."""
         return int(self.run(
             "const e = document.documentElement; return e.scrollWidth - e.clientWidth"
         ))  # fmt: skip
 
     def screenshot(self, path: Path) -> None:
-        """Save the whole page, not only what the window shows of it, as PNG."""
+        """Save the whole page as PNG, including parts outside of the window."""
         size = self.command("Page.getLayoutMetrics")["cssContentSize"]
         shot = self.command(
             "Page.captureScreenshot",
@@ -125,9 +125,9 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium(*, scripts: bool = True) -> Iterator[Browser]:
-    """A browser with a fresh profile, which may run no scripts.
+    """Start a browser with a fresh profile, optionally without JavaScript.
 
-    Without Chromium the test is skipped, or fails in CI.
+    If Chromium is missing, skip the test, or fail it in CI.
     """
     options = Options()
     options.binary_location = require("chromium")
@@ -141,7 +141,7 @@ def chromium(*, scripts: bool = True) -> Iterator[Browser]:
     ):
         options.add_argument(f"--{argument}")
     if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to be root with it
+        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with a sandbox
     if not scripts:
         preference = {"profile.managed_default_content_settings.javascript": 2}
         options.add_experimental_option("prefs", preference)

@@ -1,4 +1,4 @@
-"""A plain HTTP client for loopback: no proxy, no pool, no redirects."""
+"""HTTP client for loopback, without proxies, connection pooling or redirects."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, and when it came."""
+    """Response, with the time at which it was received."""
 
     status: int
     headers: Message
     body: bytes
-    #: seconds from before the connection until the whole body was there
+    #: seconds from opening the connection until the body was read
     elapsed: float
-    #: the clock when the body was there
+    #: time at which the body had been read
     received_at: float
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """Return the body as text."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Return the body as parsed JSON."""
         return json.loads(self.body)
 
 
 def get(
     port: int, path: str, headers: Mapping[str, str] | None = None, *, timeout: float = 60
 ) -> Response:
-    """GET a path from a server on this machine, over a fresh connection."""
+    """GET a path from a server on this machine, over a new connection."""
     started = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     with contextlib.closing(connection):

@@ -1,4 +1,4 @@
-"""The samples of a text exposition, as numbers to compare."""
+"""Parsed samples of a text exposition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 
 class Exposition:
-    """What one scrape returned."""
+    """Samples of a scrape."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -18,11 +18,11 @@ class Exposition:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 series = (sample.name, frozenset(sample.labels.items()))
-                assert series not in self.samples, f"{series} is exposed twice"
+                assert series not in self.samples, f"duplicate series {series}"
                 self.samples[series] = sample.value
 
     def matching(self, name: str, **labels: str) -> dict[Series, float]:
-        """The series of a name that carry these labels, among others."""
+        """Return the samples of a metric that have at least these labels."""
         wanted = set(labels.items())
         return {
             series: value
@@ -31,13 +31,13 @@ class Exposition:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of the one series of a name that carries these labels."""
+        """Return the value of the only series of a metric that has these labels."""
         found = self.matching(name, **labels)
         assert len(found) == 1, f"{len(found)} series match {name}{labels}\n{self.text}"
         return next(iter(found.values()))
 
     def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
-        """The values of the matching series, summed by one of their labels."""
+        """Return the matching values, summed by a label."""
         values: dict[str, float] = {}
         for (_, series_labels), value in self.matching(name, **labels).items():
             key = dict(series_labels)[label]
@@ -45,7 +45,7 @@ class Exposition:
         return values
 
     def totals(self) -> Mapping[Series, float]:
-        """Every counter."""
+        """Return all counters."""
         return {
             series: value for series, value in self.samples.items() if series[0].endswith("_total")
         }

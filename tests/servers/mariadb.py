@@ -1,4 +1,4 @@
-"""A MariaDB of one's own: empty, fast, and fit to be killed."""
+"""MariaDB server with a temporary data directory, which tests may kill."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.servers.services import require
 
 
 def load_driver() -> Any:
-    """The module ``MySQLdb`` that Django uses: mysqlclient, else PyMySQL under its name.
+    """Return the module ``MySQLdb`` that Django uses: mysqlclient, or else PyMySQL.
 
-    PyMySQL needs no compiler.
+    PyMySQL does not need a compiler.
     """
     try:
         return importlib.import_module("MySQLdb")
@@ -24,13 +24,13 @@ def load_driver() -> Any:
 
 
 class MariaDB(Server):
-    """One server with the database `smoketest` and an all-powerful user of the same name."""
+    """Server with the database `smoketest` and an administrator of the same name."""
 
     name = "mariadb"
     unprivileged_users = ("mysql", "nobody")
     database = "smoketest"
     account = "smoketest"
-    password = "smoketest"  # of a throw-away server on loopback
+    password = "smoketest"  # of a temporary server on loopback
 
     def __init__(self, **settings: str) -> None:
         super().__init__()
@@ -44,11 +44,12 @@ class MariaDB(Server):
         }
 
     def prepare(self) -> None:
-        """Create the system tables and the statements that each start begins with."""
+        """Create the system tables and the statements that run at each start."""
         self.run(
             require("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder / 'data'}",
             "--auth-root-authentication-method=normal", "--skip-test-db", "--cross-bootstrap",
-            # A server that starts removes the temporary tables of every other one in its folder.
+            # A starting server removes the temporary tables of all others that share its
+            # directory.
             "--innodb-flush-method=nosync", f"--tmpdir={self.folder}",
         )  # fmt: skip
         account = f"'{self.account}'@'%' IDENTIFIED BY '{self.password}'"
@@ -62,7 +63,7 @@ class MariaDB(Server):
         init_file.chmod(0o644)
 
     def command(self) -> list[str]:
-        """The server, listening on loopback and on a socket in its folder."""
+        """Return a command that listens on loopback and on a socket in the server's folder."""
         settings = [f"--{name}={value}" for name, value in self.settings.items()]
         return [
             require("mariadbd"), "--no-defaults", f"--datadir={self.folder / 'data'}",
@@ -72,27 +73,27 @@ class MariaDB(Server):
         ]  # fmt: skip
 
     def is_ready(self) -> bool:
-        """Whether it accepts a client."""
+        """Return whether the server accepts connections."""
         return self._client("SELECT 1").returncode == 0
 
     def sql(self, statement: str) -> str:
-        """Run a statement by the command line client and return its tab-separated output."""
+        """Run a statement with the command-line client and return its tab-separated output."""
         done = self._client(statement)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     @property
     def socket(self) -> str:
-        """The path of the unix socket."""
+        """Return the path of the Unix socket."""
         return str(self.folder / "mariadb.sock")
 
     @property
     def url(self) -> str:
-        """The address in the usual notation."""
+        """Return the URL of the database."""
         return f"mysql://{self.account}:{self.password}@{self.address}/{self.database}"
 
     def django(self, **options: Any) -> dict[str, Any]:
-        """An entry of Django's DATABASES; the driver is there when Django looks for it."""
+        """Return an entry for `DATABASES`, after making the driver importable."""
         load_driver()
         return {
             "ENGINE": "django.db.backends.mysql",
@@ -105,7 +106,7 @@ class MariaDB(Server):
         }
 
     def connect(self, database: str = database) -> Any:
-        """A connection of the driver, in which each statement is a transaction of its own."""
+        """Return a connection of the driver in autocommit mode."""
         return load_driver().connect(
             host="127.0.0.1", port=self.port, user=self.account, password=self.password,
             database=database, autocommit=True,

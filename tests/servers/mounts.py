@@ -1,6 +1,6 @@
-"""Mounts in trouble: a small file system to fill, and one whose server is gone or never answers.
+"""Mounts with problems: a small file system, one without a server, and one whose server hangs.
 
-They are made by mount(2), which is for root; `with` surely unmounts.
+They use mount(2), which requires root, and are always unmounted at the end of the context.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ _MNT_DETACH = 2
 
 @contextmanager
 def small_file_system(folder: Path, *, size: str = "64k", inodes: int = 16) -> Iterator[Path]:
-    """A tmpfs on the folder, which holds so much."""
+    """Mount a tmpfs with a limited size on the folder."""
     with _mounted(folder, "tmpfs", f"size={size},nr_inodes={inodes}"):
         yield folder
 
 
 @contextmanager
 def hanging_mount(folder: Path) -> Iterator[Path]:
-    """A FUSE file system whose server never answers; who waits for it is let go at the end."""
+    """Mount a FUSE file system whose server never responds, until the end of the context."""
     with _fuse(folder):
         yield folder
 
 
 @contextmanager
 def stale_mount(folder: Path) -> Iterator[Path]:
-    """A FUSE file system whose server is gone, as after a crash of it."""
+    """Mount a FUSE file system whose server has crashed."""
     with _fuse(folder) as server:
         server.close()
         yield folder
 
 
-def _cannot(reason: str) -> None:
-    """Nobody but root can be expected to mount."""
+def _skip(reason: str) -> None:
+    """Skip the test, or fail it if it runs as root and all services are required."""
     if os.geteuid() != 0:
         pytest.skip(reason)
     missing(reason)
@@ -53,18 +53,18 @@ def _cannot(reason: str) -> None:
 
 @contextmanager
 def _fuse(folder: Path) -> Iterator[FileIO]:
-    """The connection of the kernel to the server of the file system: nobody ever reads from it."""
+    """Yield the kernel's connection to the FUSE server, from which nothing is read."""
     try:
         server = FileIO("/dev/fuse", "r+")
     except OSError as error:
-        _cannot(f"/dev/fuse cannot be opened: {error}")
+        _skip(f"/dev/fuse cannot be opened: {error}")
         raise
     options = f"fd={server.fileno()},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}"
     with server, _mounted(folder, "fuse", options):
         try:
             yield server
         finally:
-            server.close()  # before the mount goes, so that nobody waits for it any more
+            server.close()  # before unmounting, to unblock waiting callers
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def _mounted(folder: Path, kind: str, options: str) -> Iterator[None]:
         code = ctypes.get_errno()
         if code not in {errno.EPERM, errno.EACCES, errno.ENODEV}:
             raise OSError(code, os.strerror(code), str(folder))
-        _cannot(f"{kind} cannot be mounted here: {os.strerror(code)}")
+        _skip(f"{kind} cannot be mounted here: {os.strerror(code)}")
     try:
         yield
     finally:

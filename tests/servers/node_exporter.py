@@ -1,4 +1,4 @@
-"""A node_exporter that shows the text files of a folder, and nothing of the machine."""
+"""node_exporter with only the textfile collector."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.servers.services import require
 
 
 class NodeExporter(Server):
-    """Reads the `.prom` files of `text_folder` at each scrape."""
+    """Exporter of the `.prom` files in `text_folder`."""
 
     name = "node_exporter"
 
     def prepare(self) -> None:
-        """Make the folder that it reads."""
+        """Create the folder of the text files."""
         self.text_folder.mkdir()
 
     def command(self) -> list[str]:
-        """The exporter on loopback, with its textfile collector alone."""
+        """Return a command that listens on loopback and enables only the textfile collector."""
         return [
             require("prometheus-node-exporter"),
             f"--web.listen-address={self.address}",
@@ -31,16 +31,16 @@ class NodeExporter(Server):
         ]
 
     def is_ready(self) -> bool:
-        """Whether it serves its start page."""
+        """Return whether the start page is served."""
         return get(self.port, "/").status == 200
 
     @property
     def text_folder(self) -> Path:
-        """Where it looks for files."""
+        """Return the folder of the text files."""
         return self.folder / "text"
 
     def metrics(self) -> Exposition:
-        """One scrape in the text format."""
+        """Scrape the text format."""
         response = get(self.port, "/metrics", {"Accept": "text/plain"})
         assert response.status == 200, f"{response.status}: {response.text}"
         return Exposition(response.text)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: empty, fast, and fit to be killed."""
+"""PostgreSQL server with a temporary data directory, which tests may kill."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.servers.services import require
 
 
 class PostgreSQL(Server):
-    """One cluster with the database `smoketest` and a superuser of the same name."""
+    """Cluster with the database `smoketest` and a superuser of the same name."""
 
     name = "postgresql"
-    stop_signal = signal.SIGINT  # "fast": does not wait for the clients
+    stop_signal = signal.SIGINT  # fast shutdown, without waiting for clients
     unprivileged_users = ("postgres", "nobody")
     database = "smoketest"
     role = "smoketest"
@@ -31,7 +31,7 @@ class PostgreSQL(Server):
         }
 
     def prepare(self) -> None:
-        """Create the cluster, and the database while no one else can reach it."""
+        """Create the cluster and the database, before other clients can connect."""
         data = str(self.folder / "data")
         self.run(
             require("initdb"), "--pgdata", data, "--username", self.role, "--auth", "trust",
@@ -44,7 +44,7 @@ class PostgreSQL(Server):
         )  # fmt: skip
 
     def command(self) -> list[str]:
-        """The postmaster, listening on loopback and on a socket in its folder."""
+        """Return a command that listens on loopback and on a socket in the server's folder."""
         settings = [f"--{name}={value}" for name, value in self.settings.items()]
         return [
             require("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
@@ -52,22 +52,22 @@ class PostgreSQL(Server):
         ]  # fmt: skip
 
     def is_ready(self) -> bool:
-        """Whether it accepts a client."""
+        """Return whether the server accepts connections."""
         return self._psql("SELECT 1").returncode == 0
 
     def sql(self, statement: str) -> str:
-        """Run a statement by psql and return its unaligned output."""
+        """Run a statement with psql and return its unaligned output."""
         done = self._psql(statement)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     @property
     def url(self) -> str:
-        """The address as libpq understands it."""
+        """Return the URL of the database, as understood by libpq."""
         return f"postgresql://{self.role}@{self.address}/{self.database}"
 
     def django(self, **options: Any) -> dict[str, Any]:
-        """An entry of Django's DATABASES."""
+        """Return an entry for `DATABASES`."""
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": self.database,

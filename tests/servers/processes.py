@@ -1,4 +1,4 @@
-"""A server process: started in its own folder and group, waited for, and surely stopped."""
+"""Server processes that run in their own folder and process group, and are always stopped."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LOG_LINES = 60
 
 
 class ServerError(AssertionError):
-    """A server did not do what the test needs of it; the message ends with its log."""
+    """Error of a server, with the end of its log."""
 
 
 def free_port() -> int:
-    """A loopback port on which nothing listens at the moment."""
+    """Return a loopback port that is currently free."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -45,9 +45,10 @@ def wait_for(
     what: str,
     every: float = 0.05,
 ) -> T:
-    """Call `look` until the predicate holds for its result, and return that.
+    """Call `look` until the predicate is true for its result, and return the result.
 
-    `within` only ends a hang. Keep the default, so that a slow machine does not fail the test.
+    `within`, in seconds, only prevents a hang. Keep the default, so that a slow machine does not
+    fail the test.
     """
     deadline = time.monotonic() + within
     while True:
@@ -60,21 +61,21 @@ def wait_for(
 
 
 def children(pid: int) -> list[int]:
-    """The processes whose parent is `pid`."""
+    """Return the child processes of `pid`."""
     return [child for child, parent in _parents().items() if parent == pid]
 
 
 def descendants(pid: int) -> list[int]:
-    """Every process below `pid`, the nearest first."""
+    """Return all descendants of `pid`, closest first."""
     parents = _parents()
     family = [pid]
-    for ancestor in family:  # grows while it is walked
+    for ancestor in family:  # extended during the loop
         family.extend(child for child, parent in parents.items() if parent == ancestor)
     return family[1:]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Return whether the process exists and is not a zombie."""
     listing = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -82,7 +83,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _parents() -> dict[int, int]:
-    """Parent by process, zombies left out."""
+    """Return the parent of each process, without zombies."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
     ).stdout
@@ -91,14 +92,14 @@ def _parents() -> dict[int, int]:
 
 
 class Server(ABC):
-    """Base of the servers; `with` starts one in a temporary folder and leaves nothing behind."""
+    """Base class of servers. `with` starts one in a temporary folder and removes all traces."""
 
     name: str
     ready_within = 120.0
-    #: Seconds after which `stop` kills what is left: a hang guard, far above any grace time.
+    #: Seconds after which `stop` kills remaining processes. Far above any graceful shutdown.
     stop_within = 60.0
     stop_signal = signal.SIGTERM
-    #: accounts to choose from for a server that refuses to run as root
+    #: accounts for servers that refuse to run as root
     unprivileged_users: tuple[str, ...] = ()
 
     def __init__(self) -> None:
@@ -107,32 +108,32 @@ class Server(ABC):
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
 
-    # -- what a server has to say ------------------------------------------------------------
+    # -- to be overridden --------------------------------------------------------------------
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line."""
+        """Return the command line."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether the server answers; an OSError means not yet."""
+        """Return whether the server responds; an OSError means not yet."""
 
     def prepare(self) -> None:  # noqa: B027 - most servers need none
-        """Called once, before the first start, in the fresh folder."""
+        """Prepare the new folder, before the first start."""
 
     def environment(self) -> dict[str, str]:
-        """The environment of the server's processes."""
+        """Return the environment of the processes."""
         return dict(os.environ)
 
     def working_directory(self) -> Path:
-        """The working directory of the server's processes."""
+        """Return the working directory of the processes."""
         return self.folder
 
-    # -- life --------------------------------------------------------------------------------
+    # -- lifecycle ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        # Not pytest's folder: that is private to the user who runs the tests, and its long name
-        # leaves too little room for the path of a unix socket.
+        # Do not use pytest's folder: it is private to the user who runs the tests, and its path is
+        # too long for a Unix socket.
         self._folder = Path(tempfile.mkdtemp(prefix=f"smoketest-{self.name}-")).resolve()
         try:
             if self.user is not None:
@@ -155,22 +156,22 @@ class Server(ABC):
         self.close()
 
     def start(self) -> None:
-        """Start the processes and wait until they answer."""
+        """Start the processes and wait until they respond."""
         if self._process is not None:
-            raise ServerError(f"{self.name} was started already")
+            raise ServerError(f"{self.name} is already running")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dies_with_us(), *self.command()],
+                [*_parent_death_wrapper(), *self.command()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **self._surroundings(),
+                **self._popen_options(),
             )
         _running.append(self)
         self._wait_until_ready()
 
     def stop(self) -> list[int]:
-        """Ask the server to end, wait, and return the processes that had to be killed."""
+        """Stop the server and return the processes that had to be killed."""
         process = self._process
         if process is None:
             return []
@@ -180,27 +181,27 @@ class Server(ABC):
             self.ask_to_stop()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(self.stop_within)
-        # Children may need a moment more than the process that was started.
+        # Child processes may take longer to exit than their parent.
         while (left := [pid for pid in family if is_alive(pid)]) and time.monotonic() < deadline:
             time.sleep(0.05)
         self._kill(family)
         return left
 
     def ask_to_stop(self) -> None:
-        """Tell a server that runs to end in good order."""
+        """Send the stop signal to a running server."""
         os.kill(self.pid, self.stop_signal)
 
     def kill9(self) -> None:
-        """End every process of the server with SIGKILL, at once."""
+        """Kill all processes of the server with SIGKILL."""
         if self._process is not None:
             self._kill(self.family())
 
     def family(self) -> list[int]:
-        """The process that was started and all below it."""
+        """Return the started process and its descendants."""
         return [self.pid, *descendants(self.pid)]
 
     def restart(self) -> None:
-        """Stop and start again, on the same port and folder."""
+        """Stop and start again, with the same port and folder."""
         self.stop()
         self.start()
 
@@ -211,55 +212,55 @@ class Server(ABC):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    # -- sight -------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
-        """The server's own folder; gone after the `with` block."""
+        """Return the server's folder, which is removed after the `with` block."""
         if self._folder is None:
-            raise ServerError(f"{self.name} lives only inside its `with` block")
+            raise ServerError(f"{self.name} has no folder outside of its `with` block")
         return self._folder
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """Return the id of the started process."""
         if self._process is None:
             raise ServerError(f"{self.name} is not running")
         return self._process.pid
 
     @property
     def address(self) -> str:
-        """`host:port`."""
+        """Return `host:port`."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def log_path(self) -> Path:
-        """The file with all that the server wrote."""
+        """Return the path of the log."""
         return self.folder / f"{self.name}.log"
 
     @property
     def log(self) -> str:
-        """All that the server wrote, of all its starts."""
+        """Return the log of all starts."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def log_tail(self) -> str:
-        """The end of the log, for a failure message."""
+        """Return the end of the log, for an error message."""
         lines = self.log.splitlines()
-        cut = [f"... {len(lines) - LOG_LINES} lines before"] if len(lines) > LOG_LINES else []
-        return "\n".join([*cut, *lines[-LOG_LINES:]]) or "(nothing)"
+        omitted = [f"... {len(lines) - LOG_LINES} lines omitted"] if len(lines) > LOG_LINES else []
+        return "\n".join([*omitted, *lines[-LOG_LINES:]]) or "(nothing)"
 
     def spawn(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a command beside the server, as its user and in its environment."""
-        surroundings = self._surroundings()
-        surroundings["env"] |= environment
+        """Start a command as the server's user and in its environment."""
+        options = self._popen_options()
+        options["env"] |= environment
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **surroundings
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
         )
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end as `spawn` does; a failure shows its output."""
+        """Run a command like `spawn` and wait for it. An error includes its output."""
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, **self._surroundings()
+            command, capture_output=True, text=True, check=False, **self._popen_options()
         )
         if check and done.returncode:
             raise ServerError(
@@ -267,12 +268,13 @@ class Server(ABC):
             )
         return done
 
-    # -- inside ------------------------------------------------------------------------------
+    # -- internals ---------------------------------------------------------------------------
 
     def _kill(self, family: list[int]) -> None:
         process, self._process = self._process, None
         assert process is not None
-        # PostgreSQL's processes leave the group, others may outlive their parent: kill both ways.
+        # PostgreSQL's processes leave the group, and others outlive their parent, so kill both
+        # ways.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         for pid in family:
@@ -286,7 +288,7 @@ class Server(ABC):
         )
         _running.remove(self)
 
-    def _surroundings(self) -> dict[str, Any]:
+    def _popen_options(self) -> dict[str, Any]:
         return {
             "cwd": self.working_directory(),
             "env": self.environment(),
@@ -319,21 +321,21 @@ class Server(ABC):
             time.sleep(0.05)
 
 
-# Servers that run now: a failing test shows their logs, the end of the tests stops them.
+# Running servers. A failing test prints their logs; they are stopped at exit.
 _running: list[Server] = []
 
 
-def _dies_with_us() -> list[str]:
-    """A wrapper that lets the kernel end the server when even SIGKILL ends the tests.
+def _parent_death_wrapper() -> list[str]:
+    """Return a wrapper command that makes the kernel kill the server when the test process dies.
 
-    Only where Linux has it, and only for servers started by a thread that lives as long as they.
+    Available only on Linux, and only if the thread that starts the server outlives it.
     """
     setpriv = find("setpriv") if sys.platform == "linux" else None
     return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
 
 
 def running_logs() -> Iterator[tuple[str, str]]:
-    """A title and the end of the log of every server that runs now."""
+    """Yield a title and the end of the log of each running server."""
     for server in _running:
         yield f"log of {server.name} on port {server.port}", server.log_tail()
 

@@ -1,4 +1,4 @@
-"""A Prometheus server that scrapes what a test asks it to."""
+"""Prometheus server with configurable targets."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.servers.services import require
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One element of an instant vector."""
+    """Element of an instant vector."""
 
     labels: Mapping[str, str]
     value: float
 
 
 class Prometheus(Server):
-    """Scrapes `targets` (`host:port`) every second, with its data in its own folder.
+    """Server that scrapes `targets` (`host:port`) every second.
 
-    `config` overrides top-level keys of the configuration, `files` are written beside it: rules,
-    tokens. A `config_file` is used as it is instead.
+    `config` overrides top-level keys of the configuration. `files`, such as rules and tokens, are
+    written next to it. A `config_file` is used unchanged.
     """
 
     name = "prometheus"
@@ -61,7 +61,7 @@ class Prometheus(Server):
         }
 
     def prepare(self) -> None:
-        """Write the configuration; JSON is YAML."""
+        """Write the configuration as JSON, which is valid YAML."""
         files = {"prometheus.yml": json.dumps(self.config, indent=2), **self.files}
         for name, text in files.items():
             path = self.folder / name
@@ -69,7 +69,7 @@ class Prometheus(Server):
             path.write_text(text)
 
     def command(self) -> list[str]:
-        """The server on loopback."""
+        """Return a command that listens on loopback."""
         return [
             require("prometheus"),
             f"--config.file={self._config_file or self.folder / 'prometheus.yml'}",
@@ -79,19 +79,19 @@ class Prometheus(Server):
         ]
 
     def is_ready(self) -> bool:
-        """Whether it serves queries."""
+        """Return whether the server accepts queries."""
         return get(self.port, "/-/ready").status == 200
 
     def api(self, endpoint: str, **parameters: str) -> Any:
-        """The `data` of an answer of the HTTP API."""
+        """Return the `data` of a response of the HTTP API."""
         answer = get(self.port, f"/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}")
         assert answer.status == 200, f"{endpoint} {parameters}: {answer.text}"
         return answer.json()["data"]
 
     def query(self, expression: str) -> list[Sample]:
-        """The instant vector of an expression now."""
+        """Return the current instant vector of an expression."""
         data = self.api("query", query=expression)
-        assert data["resultType"] == "vector", f"{expression} is a {data['resultType']}"
+        assert data["resultType"] == "vector", f"{expression} is of type {data['resultType']}"
         return [Sample(item["metric"], float(item["value"][1])) for item in data["result"]]
 
     def wait_for(
@@ -99,7 +99,7 @@ class Prometheus(Server):
         expression: str,
         predicate: Callable[[Sequence[Sample]], object] = bool,
     ) -> list[Sample]:
-        """Query until the predicate holds for the answer."""
+        """Query until the predicate is true for the result."""
         return wait_for(
             lambda: self.query(expression),
             predicate,
@@ -108,17 +108,17 @@ class Prometheus(Server):
         )
 
     def targets(self) -> list[dict[str, Any]]:
-        """The targets that are scraped, with `health` and `lastError`."""
+        """Return the scrape targets, with `health` and `lastError`."""
         active: list[dict[str, Any]] = self.api("targets")["activeTargets"]
         return active
 
     def rules(self) -> list[dict[str, Any]]:
-        """The rules of all groups, with `health` and `lastError`."""
+        """Return the rules of all groups, with `health` and `lastError`."""
         return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
 
 
 def check_metrics(exposition: str) -> subprocess.CompletedProcess[str]:
-    """What `promtool check metrics` says of a text exposition."""
+    """Run `promtool check metrics` on a text exposition."""
     return subprocess.run(
         [require("promtool"), "check", "metrics"],
         input=exposition,

@@ -1,4 +1,4 @@
-"""A Pushgateway that keeps what it is given in memory."""
+"""Pushgateway that stores metrics only in memory."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from tests.servers.services import require
 
 
 class Pushgateway(Server):
-    """Takes pushes at `url`."""
+    """Pushgateway at `url`."""
 
     name = "pushgateway"
 
     def command(self) -> list[str]:
-        """The gateway on loopback, without a file."""
+        """Return a command that listens on loopback, without a persistence file."""
         return [
             require("prometheus-pushgateway"),
             f"--web.listen-address={self.address}",
-            "--persistence.file=",  # Debian has one for all by default
+            "--persistence.file=",  # Debian sets a shared file by default
         ]
 
     def is_ready(self) -> bool:
-        """Whether it takes pushes."""
+        """Return whether the server accepts pushes."""
         return get(self.port, "/-/ready").status == 200
 
     @property
     def url(self) -> str:
-        """Where to push."""
+        """Return the URL for pushes."""
         return f"http://{self.address}"
 
     def metrics(self) -> Exposition:
-        """One scrape in the text format."""
+        """Scrape the text format."""
         response = get(self.port, "/metrics", {"Accept": "text/plain"})
         assert response.status == 200, f"{response.status}: {response.text}"
         return Exposition(response.text)

@@ -1,4 +1,4 @@
-"""A Redis of one's own: in memory alone, and fit to be killed."""
+"""Redis server without persistence, which tests may kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.servers.services import require
 
 
 class Redis(Server):
-    """One server on loopback that keeps nothing on disk; options are those of redis.conf."""
+    """Server on loopback. Keyword arguments are settings of redis.conf."""
 
     name = "redis"
 
@@ -19,7 +19,7 @@ class Redis(Server):
         self.settings = {"save": "", "appendonly": "no", **settings}
 
     def command(self) -> list[str]:
-        """The server, in the foreground, without a configuration file."""
+        """Return a command that runs in the foreground, without a configuration file."""
         settings: list[str] = []
         for name, value in self.settings.items():
             settings += [f"--{name.replace('_', '-')}", value]
@@ -29,13 +29,13 @@ class Redis(Server):
         ]  # fmt: skip
 
     def is_ready(self) -> bool:
-        """Whether it answers; one with a password answers that it wants to be told that."""
+        """Return whether the server responds, possibly with a request for a password."""
         return self.talk("PING").startswith(("+PONG", "-NOAUTH"))
 
     def talk(self, *arguments: str) -> str:
-        """Send one command, and return what Redis answers in its protocol.
+        """Send a command and return the raw response.
 
-        Enough for answers that fit in one packet; everything else is for a client.
+        Supports only responses that fit in one packet.
         """
         words = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in arguments)
         with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 60)) as client:
@@ -44,5 +44,5 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """The address of its first database, in the usual notation."""
+        """Return the URL of the first database."""
         return f"redis://{self.address}/0"

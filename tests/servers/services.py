@@ -1,4 +1,4 @@
-"""Which programs a test needs, and what happens where they are missing."""
+"""Programs that tests require, and the handling of missing ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Debian keeps some server programs outside of the search path of ordinary users.
+# Debian installs some server programs outside of the search path of ordinary users.
 _EXTRA_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/usr/lib/postgresql/*/bin")
 
 PACKAGES = {
@@ -25,19 +25,19 @@ PACKAGES = {
 
 
 def services_are_required() -> bool:
-    """Whether a missing service is a failure (as in CI) instead of a skip."""
+    """Return whether a missing service fails the test (as in CI) instead of skipping it."""
     return os.environ.get("SMOKETEST_TEST_REQUIRE_SERVICES") == "1"
 
 
 def missing(reason: str) -> None:
-    """Skip the test, or fail it where every service is required."""
+    """Skip the test, or fail it if every service is required."""
     if services_are_required():
         pytest.fail(f"{reason} (SMOKETEST_TEST_REQUIRE_SERVICES=1)", pytrace=False)
     pytest.skip(reason)
 
 
 def find(binary: str) -> str | None:
-    """The path of a program, looked for where servers are usually installed too."""
+    """Return the path of a program, searching the usual folders of servers too."""
     folders = [os.environ.get("PATH", os.defpath)]
     for pattern in _EXTRA_FOLDERS:
         folders.extend(str(path) for path in sorted(Path("/").glob(pattern[1:]), reverse=True))
@@ -45,7 +45,7 @@ def find(binary: str) -> str | None:
 
 
 def require(binary: str) -> str:
-    """The path of a program; without it the test is skipped, or fails in CI."""
+    """Return the path of a program, or else skip the test, or fail it in CI."""
     path = find(binary)
     if path is None:
         package = PACKAGES.get(binary, binary)

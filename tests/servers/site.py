@@ -1,4 +1,4 @@
-"""The example site under a real application server."""
+"""Example site under a real application server."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from tests.servers.services import missing
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example"
 
-#: variables of the tests' own surroundings that would change how the site behaves
+#: environment variables that would change how the site behaves
 _FOREIGN = (
     "DJANGO_", "EXAMPLE_", "SMOKETEST_", "PROMETHEUS_", "GUNICORN_", "STATE_DIRECTORY",
     "VIRTUAL_ENV", "PYTHONPATH", "PYTHONWARNINGS", "MAKE",
 )  # fmt: skip
 
-#: from the address to listen on to a command line
+#: Function that returns a command line for a listen address.
 Command = Callable[[str], list[str]]
 
 
 def require_module(name: str, package: str) -> None:
-    """Without the module the test is skipped, or fails in CI."""
+    """Skip the test, or fail it in CI, if the module is missing."""
     if importlib.util.find_spec(name) is None:
         missing(f"{name} is not installed: pip install {package}")
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of the tests without what would change how the site behaves."""
+    """Return the environment without variables that would change how the site behaves."""
     return {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
 
 
 def gunicorn(*, workers: int = 4, worker_class: str = "sync", threads: int = 1) -> Command:
-    """gunicorn, as most Django sites run it."""
+    """Return a command for gunicorn."""
 
     def command(address: str) -> list[str]:
         if worker_class == "gevent":
@@ -60,7 +60,7 @@ def gunicorn(*, workers: int = 4, worker_class: str = "sync", threads: int = 1) 
 
 
 def uwsgi(*options: str, workers: int = 2) -> Command:
-    """uWSGI, with threads enabled, of the environment that runs the tests."""
+    """Return a command for uWSGI, with threads enabled, from the current environment."""
 
     def command(address: str) -> list[str]:
         binary = Path(sys.executable).parent / "uwsgi"
@@ -70,7 +70,7 @@ def uwsgi(*options: str, workers: int = 2) -> Command:
             str(binary), f"--http-socket={address}", "--module=shop.wsgi:application",
             "--master", f"--processes={workers}", "--enable-threads", "--need-app",
             "--die-on-term", "--worker-reload-mercy=3", "--lazy-apps",
-            # Not by SIGHUP: for that, a wheel of uWSGI forgets its virtual environment.
+            # Not SIGHUP: a wheel of uWSGI would lose its virtual environment.
             "--touch-workers-reload=$(EXAMPLE_DATA_DIR)/reload", *options,
         ]  # fmt: skip
 
@@ -78,7 +78,7 @@ def uwsgi(*options: str, workers: int = 2) -> Command:
 
 
 def uvicorn() -> Command:
-    """uvicorn, one process and one event loop."""
+    """Return a command for uvicorn, with one process and one event loop."""
     return lambda address: [
         sys.executable, "-m", "uvicorn", "shop.asgi:application",
         f"--host={address.partition(':')[0]}", f"--port={address.partition(':')[2]}",
@@ -87,9 +87,9 @@ def uvicorn() -> Command:
 
 
 class ExampleSite(Server):
-    """`example/` with its data in a folder of its own; environment variables steer it.
+    """`example/` with its own data folder, configured by environment variables.
 
-    Its own database is on a `database` server that runs already, else on SQLite.
+    The default database is on the running server `database`, or else in SQLite.
     """
 
     name = "example"
@@ -106,7 +106,7 @@ class ExampleSite(Server):
         self.database = database
         self.variables = environment
 
-    # -- the server --------------------------------------------------------------------------
+    # -- server ------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Create the databases and their rows."""
@@ -118,37 +118,37 @@ class ExampleSite(Server):
         self.manage("prepare_shop", "--verbosity=0")
 
     def command(self) -> list[str]:
-        """The application server's command line."""
+        """Return the command line of the application server."""
         return self.server(self.address)
 
     def working_directory(self) -> Path:
-        """Where the project package of the example stands."""
+        """Return the folder of the example project."""
         return EXAMPLE
 
     def environment(self) -> dict[str, str]:
-        """A clean environment, and the example's own variables."""
+        """Return a clean environment with the variables of the example."""
         return clean_environment() | {
-            # The tests' own folder comes last: where a wheel is tested, it holds no package.
-            "PYTHONPATH": f"{_folder_of_the_package()}{os.pathsep}{ROOT}",
+            # The checkout comes last, so that tests of a wheel import the installed package.
+            "PYTHONPATH": f"{_package_folder()}{os.pathsep}{ROOT}",
             "PYTHONUNBUFFERED": "1",
             "EXAMPLE_DATA_DIR": str(self.data_folder),
             "EXAMPLE_DATABASE": self.database.url if self.database else "",
-            # Most tests know the smoke tests that the shop has written itself.
+            # Most tests expect only the smoke tests of the shop itself.
             "EXAMPLE_SKIP_APPS": "smoketest_essentials smoketest_http",
             **self.variables,
         }
 
     def is_ready(self) -> bool:
-        """Whether a page answers; which one does not matter."""
+        """Return whether any page responds."""
         return self.get("/").status < 500
 
     @property
     def data_folder(self) -> Path:
-        """All state of the example."""
+        """Return the folder with all state of the example."""
         return self.folder / "data"
 
     def workers(self) -> list[int]:
-        """The processes that answer requests."""
+        """Return the worker processes."""
         return children(self.pid)
 
     # -- requests ----------------------------------------------------------------------------
@@ -156,11 +156,11 @@ class ExampleSite(Server):
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, *, timeout: float = 60
     ) -> Response:
-        """GET a path over a fresh connection."""
+        """GET a path over a new connection."""
         return get(self.port, path, headers, timeout=timeout)
 
     def run_tests(self, query: str = "") -> dict[str, Any]:
-        """Run the tests now by a request, whatever is stored; the JSON answer."""
+        """Run the tests, ignoring stored results, and return the JSON report."""
         headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
         response = self.get(f"/smoketest/{query}", headers)
         assert response.status in (200, 500), f"{response.status}: {response.text}"
@@ -168,48 +168,47 @@ class ExampleSite(Server):
         return report
 
     def metrics(self) -> Exposition:
-        """One scrape in the text format."""
+        """Scrape the text format."""
         response = self.get("/smoketest/metrics", {"Accept": "text/plain"})
         assert response.status == 200, f"{response.status}: {response.text}"
         return Exposition(response.text)
 
-    # -- the operator ------------------------------------------------------------------------
+    # -- administration ----------------------------------------------------------------------
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """`manage.py` in a process of its own."""
+        """Run `manage.py` in a separate process."""
         return self.run(sys.executable, "manage.py", *arguments, check=check)
 
     def break_(self, *names: str) -> None:
-        """Make tests fail on purpose, at once and until `mend`."""
+        """Make tests fail until `repair` is called."""
         (self.data_folder / "break").write_text("\n".join(names))
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Undo `break_`."""
         (self.data_folder / "break").unlink(missing_ok=True)
 
     def wait_for_workers(self, count: int) -> list[int]:
-        """The processes that answer requests, once there are so many."""
+        """Wait for this number of worker processes and return them."""
         return wait_for(self.workers, lambda found: len(found) == count, what=f"{count} workers")
 
-    def wait_until_each_answers(self, count: int) -> None:
-        """Send requests until each of so many workers of gunicorn has answered one.
+    def wait_until_all_workers_respond(self, count: int) -> None:
+        """Send requests until each gunicorn worker has responded, and so has imported its code."""
 
-        They have imported the site and its smoke modules then.
-        """
-
-        def answering() -> set[str]:
-            path = "/smoketest/?test=none.of.this.name"
+        def responding_workers() -> set[str]:
+            path = "/smoketest/?test=no.such.test"
             with ThreadPoolExecutor(2 * count) as pool:
                 list(pool.map(lambda _: self.get(path), range(4 * count)))
             answered = set(re.findall(r"worker <?(\d+)>? answered", self.log))
             return answered & set(map(str, self.workers()))
 
-        wait_for(answering, lambda pids: len(pids) == count, what="an answer of each worker")
+        wait_for(
+            responding_workers, lambda pids: len(pids) == count, what="a response of each worker"
+        )
 
 
-def _folder_of_the_package() -> Path:
-    """Where these tests import `smoketest` from: the checkout, or an installed wheel."""
+def _package_folder() -> Path:
+    """Return the folder from which `smoketest` is imported: the checkout, or an installed wheel."""
     spec = importlib.util.find_spec("smoketest")
     assert spec is not None, "smoketest is not importable"
-    assert spec.origin is not None, "smoketest is no package"
+    assert spec.origin is not None, "smoketest is not a package"
     return Path(spec.origin).parents[1]

@@ -1,4 +1,4 @@
-"""An SMTP server of one's own that takes no mail, but lets in who has the password."""
+"""SMTP server that rejects mail but accepts logins."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tests.servers.processes import Server
 from tests.servers.services import missing
 
 ROOT = Path(__file__).resolve().parents[2]
-USER, PASSWORD = "smoketest", "let-me-in-please"  # of a throw-away server on loopback
+USER, PASSWORD = "smoketest", "let-me-in-please"  # of a temporary server on loopback
 
 
 class SMTP(Server):
-    """aiosmtpd in a process of its own; its log has a line for each thing that a client says."""
+    """aiosmtpd in a separate process, which logs every command of a client."""
 
     name = "smtp"
 
     def command(self) -> list[str]:
-        """This module as a program."""
+        """Return a command that runs this module."""
         if importlib.util.find_spec("aiosmtpd") is None:
             missing("aiosmtpd is not installed: pip install aiosmtpd")
         return [sys.executable, "-m", __name__, str(self.port)]
 
     def environment(self) -> dict[str, str]:
-        """With the tests on the import path."""
+        """Return an environment in which the tests can be imported."""
         return {**super().environment(), "PYTHONPATH": str(ROOT)}
 
     def is_ready(self) -> bool:
-        """Whether it greets."""
+        """Return whether the server sends its greeting."""
         with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 60)) as client:
             return client.recv(100).startswith(b"220")
 
 
 async def _serve(port: int) -> None:
-    # Here alone, since the tests are collected where it is not installed as well.
+    # Imported here, because test collection must also work without aiosmtpd.
     from aiosmtpd import smtp  # noqa: PLC0415
 
     def authenticate(_server: Any, _session: Any, _envelope: Any, _kind: str, data: Any) -> Any:

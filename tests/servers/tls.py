@@ -1,4 +1,4 @@
-"""Small servers on threads of the tests, which speak TLS, or break off, or never say a word."""
+"""Small threaded servers that speak TLS, close connections early or never respond."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-#: Answers one connection.
-Answering = Callable[[socket.socket], None]
+#: Function that serves a single connection.
+Handler = Callable[[socket.socket], None]
 
 
 @contextmanager
 def listening(
-    answer: Answering, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
+    handler: Handler, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
 ) -> Iterator[int]:
-    """A server on a free port, for as long as the context lasts."""
+    """Run a server on a free port and yield the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, 0), family=family)
     opened: list[socket.socket] = []
@@ -36,15 +36,15 @@ def listening(
         with closing(connection), suppress(OSError):
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
-            answer(connection)
+            handler(connection)
 
     def accept() -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
                 if context is not None:
-                    # No handshake yet: it may last as long as the client likes, and whoever
-                    # ends the server must know the socket that waits for it.
+                    # The handshake happens in the thread of the connection, as a client may delay
+                    # it. `opened` must contain the socket by then, so that it can be shut down.
                     connection = context.wrap_socket(
                         connection, server_side=True, do_handshake_on_connect=False
                     )
@@ -70,37 +70,37 @@ def listening(
 
 
 def request_of(connection: socket.socket) -> bytes:
-    """The head of a request, and what of its body came with it."""
+    """Return the head of a request, with any part of the body received together with it."""
     received = b""
     while b"\r\n\r\n" not in received and (more := connection.recv(65536)):
         received += more
     return received
 
 
-def saying(response: bytes, requests: list[bytes] | None = None) -> Answering:
-    """Read a request, send these bytes, and close."""
+def respond_with(response: bytes, requests: list[bytes] | None = None) -> Handler:
+    """Return a handler that reads a request, sends these bytes and closes the connection."""
 
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         request = request_of(connection)
         if requests is not None and request:
             requests.append(request)
         connection.sendall(response)
         connection.close()
 
-    return answer
+    return handler
 
 
-def dripping(head: bytes) -> Answering:
+def dripping(head: bytes) -> Handler:
     """Send a response byte by byte after this beginning, so that no read times out."""
 
-    def answer(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         request_of(connection)
         connection.sendall(head)
         while True:  # until the client disconnects
             connection.sendall(b"X")
             time.sleep(0.05)
 
-    return answer
+    return handler
 
 
 def dripping_records(connection: socket.socket) -> None:
@@ -112,13 +112,13 @@ def dripping_records(connection: socket.socket) -> None:
 
 
 def http(status: str = "200 OK", body: bytes = b"", *headers: str) -> bytes:
-    """An answer in HTTP/1.1."""
+    """Return an HTTP/1.1 response."""
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 class Authority:
-    """A certificate authority that only those know who are given its file."""
+    """Certificate authority that only clients with its file trust."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA()
@@ -126,7 +126,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(str(self.file))
 
     def context(self, name: str = "localhost", *, days: float = 100) -> ssl.SSLContext:
-        """For a server whose certificate is valid so many days yet; below 0: not any more."""
+        """Return a server context whose certificate expires in `days` (negative: expired)."""
         now = datetime.datetime.now(datetime.UTC)
         certificate = self._ca.issue_cert(
             name,
@@ -139,7 +139,7 @@ class Authority:
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
-    """For a server that vouches for itself."""
+    """Return a server context with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

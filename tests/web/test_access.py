@@ -1,4 +1,4 @@
-"""Who is let in to the endpoints, and what the others are told."""
+"""Authentication and authorization of requests to the endpoints."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class T(SmokeTest):
 """
 
 
-def basic(password: str, user: str = "anybody") -> str:
+def basic(password: str, user: str = "prometheus") -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 class User:
-    """What Django's authentication puts into a request."""
+    """Minimal user, as set by `AuthenticationMiddleware`."""
 
     def __init__(self, *, is_staff: bool, is_active: bool = True) -> None:
         self.is_staff = is_staff
@@ -46,7 +46,7 @@ class User:
 
 
 class BrokenUser:
-    """One whose session cannot be read."""
+    """User whose session cannot be loaded."""
 
     def __bool__(self) -> bool:
         raise OperationalError("the database is down")
@@ -70,8 +70,8 @@ def role(authorization: str | None, tokens: list[str] = TOKENS, user: Any = None
         basic(TOKEN).replace("Basic", "BASIC"),
     ],
 )
-def test_token__lets_in(authorization: str) -> None:
-    """Any of the tokens, as Bearer or as the password of Basic, in any case of the scheme."""
+def test_token__valid(authorization: str) -> None:
+    """Any configured token grants access, as a Bearer token or a Basic password."""
     assert role(authorization) is Role.FULL
 
 
@@ -91,15 +91,15 @@ def test_token__lets_in(authorization: str) -> None:
         "Bearer \xff\udcff",
         basic(""),
         basic(f"{TOKEN}:"),
-        "Basic " + base64.b64encode(TOKEN.encode()).decode(),  # no user, no colon
+        "Basic " + base64.b64encode(TOKEN.encode()).decode(),  # no user and no colon
         "Basic " + base64.b64encode(b"\xff:\xff").decode(),
         "Basic not base64!",
         "Basic \xe9",
         "Basic",
     ],
 )
-def test_token__anything_else_does_not(authorization: str | None) -> None:
-    """Whatever a header holds, it is a token or it is none."""
+def test_token__invalid(authorization: str | None) -> None:
+    """Malformed and unknown credentials are ignored."""
     assert role(authorization) is Role.DENIED
     assert role(authorization, tokens=[]) is Role.LIMITED
 
@@ -115,19 +115,19 @@ def test_token__anything_else_does_not(authorization: str | None) -> None:
         (object(), Role.DENIED),
     ],
 )
-def test_session__of_the_staff_lets_in(user: Any, expected: Role) -> None:
-    """A session that cannot be read is no session."""
+def test_session__staff_user(user: Any, expected: Role) -> None:
+    """Only an active staff user has full access; a session that cannot be loaded is ignored."""
     assert role(None, user=user) is expected
 
 
-def test_session__is_not_asked_where_there_is_a_token() -> None:
-    """With the database down the token is enough, and nothing waits for the database."""
+def test_session__not_loaded_with_valid_token() -> None:
+    """A valid token works while the database is down: the session is not loaded."""
 
-    class Asked:
+    class UnexpectedAccess:
         def __bool__(self) -> bool:
             raise AssertionError
 
-    assert role(f"Bearer {TOKEN}", user=Asked()) is Role.FULL
+    assert role(f"Bearer {TOKEN}", user=UnexpectedAccess()) is Role.FULL
 
 
 def assert_challenged(response: HttpResponse) -> None:
@@ -140,59 +140,62 @@ def assert_challenged(response: HttpResponse) -> None:
 
 @pytest.mark.parametrize("path", [*PATHS, "/smoketest/?test=app0", "/smoketest/?nonsense=1"])
 @pytest.mark.parametrize("method", ["get", "head", "options", "post", "put"])
-def test_outsider__is_told_nothing(site: Site, path: str, method: str) -> None:
-    """On each path and by each method the same, and nothing runs."""
+def test_denied__no_information(site: Site, path: str, method: str) -> None:
+    """Every path and method returns 401 without details, and no test runs."""
     client = site(FAILS, SMOKETEST_TOKENS=TOKENS)
     response = getattr(client, method)(path)
     if method == "head":
         assert response.status_code == 401
     else:
         assert_challenged(response)
-    assert insider().get("/smoketest/?only_if_cached=1").status_code == 504  # nothing is stored
+    response = authorized_client().get("/smoketest/?only_if_cached=1")
+    assert response.status_code == 504, "no result is stored"
 
 
-def insider(token: str = TOKEN) -> Client:
+def authorized_client(token: str = TOKEN) -> Client:
     return Client(headers={"Authorization": f"Bearer {token}"}, raise_request_exception=False)
 
 
-def test_insider__sees_everything(site: Site) -> None:
-    """Results, tracebacks and metrics, by either token."""
+def test_full_role__all_data(site: Site) -> None:
+    """Every configured token gives access to results, tracebacks and metrics."""
     site(FAILS, SMOKETEST_TOKENS=TOKENS)
-    response = insider().get("/smoketest/?format=json")
+    response = authorized_client().get("/smoketest/?format=json")
     assert response.status_code == 500
     assert "self.assertEqual(1, 2)" in response.json()["results"][0]["traceback"]
-    assert insider(NEXT_TOKEN).get("/smoketest/metrics").status_code == 200
+    assert authorized_client(NEXT_TOKEN).get("/smoketest/metrics").status_code == 200
 
 
-def test_rotation__token_that_was_taken_away(site: Site) -> None:
-    """The next request is refused."""
+def test_token_rotation__removed_token(site: Site) -> None:
+    """A removed token is rejected by the next request."""
     site(PASSES, SMOKETEST_TOKENS=TOKENS)
-    assert insider().get("/smoketest/").status_code == 200
+    assert authorized_client().get("/smoketest/").status_code == 200
     with override_settings(SMOKETEST_TOKENS=[NEXT_TOKEN]):
-        assert_challenged(insider().get("/smoketest/"))
+        assert_challenged(authorized_client().get("/smoketest/"))
 
 
-def test_tokens__wrong_setting_shuts_the_door(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """A token that may not be one opens nothing; the answer and the log say what to do."""
+def test_tokens__invalid_setting_denies_access(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Invalid settings deny all access; the response and the log refer to `manage.py check`."""
     client = site(PASSES, SMOKETEST_TOKENS="short")
     response = client.get("/smoketest/", headers={"Accept": "text/html"})
     assert response.status_code == 503
     assert "Run manage.py check on the server" in response.text
     assert "SMOKETEST_TOKENS is" in caplog.text
     assert "short" not in response.text + caplog.text
-    response = insider("short").get("/smoketest/metrics?format=json")
+    response = authorized_client("short").get("/smoketest/metrics?format=json")
     assert response.status_code == 503
     assert response.json()["status"] == "FAIL"
 
 
 @pytest.mark.parametrize(("smoke", "status"), [(PASSES, 200), (FAILS, 500)])
-def test_public_status__is_bare(site: Site, smoke: str, status: int) -> None:
-    """Outsiders see the word and the age of the latest result, and make nothing run."""
+def test_public_status__content(site: Site, smoke: str, status: int) -> None:
+    """A public status has only the status and the age of the latest result, and starts no run."""
     client = site(smoke, SMOKETEST_TOKENS=TOKENS, SMOKETEST_PUBLIC_STATUS=True)
     before = client.get("/smoketest/")
     assert before.status_code == 503
     assert before.text.startswith("There is no recent result.")
-    insider().get("/smoketest/")
+    authorized_client().get("/smoketest/")
     response = client.get("/smoketest/", headers={"Cache-Control": "no-cache"})
     assert response.status_code == status
     assert response.text == ("PASS\n" if status == 200 else "FAIL\n")
@@ -201,16 +204,16 @@ def test_public_status__is_bare(site: Site, smoke: str, status: int) -> None:
         assert_challenged(client.get(path))
 
 
-def test_public_status__is_of_a_recent_run(site: Site) -> None:
-    """A result of long ago is none: the status of a site that runs no more is not PASS."""
+def test_public_status__stale_result(site: Site) -> None:
+    """A result older than `SMOKETEST_MAX_AGE` is not served as the public status."""
     client = site(PASSES, SMOKETEST_TOKENS=TOKENS, SMOKETEST_PUBLIC_STATUS=True)
-    insider().get("/smoketest/")
+    authorized_client().get("/smoketest/")
     with override_settings(SMOKETEST_MAX_AGE=0, SMOKETEST_INTERVAL=None):
         assert client.get("/smoketest/").status_code == 503
 
 
-def test_visitor__sees_no_traceback(site: Site) -> None:
-    """A site without tokens is open; tracebacks are for the staff."""
+def test_limited_role__no_traceback(site: Site) -> None:
+    """Without tokens, everyone sees the results, but only staff users see tracebacks."""
     client = site(FAILS)
     assert "traceback" not in client.get("/smoketest/?format=json").json()["results"][0]
     request = RequestFactory().get("/smoketest/?format=json")
@@ -237,7 +240,10 @@ def test_state_error__shows_paths_only_with_full_access(
     assert f"{lock} is not a regular file" in caplog.text
     with override_settings(SMOKETEST_TOKENS=TOKENS):
         headers = {"Cache-Control": "no-cache", "Authorization": f"Bearer {TOKEN}"}
-        assert f"{lock} is not a regular file" in client.get(f"/smoketest/{query}", headers=headers).text
+        assert (
+            f"{lock} is not a regular file"
+            in client.get(f"/smoketest/{query}", headers=headers).text
+        )
 
 
 def test_cross_site__starts_no_run(site: Site) -> None:

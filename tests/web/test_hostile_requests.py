@@ -1,4 +1,4 @@
-"""Whatever a request holds, it gets an answer that is fit for strangers."""
+"""Fuzzing: no request causes an unhandled error or exposes a secret."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Good(SmokeTest):
 """
 TRACEBACK = "Traceback (most recent call last)"
 
-#: Answers that a request may get; 500 is the report of a failing test, which none is here.
+#: Expected status codes. A 500 would be an error, since no critical test fails.
 STATUSES = {200, 204, 301, 303, 304, 400, 401, 403, 404, 405, 406, 411, 413, 415, 503, 504}
 
 Request = dict[str, Any]
@@ -97,13 +97,13 @@ requests = st.fixed_dictionaries(
 
 
 @pytest.fixture(autouse=True)
-def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret where tests find them, besides that of the settings."""
+def secret_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a secret into the environment, in addition to the one in the settings."""
     monkeypatch.setenv("SHOP_TOKEN", IN_ENVIRONMENT)
 
 
-def answer(request: Request) -> tuple[int, str]:
-    """The status and the whole text of the answer, headers included."""
+def response_of(request: Request) -> tuple[int, str]:
+    """Return the status code and the full response as text, including headers."""
     started: list[Any] = []
     environ = {
         "SERVER_NAME": "testserver",
@@ -132,8 +132,8 @@ def answer(request: Request) -> tuple[int, str]:
 
 def check(request: Request, *, is_open: bool) -> None:
     began = time.monotonic()
-    status, text = answer(request)
-    assert time.monotonic() - began < 30, "a request takes milliseconds on an idle machine"
+    status, text = response_of(request)
+    assert time.monotonic() - began < 30, "the request took 30 s; it normally takes milliseconds"
     assert status in STATUSES, text
     assert TRACEBACK not in text
     for secret in (IN_SETTINGS, IN_ENVIRONMENT, TOKEN, "pw-9"):
@@ -143,7 +143,7 @@ def check(request: Request, *, is_open: bool) -> None:
 
 
 def fuzz(count: int) -> Any:
-    """Decorator of a test that is given so many requests."""
+    """Return a decorator that calls a test with `count` generated requests."""
     return lambda test: settings(
         max_examples=count,
         deadline=None,
@@ -154,8 +154,8 @@ def fuzz(count: int) -> Any:
 
 
 @pytest.fixture
-def opened(site: Site) -> None:
-    """A site without tokens, whose results are stored."""
+def open_site(site: Site) -> None:
+    """Set up a site without tokens that has stored results."""
     client = site(
         SMOKE, SHOP_PASSWORD=IN_SETTINGS, ALLOWED_HOSTS=["testserver"], SMOKETEST_MAX_AGE=600,
     )  # fmt: skip
@@ -165,36 +165,34 @@ def opened(site: Site) -> None:
 
 
 @pytest.fixture
-def closed(site: Site) -> None:
-    """A site that wants a token."""
+def protected_site(site: Site) -> None:
+    """Set up a site that requires a token."""
     site(SMOKE, SHOP_PASSWORD=IN_SETTINGS, ALLOWED_HOSTS=["testserver"], SMOKETEST_TOKENS=[TOKEN])
 
 
-@pytest.mark.usefixtures("opened")
+@pytest.mark.usefixtures("open_site")
 @fuzz(300)
 def test_open_site(request: Request) -> None:
-    """No request makes an error, shows a secret or takes long."""
+    """No request causes an error, exposes a secret or takes long."""
     check(request, is_open=True)
 
 
-@pytest.mark.usefixtures("closed")
+@pytest.mark.usefixtures("protected_site")
 @fuzz(100)
-def test_closed_site(request: Request) -> None:
-    """Nor does it show anything at all to those without a token."""
+def test_protected_site(request: Request) -> None:
+    """In addition, a site that requires a token exposes no test names."""
     check(request, is_open=False)
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("opened")
+@pytest.mark.usefixtures("open_site")
 @fuzz(16_000)
-def test_open_site__at_length(request: Request) -> None:
-    """As above, where there is time."""
+def test_open_site__many_requests(request: Request) -> None:
     check(request, is_open=True)
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("closed")
+@pytest.mark.usefixtures("protected_site")
 @fuzz(4_000)
-def test_closed_site__at_length(request: Request) -> None:
-    """As above, where there is time."""
+def test_protected_site__many_requests(request: Request) -> None:
     check(request, is_open=False)

@@ -1,4 +1,4 @@
-"""The pages for people, as browsers and scripts get them."""
+"""HTML pages, as served to browsers and scripts."""
 
 from __future__ import annotations
 
@@ -47,101 +47,101 @@ class T(SmokeTest):
 """
 
 
-def shown(response: Any) -> list[str]:
-    """The names of the tests that are not hidden, in their order."""
+def visible_tests(response: Any) -> list[str]:
+    """Return the names of the visible tests, in page order."""
     rows = re.findall(r'data-test="[\w.]+\.(\w+)"[^>]*?( hidden)?>', response.text)
     return [name for name, hidden in rows if not hidden]
 
 
-def verdict(response: Any) -> str:
+def status_on_page(response: Any) -> str:
     (words,) = re.findall(r'<h1 id="verdict"[^>]*>([^<]*)', response.text)
     return str(words)
 
 
 def run(client: Client, query: str = "") -> None:
-    """Run tests, so that their results are stored."""
+    """Run the tests and store their results."""
     client.get(f"/smoketest/{query}", headers={"cache-control": "no-cache"})
 
 
-# -- the index ------------------------------------------------------------------------------------
+# -- index page -----------------------------------------------------------------------------------
 
 
 def test_browser__before_any_run(site: Site) -> None:
-    """The page comes at once, without a result; script or no script, a run follows."""
+    """The page is served at once without a result and triggers a run, with or without scripts."""
     client = site(PASSES)
     response = client.get("/smoketest/", headers=BROWSER)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-store, private"
-    assert verdict(response) == "NO RESULT"
+    assert status_on_page(response) == "NO RESULT"
     assert "data-stale" in response.text
     assert 'content="0; url=?max_age=5.000"' in response.text
-    assert services.state().store.latest_results() == {}, "nothing has run"
+    assert services.state().store.latest_results() == {}, "no test has run"
 
 
-def test_browser__led_on_without_scripts(site: Site) -> None:
-    """Where the page leads without scripts, the tests run before it comes, and it leads no more."""
+def test_browser__refresh_without_scripts(site: Site) -> None:
+    """The refresh URL runs the tests before it responds, and its page does not refresh again."""
     response = site(MIXED).get("/smoketest/?max_age=5.000", headers=BROWSER)
     assert response.status_code == 200
-    assert verdict(response) == "FAIL"
-    assert shown(response) == ["test_bad", "test_worse", "test_good"]
+    assert status_on_page(response) == "FAIL"
+    assert visible_tests(response) == ["test_bad", "test_worse", "test_good"]
     assert "data-stale" not in response.text
     assert "http-equiv" not in response.text
 
 
 def test_browser__stored_result(site: Site) -> None:
-    """A fresh result is shown as it is: 200, as the page is there, whatever it says."""
+    """A fresh result is served with status 200, even if tests fail, since the page itself works."""
     client = site(MIXED, SMOKETEST_MAX_AGE=600)
     run(client)
     response = client.get("/smoketest/", headers=BROWSER)
     assert response.status_code == 200
     assert int(response.headers["Age"]) >= 1  # rounded up
-    assert verdict(response) == "FAIL"
+    assert status_on_page(response) == "FAIL"
     assert "data-stale" not in response.text
     assert "1 != 2" in response.text
 
 
 @pytest.mark.parametrize("header", ["no-cache", "max-age=0"])
 def test_browser__stale_result(site: Site, header: str) -> None:
-    """One that is too old for the reader is shown all the same, while another run begins."""
+    """A stale result is served immediately and marked, so that the browser requests a new run."""
     client = site(PASSES)
     run(client)
     response = client.get("/smoketest/", headers={**BROWSER, "cache-control": header})
-    assert verdict(response) == "PASS"
+    assert status_on_page(response) == "PASS"
     assert "data-stale" in response.text
 
 
-def test_browser__result_of_other_code(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result from before a deployment is shown, and not taken for fresh."""
+def test_browser__result_of_another_release(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result from before a deployment is visible_tests but treated as stale."""
     client = site(PASSES)
     run(client)
     config = registry.get_app_config("smoketest")
     monkeypatch.setattr(config, "code_loaded_at", time.monotonic())
     response = client.get("/smoketest/", headers=BROWSER)
-    assert verdict(response) == "PASS"
+    assert status_on_page(response) == "PASS"
     assert "data-stale" in response.text
 
 
-def test_browser__test_ran_again_since(site: Site, tmp_path: Path) -> None:
-    """The page shows each test as it is now, also if it alone ran since."""
-    mended = tmp_path / "mended"
+def test_browser__newer_result_of_one_test(site: Site, tmp_path: Path) -> None:
+    """The page shows the latest result of each test, including runs of a single test."""
+    disk_is_free = tmp_path / "disk_is_free"
     client = site(
         f"""
         from pathlib import Path
 
         class T(SmokeTest):
             def test_disk(self):
-                self.assertTrue(Path({str(mended)!r}).exists(), "the disk is full")
+                self.assertTrue(Path({str(disk_is_free)!r}).exists(), "the disk is full")
             def test_other(self):
                 pass
         """
     )
     run(client)
-    assert verdict(client.get("/smoketest/", headers=BROWSER)) == "FAIL"
-    mended.touch()
+    assert status_on_page(client.get("/smoketest/", headers=BROWSER)) == "FAIL"
+    disk_is_free.touch()
     run(client, "?test=app0.smoke.T.test_disk")
     response = client.get("/smoketest/", headers=BROWSER)
-    assert verdict(response) == "PASS"
+    assert status_on_page(response) == "PASS"
     assert "1 test has run again since then." in response.text
 
 
@@ -158,28 +158,28 @@ def test_browser__test_ran_again_since(site: Site, tmp_path: Path) -> None:
     ],
 )
 def test_is_browser(site: Site, headers: dict[str, str], is_browser: bool) -> None:
-    """Who is a person: by what browsers send, over HTTPS or not, and by what our script sends."""
+    """Browsers are recognized by fetch metadata, or by the header that the page's script sends."""
     response = site(MIXED).get("/smoketest/?format=html", headers=headers)
     assert response.status_code == (200 if is_browser else 500)
 
 
-def test_program(site: Site) -> None:
-    """A client that is no browser gets the page after the run, with the status of the run."""
+def test_non_browser(site: Site) -> None:
+    """Other clients get the page after the run, with the status code of the run."""
     client = site(MIXED)
     response = client.get("/smoketest/", headers=PROGRAM)
-    assert (response.status_code, verdict(response)) == (500, "FAIL")
+    assert (response.status_code, status_on_page(response)) == (500, "FAIL")
     assert response.headers["Age"] == "0"
     passing = client.get("/smoketest/?test=app0.smoke.T.test_good", headers=PROGRAM)
-    assert (passing.status_code, verdict(passing)) == (200, "PASS")
+    assert (passing.status_code, status_on_page(passing)) == (200, "PASS")
 
 
 def test_selection(site: Site) -> None:
-    """The page shows what is selected, and that it is not all."""
+    """The page shows that it covers only a selection."""
     client = site(MIXED)
     run(client)
     response = client.get("/smoketest/?tag=readiness", headers=BROWSER)
-    assert verdict(response) == "PASS"
-    assert shown(response) == ["test_good"]
+    assert status_on_page(response) == "PASS"
+    assert visible_tests(response) == ["test_good"]
     assert "Selection: tag readiness." in response.text
     assert '<input type="hidden" name="tag" value="readiness">' in response.text
 
@@ -196,12 +196,12 @@ def test_selection(site: Site) -> None:
     ],
 )
 def test_filter(site: Site, query: str, names: list[str]) -> None:
-    """Filters are in the address, work without scripts, and leave the status alone."""
+    """Filters are query parameters, work without scripts, and do not change the status."""
     client = site(MIXED)
     run(client)
     response = client.get(f"/smoketest/?{query}", headers=BROWSER)
-    assert shown(response) == names
-    assert verdict(response) == "FAIL"
+    assert visible_tests(response) == names
+    assert status_on_page(response) == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_filter(site: Site, query: str, names: list[str]) -> None:
         ("q=<script>&format=html&format=<b>", "format is given 2 times"),
     ],
 )
-def test_wrong_parameter(site: Site, query: str, words: str) -> None:
-    """400 says what is allowed."""
+def test_invalid_parameter(site: Site, query: str, words: str) -> None:
+    """An invalid parameter returns 400 and lists the valid values."""
     response = site(PASSES).get(f"/smoketest/?{query}", headers=BROWSER)
     assert response.status_code == 400
     assert words in response.text.replace("&#x27;", "'")
@@ -224,28 +224,27 @@ def test_wrong_parameter(site: Site, query: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["q", "app", "outcome"])
-def test_filter__of_the_page_alone(site: Site, name: str) -> None:
-    """No other format filters what it shows, and none ignores a parameter in silence."""
+def test_filter__rejected_by_other_formats(site: Site, name: str) -> None:
+    """Filter parameters are rejected by the other formats instead of being ignored."""
     response = site(PASSES).get(f"/smoketest/?format=json&{name}=x")
     assert response.status_code == 400
     assert f"Unknown parameter '{name}'" in response.text
 
 
 def test_no_tests(site: Site) -> None:
-    """404 and what to do, as a page."""
     response = site(None).get("/smoketest/?max_age=0", headers=BROWSER)
     assert response.status_code == 404
     assert "This site has no smoke tests. Create a smoke.py module" in response.text
 
 
 def test_paused(site: Site) -> None:
-    """The page says so, shows what is known and starts nothing."""
+    """A paused site shows the pause and the stored results, and starts no run."""
     client = site(MIXED)
     run(client)
     store = services.state().store
     store.pause(Pause(until=time.time() + 600, reason="the <new> disk"))
     response = client.get("/smoketest/", headers={**BROWSER, "cache-control": "no-cache"})
-    assert verdict(response) == "FAIL"
+    assert status_on_page(response) == "FAIL"
     assert "the &lt;new&gt; disk" in response.text
     assert "data-stale" not in response.text
     assert "http-equiv" not in response.text
@@ -253,7 +252,7 @@ def test_paused(site: Site) -> None:
 
 @pytest.mark.parametrize("url", ["/smoketest/", "/smoketest/test/app0.smoke.T.test_bad/"])
 def test_tracebacks(site: Site, url: str) -> None:
-    """Those let in by a token see tracebacks and sources, visitors of an open site do not."""
+    """Only requests with full access see tracebacks."""
     client = site(MIXED)
     run(client)
     trace = "in test_bad"
@@ -267,8 +266,8 @@ def test_tracebacks(site: Site, url: str) -> None:
 
 @pytest.mark.parametrize("method", ["get", "post", "head"])
 @pytest.mark.parametrize("name", ["index", "test", "asset"])
-def test_outsiders(site: Site, method: str, name: str) -> None:
-    """With tokens, outsiders get 401 on every path, whatever they send, and nothing runs."""
+def test_unauthenticated(site: Site, method: str, name: str) -> None:
+    """If tokens are configured, unauthenticated requests get 401 on every path and run no test."""
     client = site(MIXED, SMOKETEST_TOKENS=[TOKEN], SMOKETEST_PUBLIC_STATUS=name != "index")
     url = {
         "index": "/smoketest/",
@@ -281,8 +280,8 @@ def test_outsiders(site: Site, method: str, name: str) -> None:
     assert services.state().store.latest_results() == {}
 
 
-def test_store_cannot_be_read(site: Site, tmp_path: Path) -> None:
-    """The page says why it shows nothing, with paths for insiders alone."""
+def test_unreadable_store(site: Site, tmp_path: Path) -> None:
+    """The page shows why it has no results; only requests with full access see the path."""
     client = site(PASSES)
     run(client)
     with sqlite3.connect(tmp_path / "state" / "results.sqlite3") as database:
@@ -296,18 +295,18 @@ def test_store_cannot_be_read(site: Site, tmp_path: Path) -> None:
     test = client.get("/smoketest/test/app0.smoke.T.test_good/", headers=BROWSER)
     assert test.status_code == 503
     program = client.get("/smoketest/?format=html")
-    assert (program.status_code, verdict(program)) == (200, "PASS")
+    assert (program.status_code, status_on_page(program)) == (200, "PASS")
 
 
 class SubclassedView(IndexView):
-    """What a user of 1.x may have done."""
+    """Subclass without changes, as supported by 1.x."""
 
 
 urlpatterns = [path("own/", SubclassedView.as_view())]
 
 
-def test_view_without_our_urls(site: Site) -> None:
-    """A view that stands alone has no page to link to: it answers with text."""
+def test_view_without_included_urls(site: Site) -> None:
+    """Without the URLconf of this package, the view cannot link to pages and returns text."""
     client = site(PASSES, ROOT_URLCONF=__name__, SMOKETEST_PUBLIC_URL="https://shop.example")
     response = client.get("/own/", headers=BROWSER)
     assert response.status_code == 200
@@ -318,7 +317,7 @@ def test_view_without_our_urls(site: Site) -> None:
     assert client.post("/own/", headers=BROWSER).status_code == 405
 
 
-# -- the headers ----------------------------------------------------------------------------------
+# -- headers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -332,7 +331,7 @@ def test_view_without_our_urls(site: Site) -> None:
     ],
 )
 def test_headers(site: Site, url: str) -> None:
-    """A browser may do nothing with a page but show it."""
+    """The security headers forbid framing, scripts of other origins and caching."""
     client = site(PASSES)
     run(client)
     headers = client.get(url, headers=BROWSER).headers
@@ -347,8 +346,8 @@ def test_headers(site: Site, url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["/smoketest/", "/smoketest/test/app0.smoke.T.test_bad/"])
-def test_nothing_inline(site: Site, url: str) -> None:
-    """No style, script or handler in the page itself, and no address of another host."""
+def test_no_inline_code(site: Site, url: str) -> None:
+    """Pages have no inline styles, scripts or event handlers, and no URLs of other hosts."""
     client = site(MIXED)
     run(client)
     source = client.get(url, headers=BROWSER).text
@@ -358,7 +357,7 @@ def test_nothing_inline(site: Site, url: str) -> None:
     assert not re.search(r"(src|href|action)=\"(?!/smoketest/)", source)
 
 
-# -- the forms ------------------------------------------------------------------------------------
+# -- forms ----------------------------------------------------------------------------------------
 
 
 def strict() -> Client:
@@ -372,7 +371,7 @@ def token_of(client: Client, url: str = "/smoketest/") -> str:
 
 @pytest.mark.parametrize("middleware", [[], ["django.middleware.csrf.CsrfViewMiddleware"]])
 def test_form(site: Site, middleware: list[str]) -> None:
-    """A button runs its test, and leads to the page that shows it."""
+    """A button runs its test and redirects to the page with the result."""
     site(MIXED, MIDDLEWARE=middleware)
     client = strict()
     form = {"csrfmiddlewaretoken": token_of(client), "test": "app0.smoke.T.test_bad"}
@@ -380,12 +379,12 @@ def test_form(site: Site, middleware: list[str]) -> None:
     assert response.status_code == 303
     assert response.headers["Location"] == "/smoketest/?test=app0.smoke.T.test_bad"
     page = client.get(response.headers["Location"], headers=BROWSER)
-    assert (verdict(page), shown(page)) == ("FAIL", ["test_bad"])
+    assert (status_on_page(page), visible_tests(page)) == ("FAIL", ["test_bad"])
     assert "data-stale" not in page.text
 
 
-def test_form__runs_although_a_result_is_fresh(site: Site) -> None:
-    """Whoever presses a button means now."""
+def test_form__ignores_fresh_result(site: Site) -> None:
+    """A button runs the tests even if a fresh result is stored."""
     client = site(PASSES)
     run(client)
     before = services.state().store.latest_results()
@@ -394,7 +393,7 @@ def test_form__runs_although_a_result_is_fresh(site: Site) -> None:
 
 
 def test_form__selection(site: Site) -> None:
-    """The page that follows is that of what was run."""
+    """The form redirects to the page of the selection that it ran."""
     form = {"test": ["app0", "app0.smoke", ""], "tag": "db", "exclude_tag": "x y", "failfast": "1"}
     response = site(MIXED).post("/smoketest/", form)
     assert response.headers["Location"] == (
@@ -404,7 +403,6 @@ def test_form__selection(site: Site) -> None:
 
 
 def test_form__nothing_matches(site: Site) -> None:
-    """As the index says it."""
     response = site(PASSES).post("/smoketest/", {"test": "<b>"})
     assert response.status_code == 404
     assert "No smoke test matches test &lt;b&gt;." in response.text
@@ -413,7 +411,7 @@ def test_form__nothing_matches(site: Site) -> None:
 @pytest.mark.parametrize("url", ["/smoketest/", "/smoketest/test/app0.smoke.T.test_good/"])
 @pytest.mark.parametrize("form", [{}, {"csrfmiddlewaretoken": "x" * 64}])
 def test_form__forged(site: Site, url: str, form: dict[str, str]) -> None:
-    """A form of another site runs nothing."""
+    """A forged cross-site form runs no test."""
     site(PASSES)
     client = strict()
     token_of(client)
@@ -424,7 +422,7 @@ def test_form__forged(site: Site, url: str, form: dict[str, str]) -> None:
 
 
 def test_form__no_session(site: Site) -> None:
-    """Where the token would be in a session that cannot be had, the page comes all the same."""
+    """The page is served even if the CSRF token is stored in a session that is unavailable."""
     client = site(PASSES, CSRF_USE_SESSIONS=True)
     response = client.get("/smoketest/", headers=BROWSER)
     assert response.status_code == 200
@@ -432,11 +430,11 @@ def test_form__no_session(site: Site) -> None:
     assert strict().post("/smoketest/").status_code == 403
 
 
-# -- the page of one test -------------------------------------------------------------------------
+# -- page of a single test ------------------------------------------------------------------------
 
 
 def test_details(site: Site) -> None:
-    """What is known of the test, with its history."""
+    """The page shows the latest result of a test and its history."""
     client = site(MIXED)
     run(client)
     run(client)
@@ -449,7 +447,7 @@ def test_details(site: Site) -> None:
 
 
 def test_details__source(site: Site) -> None:
-    """Where it is written, for those let in."""
+    """The source location is visible_tests only with full access."""
     client = site(MIXED, DEBUG=True)
     run(client)
     response = client.get("/smoketest/test/app0.smoke.T.test_bad/")
@@ -457,7 +455,7 @@ def test_details__source(site: Site) -> None:
 
 
 def test_details__button(site: Site) -> None:
-    """Runs the one test, and leads back to its page."""
+    """The button runs only this test and redirects back to its page."""
     site(MIXED)
     client = strict()
     url = "/smoketest/test/app0.smoke.T.test_bad/"
@@ -467,8 +465,8 @@ def test_details__button(site: Site) -> None:
     assert list(services.state().store.latest_results()) == ["app0.smoke.T.test_bad"]
 
 
-def test_details__button_means_this_test(site: Site) -> None:
-    """Whatever else the form says, and if there is no such test, none runs."""
+def test_details__button_runs_only_this_test(site: Site) -> None:
+    """The form ignores other fields, and an unknown test runs nothing."""
     client = site(MIXED)
     client.post("/smoketest/test/app0.smoke.T.test_bad/", {"test": "app0"})
     client.post("/smoketest/test/app0.smoke.T.test_bad/")
@@ -481,7 +479,6 @@ def test_details__button_means_this_test(site: Site) -> None:
     "test_id", ["none", "app0.smoke", "a/b", "<b>", "é", "%00", "../x", "x" * 900]
 )
 def test_details__unknown(site: Site, test_id: str) -> None:
-    """404 says what to do."""
     client = site(MIXED)
     run(client)
     response = client.get(f"/smoketest/test/{quote(test_id, safe='')}/", headers=BROWSER)
@@ -490,8 +487,8 @@ def test_details__unknown(site: Site, test_id: str) -> None:
     assert "<b>" not in response.text
 
 
-def test_details__odd_name(site: Site) -> None:
-    """Each test has a page, whatever it is called."""
+def test_details__special_characters(site: Site) -> None:
+    """A test with special characters in its name has a working page."""
     client = site("class T(SmokeTest):\n    pass\nsetattr(T, 'test_a/b <c>?é', lambda self: None)")
     run(client)
     index = client.get("/smoketest/", headers=BROWSER)
@@ -501,11 +498,11 @@ def test_details__odd_name(site: Site) -> None:
     assert "T.test_a/b &lt;c&gt;?é" in response.text
 
 
-# -- the files ------------------------------------------------------------------------------------
+# -- static files ---------------------------------------------------------------------------------
 
 
 def test_assets(site: Site) -> None:
-    """Each file that a page names is there, for as long as browsers like to keep it."""
+    """Every file that a page references exists and may be cached for a year."""
     client = site(PASSES)
     source = client.get("/smoketest/", headers=BROWSER).text
     urls = re.findall(r'(?:src|href)="(/smoketest/assets/[^"]*)"', source)
@@ -522,7 +519,7 @@ def test_assets(site: Site) -> None:
 
 
 def test_assets__of_another_release(site: Site) -> None:
-    """While a release is rolled out, a page may ask for a file of the other one: it gets ours."""
+    """During a rolling deployment, a request for another release's file gets the current file."""
     client = site(PASSES)
     for name in ("page.0123456789abcdef.css", "page.css"):
         response = client.get(f"/smoketest/assets/{name}")
@@ -532,12 +529,11 @@ def test_assets__of_another_release(site: Site) -> None:
 
 @pytest.mark.parametrize("name", ["none.css", "page.py", "..%2Fviews.py", "page..css", "%00", "."])
 def test_assets__unknown(site: Site, name: str) -> None:
-    """No other file can be had."""
     assert site(PASSES).get(f"/smoketest/assets/{name}").status_code == 404
 
 
-def test_assets__are_small() -> None:
-    """The page is read in a hurry, maybe on a telephone."""
+def test_assets__size() -> None:
+    """The static files are small enough for a slow mobile connection."""
     assert sum(len(asset.content) for asset in pages.assets().values()) < 24_000
     lines = pages.assets()["page.js"].content.decode().splitlines()
     code = [line for line in lines if line.strip() and not line.lstrip().startswith(("//", "/**"))]
@@ -572,15 +568,17 @@ def test_many_tests(site: Site) -> None:
     for _ in range(3):
         run(client)
     response = client.get("/smoketest/", headers=BROWSER)
-    assert len(shown(response)) == 500
+    assert len(visible_tests(response)) == 500
     failing = re.search(r'<button id="run-failing">', response.text)
     assert failing
     assert response.text.count('name="test" value=') == 10 + 500
-    assert processor_time(client) < 30 * of_50, "about five times, for ten times as many tests"
+    assert processor_time(client) < 30 * of_50, (
+        "expected about 5 times the time for 10 times as many tests"
+    )
 
 
-def test_events_feed_the_page(site: Site) -> None:
-    """The script reads what the site streams: the names of events and fields agree."""
+def test_script_handles_events(site: Site) -> None:
+    """The script handles every event type, and reads only fields that the events contain."""
     script = pages.assets()["page.js"].content.decode()
     client = site(MIXED)
     response = client.get("/smoketest/?format=ndjson", headers={"cache-control": "no-cache"})

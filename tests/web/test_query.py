@@ -1,4 +1,4 @@
-"""Tests of `smoketest.web.query`."""
+"""Parsing of query strings and request headers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL_FORMATS = ", ".join(HTTP_FORMATS)
 
 
 def parse(query_string: str = "", **headers: str) -> Query:
-    """What a request with this query string and these headers asks for."""
+    """Parse a request with this query string and these headers."""
     return parse_query(RequestFactory().get(f"/smoketest/?{query_string}", headers=headers))
 
 
@@ -39,15 +39,15 @@ def preferred_format(accept: str) -> str:
     return preferred_format_of(request).name
 
 
-def test_parse__nothing() -> None:
-    """A bare request asks for every test, as fresh as the site likes, as text."""
+def test_parse__no_parameters() -> None:
+    """Without parameters, the query selects all tests with the default freshness, as text."""
     assert parse() == Query(
         selection=Selection(), freshness=Freshness(), failfast=False, format=HTTP_FORMATS["text"]
     )
 
 
-def test_parse__everything() -> None:
-    """Every parameter can be given at once."""
+def test_parse__all_parameters() -> None:
+    """All parameters can be combined."""
     query = parse(
         "test=polls.smoke&test=blog&tag=db&tag=cache&exclude_tag=slow&exclude_tag=flaky"
         "&failfast=1&format=json&max_age=30&only_if_cached=1"
@@ -75,14 +75,14 @@ def test_parse__everything() -> None:
     ],
 )
 def test_selection__names(query_string: str, selection: Selection) -> None:
-    """Names keep their order, each once; bytes that mean nothing select nothing."""
+    """Names keep their order and are deduplicated; invalid bytes are replaced."""
     assert parse(query_string).selection == selection
 
 
 @pytest.mark.parametrize("parameter", ["test", "tag", "exclude_tag"])
 @pytest.mark.parametrize("form", ["{0}=", "{0}", "{0}=db&{0}="])
 def test_selection__empty(parameter: str, form: str) -> None:
-    """An empty name is a mistake, such as a variable that was not set; not a wish for all."""
+    """An empty name is an error: it is more likely an unset variable than a wish for all tests."""
     message = f"The parameter {parameter} is empty; it takes a name, as in ?{parameter}=..."
     with pytest.raises(InvalidQueryError, match=f"^{re.escape(message)}$"):
         parse(form.format(parameter))
@@ -111,8 +111,8 @@ def test_selection__empty(parameter: str, form: str) -> None:
         ("max_age=1&max_age=2", "max_age is given 2 times; it must be given only once."),
     ],
 )
-def test_parse__wrong(query_string: str, message: str) -> None:
-    """What means nothing is refused, with the wrong value quoted and what is allowed."""
+def test_parse__invalid_value(query_string: str, message: str) -> None:
+    """An invalid value is rejected with a message that quotes it and lists the valid values."""
     with pytest.raises(InvalidQueryError, match=f"^{re.escape(message)}$"):
         parse(query_string)
 
@@ -152,8 +152,8 @@ def test_form__limits() -> None:
         ("nonsense", f"the parameters are {', '.join(PARAMETERS)}."),
     ],
 )
-def test_parse__unknown(name: str, ending: str) -> None:
-    """An unknown parameter is answered with all that there are, and the one like it."""
+def test_parse__unknown_parameter(name: str, ending: str) -> None:
+    """An unknown parameter is rejected with the list of parameters and the closest match."""
     message = f"Unknown parameter {name!r}; {ending}"
     with pytest.raises(InvalidQueryError, match=f"^{re.escape(message)}$"):
         parse(f"{name}=1")
@@ -161,7 +161,6 @@ def test_parse__unknown(name: str, ending: str) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("0", False), ("1", True)])
 def test_flags__values(value: str, expected: bool) -> None:
-    """A flag is 1 or 0."""
     query = parse(f"failfast={value}&only_if_cached={value}")
     assert query.failfast is expected
     assert query.freshness.only_if_cached is expected
@@ -169,7 +168,6 @@ def test_flags__values(value: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("0", 0.0), ("5", 5.0), ("2.5", 2.5)])
 def test_max_age__values(value: str, expected: float) -> None:
-    """A maximum age is a number of seconds."""
     assert parse(f"max_age={value}").freshness == Freshness(max_age=expected)
 
 
@@ -197,12 +195,12 @@ def test_max_age__values(value: str, expected: float) -> None:
     ],
 )
 def test_cache_control__directives(cache_control: str, expected: Freshness) -> None:
-    """The header overrides what the site likes; a directive that means nothing is ignored."""
+    """`Cache-Control` overrides the default freshness; invalid directives are ignored."""
     assert parse(**{"Cache-Control": cache_control}).freshness == expected
 
 
 def test_cache_control__and_parameters() -> None:
-    """A load balancer's parameters win over a header that something on the way may have set."""
+    """Query parameters take precedence over `Cache-Control`, which a proxy may have set."""
     query = parse("max_age=30", **{"Cache-Control": "max-age=0"})
     assert query.freshness == Freshness(max_age=30.0)
     query = parse("only_if_cached=1", **{"Cache-Control": "max-age=9"})
@@ -211,14 +209,13 @@ def test_cache_control__and_parameters() -> None:
 
 @pytest.mark.parametrize("name", HTTP_FORMATS)
 def test_format__parameter(name: str) -> None:
-    """The parameter names any format, whatever is accepted."""
+    """The parameter takes precedence over `Accept`."""
     for other in HTTP_FORMATS.values():
         assert parse(f"format={name}", Accept=other.media_type).format.name == name
 
 
 @pytest.mark.parametrize("name", HTTP_FORMATS)
 def test_format__accept(name: str) -> None:
-    """Every format can be had by its media type."""
     assert parse(Accept=HTTP_FORMATS[name].media_type).format.name == name
 
 
@@ -241,7 +238,7 @@ def test_format__accept(name: str) -> None:
     ],
 )
 def test_accept__negotiation(accept: str, expected: str) -> None:
-    """The format that is preferred of those there are; text where none is acceptable."""
+    """The client's preferred format is used, or text if none is acceptable."""
     assert preferred_format(accept) == expected
 
 
@@ -269,7 +266,7 @@ def test_accept__negotiation(accept: str, expected: str) -> None:
     ids=lambda accept: repr(accept[:40]),
 )
 def test_accept__malformed(accept: str) -> None:
-    """Whoever sends nonsense gets text, never an error."""
+    """A malformed header selects text and raises no exception."""
     assert preferred_format(accept) == "text"
 
 
@@ -298,11 +295,10 @@ def test_accept__malformed(accept: str) -> None:
     ).map("".join)
 )
 def test_accept__any(accept: str) -> None:
-    """No header at all is an error."""
+    """No value of `Accept` raises an exception."""
     assert preferred_format(accept) in HTTP_FORMATS
 
 
 def test_accept__absent() -> None:
-    """A request without the header gets text."""
     headers: dict[str, Any] = {}
     assert preferred_format_of(RequestFactory().get("/smoketest/", headers=headers)).name == "text"

@@ -1,1 +1,1 @@
-"""An app that makes the pages show what the example site alone would not."""
+"""App with smoke tests and settings for the browser tests."""

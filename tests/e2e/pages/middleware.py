@@ -1,4 +1,4 @@
-"""A site with a policy of its own."""
+"""Middleware that sets a site-wide Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-#: As strict as it gets where a page may have files of its own.
+#: Strictest policy under which a page can still load files of its own origin.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -14,7 +14,7 @@ POLICY = (
 
 
 def policy(get_response: Callable[[HttpRequest], HttpResponse]) -> object:
-    """Put the site's policy in the place of that of any page."""
+    """Replace the Content-Security-Policy of every response."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)

@@ -1,4 +1,4 @@
-"""The example site with one app more, and with what the environment says."""
+"""Example site with this app, configured by environment variables."""
 
 import os
 

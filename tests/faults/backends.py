@@ -1,6 +1,6 @@
-"""The databases that the rows run on: a site's two on each kind, and what production sees."""
+"""Databases on which the fault table runs, and the view of production on them."""
 
-# ruff: noqa: S608 - no statement here has a text from outside
+# ruff: noqa: S608 - no statement contains external text
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import free_port
 
-#: What the site's own tables hold before any test.
+#: Initial rows of the site's tables.
 _ROWS = (
     "INSERT INTO ledger_account (id, name) VALUES (1, 'the site''s'), (2, 'another')",
     "INSERT INTO ledger_entry (id, account_id, amount) VALUES (1, 1, 10), (2, 2, 20)",
@@ -32,7 +32,7 @@ Fingerprint = dict[str, object]
 
 @contextmanager
 def site(databases: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """In its context, Django has these databases and no others."""
+    """Replace the site's databases during the context."""
     before = connections.settings
     _forget_connections()
     connections.settings = connections.configure_settings(
@@ -51,24 +51,24 @@ def _forget_connections() -> None:
         del connections[connection.alias]
 
 
-class Place(ABC):
-    """One kind of database: aliases ``default`` and ``other`` with the site's tables and rows.
+class Backend(ABC):
+    """Databases of a vendor: ``default`` and ``other``, with tables and rows of the site.
 
-    The site has aliases that do not work as well, in every row: ``down`` refuses connections, and
-    ``silent``, where there is a server to connect to, accepts them and never says a word.
+    Each site also has aliases that do not work: ``down`` refuses connections and, on servers,
+    ``silent`` accepts connections and never responds.
     """
 
-    #: As Django names it.
+    #: Name in Django.
     vendor: str
     title: str
     aliases = ("default", "other")
-    #: Whether it can be seen what is held while production holds something too.
-    tells_apart = True
-    #: Seconds between two looks at what is held.
-    look_every = 0.02
+    #: Whether resources held by smoke tests can be distinguished from those of production.
+    distinguishes_production = True
+    #: Seconds between two queries for held resources.
+    poll_interval = 0.02
 
     def __init__(self) -> None:
-        #: Who holds the lock that production took, as the database names it.
+        #: Name of the lock holder, production, in the database.
         self.holder = ""
         self._closed_port = free_port()
         self._silent = socket.create_server(("127.0.0.1", 0))
@@ -81,30 +81,30 @@ class Place(ABC):
 
     @abstractmethod
     def databases(self) -> dict[str, dict[str, Any]]:
-        """The site's DATABASES."""
+        """Return the site's DATABASES."""
 
     @abstractmethod
     def connect(self, alias: str = "default", *, patience: float = 0) -> Any:
-        """A driver's connection for production, each statement a transaction until BEGIN.
+        """Return a driver connection for production, in autocommit mode until BEGIN.
 
-        It waits for locks as long as that database does by default; on SQLite `patience` seconds.
+        The lock timeout is the default of the database, or `patience` seconds on SQLite.
         """
 
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
-        """Everything that a test could have changed: what there is, and what is in it."""
+        """Return all objects and rows that a test could have changed."""
 
     @abstractmethod
-    def held(self) -> list[object]:
-        """Connections, transactions and locks that are neither production's nor ours."""
+    def held_resources(self) -> list[object]:
+        """Return the connections, transactions and locks of smoke tests."""
 
     @property
     def lock_row(self) -> str:
-        """Statement by which a transaction locks the site's first account."""
+        """Return a statement that locks the site's first account in a transaction."""
         return "UPDATE ledger_account SET name = name WHERE id = 1"
 
-    def fill(self) -> None:
-        """Make the tables and rows of both databases anew."""
+    def create_tables(self) -> None:
+        """Create the tables and rows of both databases."""
         with site(self.databases()):
             for alias in self.aliases:
                 with connections[alias].schema_editor() as editor:
@@ -113,20 +113,20 @@ class Place(ABC):
                 with connections[alias].cursor() as cursor:
                     for statement in (*_ROWS, *self.objects()):
                         cursor.execute(statement)
-        self.pristine = self.fingerprint()
+        self.initial_state = self.fingerprint()
 
     @abstractmethod
     def clear(self) -> None:
-        """Make both databases empty."""
+        """Remove everything from both databases."""
 
     def restore(self) -> None:
-        """Put everything back after a fault that no one can undo."""
+        """Restore the initial state after changes that cannot be undone."""
         self.clear()
-        self.fill()
+        self.create_tables()
 
     @contextmanager
-    def put_right(self) -> Iterator[None]:
-        """What the body changed for good is its own affair, not that of the next."""
+    def restore_on_error(self) -> Iterator[None]:
+        """Restore the initial state if the body raises, so that later tests are not affected."""
         try:
             yield
         except BaseException:
@@ -134,17 +134,17 @@ class Place(ABC):
             raise
 
     def objects(self) -> tuple[str, ...]:
-        """Statements that make what the rows of this kind of database need besides."""
+        """Return statements that create the additional objects of this vendor."""
         return ()
 
     @contextmanager
     def production(
         self, *statements: str, alias: str = "default", begin: str | None = None
     ) -> Iterator[Any]:
-        """Production in the middle of a transaction in which it ran the statements."""
+        """Open a production transaction that has executed the statements."""
         with closing(self.connect(alias)) as connection:
             cursor = connection.cursor()
-            self.holder = self.name_of(connection)
+            self.holder = self.connection_id(connection)
             for statement in (self.begin if begin is None else begin, *statements):
                 if statement:
                     cursor.execute(statement)
@@ -156,35 +156,35 @@ class Place(ABC):
 
     begin = "BEGIN"
 
-    def hang_up(self) -> None:
-        """Answer those who wait for the silent server, by ending their connections."""
+    def close_silent_connections(self) -> None:
+        """Close the connections of clients that wait for the silent server."""
         self._silent.setblocking(False)
         with suppress(BlockingIOError):
             while True:
                 self._silent.accept()[0].close()
 
-    def name_of(self, connection: Any) -> str:
-        """How the database names the connection, where it does."""
+    def connection_id(self, connection: Any) -> str:
+        """Return the id of the connection in the database, if any."""
         return ""
 
     def execute(self, statement: str, alias: str = "default") -> list[Any]:
-        """Run a statement past Django, at once and for good."""
+        """Execute a statement without Django, in autocommit mode."""
         with closing(self.connect(alias)) as connection:
             cursor = connection.cursor()
             cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
 
-class SQLitePlace(Place):
+class SQLiteBackend(Backend):
     vendor = "sqlite"
     title = "SQLite"
-    tells_apart = False
+    distinguishes_production = False
 
     def __init__(self) -> None:
         super().__init__()
         self._temporary = tempfile.TemporaryDirectory(prefix="smoketest-faults-")
         self.folder = Path(self._temporary.name)
-        self.fill()
+        self.create_tables()
 
     def clear(self) -> None:
         for path in self.folder.iterdir():
@@ -218,7 +218,7 @@ class SQLitePlace(Place):
                 found[f"{alias} version"] = connection.execute("PRAGMA user_version").fetchall()
         return found
 
-    def held(self) -> list[object]:
+    def held_resources(self) -> list[object]:
         locked: list[object] = []
         for alias in self.aliases:
             with closing(self.connect(alias)) as connection:
@@ -229,50 +229,50 @@ class SQLitePlace(Place):
         return locked
 
 
-class ServerPlace(Place):
-    """A place on a server, over which it keeps two connections to look from."""
+class ServerBackend(Backend):
+    """Backend on a server, with permanent connections for observation."""
 
     def __init__(self, server: Any) -> None:
         super().__init__()
         self.server = server
-        self._eyes: dict[str, Any] = {}
-        # What starts a server has to live as long as that; the threads of tests do not.
-        self._hands = ThreadPoolExecutor(1)
+        self._observers: dict[str, Any] = {}
+        # A server must be started by a thread that outlives it, unlike the threads of tests.
+        self._server_thread = ThreadPoolExecutor(1)
 
     def __exit__(self, *_: object) -> None:
-        self.close_eyes()
-        self._hands.submit(self.server.close).result()
-        self._hands.shutdown()
+        self.close_observers()
+        self._server_thread.submit(self.server.close).result()
+        self._server_thread.shutdown()
         super().__exit__()
 
-    def close_eyes(self) -> None:
-        """For when the server is about to go."""
-        for eye in self._eyes.values():
+    def close_observers(self) -> None:
+        """Close the connections for observation, before the server stops."""
+        for observer in self._observers.values():
             with suppress(Exception):
-                eye.close()
-        self._eyes.clear()
+                observer.close()
+        self._observers.clear()
 
     @abstractmethod
-    def waiting(self) -> list[Any]:
-        """The statements of production that wait for a lock."""
+    def waiting_statements(self) -> list[Any]:
+        """Return the statements of production that wait for a lock."""
 
     def cancel(self, connection: Any) -> None:
-        """End the statement that a connection of production runs."""
-        self.look(self.cancelling.format(self.name_of(connection)))
+        """Cancel the statement that a connection of production is executing."""
+        self.observe(self.cancel_statement.format(self.connection_id(connection)))
 
-    #: Statement that ends that of a connection.
-    cancelling: str
+    #: Statement that cancels the statement of a connection.
+    cancel_statement: str
 
     def restart(self) -> None:
-        """Stop and start the server."""
-        self.close_eyes()
-        self._hands.submit(self.server.restart).result()
+        """Restart the server."""
+        self.close_observers()
+        self._server_thread.submit(self.server.restart).result()
 
-    def look(self, statement: str, alias: str = "default") -> list[Any]:
-        """The rows of a query, over a connection that is kept."""
-        if alias not in self._eyes:
-            self._eyes[alias] = self.connect(alias)
-        with self._eyes[alias].cursor() as cursor:
+    def observe(self, statement: str, alias: str = "default") -> list[Any]:
+        """Return the rows of a query, using a permanent connection."""
+        if alias not in self._observers:
+            self._observers[alias] = self.connect(alias)
+        with self._observers[alias].cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
@@ -287,11 +287,11 @@ class ServerPlace(Place):
         }
 
     def name(self, alias: str) -> str:
-        """The name of the database on the server."""
+        """Return the name of the database on the server."""
         return str(self.databases()[alias]["NAME"])
 
 
-class PostgreSQLPlace(ServerPlace):
+class PostgreSQLBackend(ServerBackend):
     vendor = "postgresql"
     title = "PostgreSQL"
     server: PostgreSQL
@@ -299,14 +299,14 @@ class PostgreSQLPlace(ServerPlace):
     def __init__(self, server: PostgreSQL) -> None:
         super().__init__(server)
         server.sql("CREATE DATABASE other")
-        self.fill()
+        self.create_tables()
 
     def clear(self) -> None:
-        self.look(
+        self.observe(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
             " application_name <> 'production' AND backend_type = 'client backend'"
         )
-        for (gid,) in self.look("SELECT gid FROM pg_prepared_xacts"):
+        for (gid,) in self.observe("SELECT gid FROM pg_prepared_xacts"):
             self.execute(f"ROLLBACK PREPARED '{gid}'")
         for alias in self.aliases:
             self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", alias)
@@ -329,32 +329,27 @@ class PostgreSQLPlace(ServerPlace):
             dbname=self.name(alias), application_name="production", autocommit=True,
         )  # fmt: skip
 
-    def hang_up(self) -> None:
-        """Answer those who wait for the silent server, by ending their connections."""
-        self._silent.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
-                self._silent.accept()[0].close()
+    cancel_statement = "SELECT pg_cancel_backend({})"
 
-    cancelling = "SELECT pg_cancel_backend({})"
-
-    def name_of(self, connection: Any) -> str:
+    def connection_id(self, connection: Any) -> str:
         return str(connection.info.backend_pid)
 
-    def waiting(self) -> list[Any]:
-        return self.look(
+    def waiting_statements(self) -> list[Any]:
+        return self.observe(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'production' AND"
             " wait_event_type = 'Lock'"
         )
 
     def fingerprint(self) -> Fingerprint:
         found: dict[str, object] = {
-            "databases": self.look("SELECT datname FROM pg_database ORDER BY 1"),
-            "roles": self.look("SELECT rolname FROM pg_roles ORDER BY 1"),
-            "settings": self.look("SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting"),
+            "databases": self.observe("SELECT datname FROM pg_database ORDER BY 1"),
+            "roles": self.observe("SELECT rolname FROM pg_roles ORDER BY 1"),
+            "settings": self.observe(
+                "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting"
+            ),
         }
         for alias in self.aliases:
-            columns = self.look(
+            columns = self.observe(
                 "SELECT c.relname, c.relkind, a.attname, format_type(a.atttypid, a.atttypmod)"
                 " FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
                 " WHERE c.relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN"
@@ -364,7 +359,7 @@ class PostgreSQLPlace(ServerPlace):
             tables = sorted({name for name, kind, *_ in columns if kind in ("r", b"r")})
             found[alias] = [
                 *columns,
-                *self.look(
+                *self.observe(
                     "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
                     " ORDER BY 1",
                     alias,
@@ -372,7 +367,7 @@ class PostgreSQLPlace(ServerPlace):
                 *(
                     (
                         table,
-                        *self.look(
+                        *self.observe(
                             f"SELECT md5(string_agg(t::text, ';' ORDER BY t::text)) FROM {table} t",
                             alias,
                         ),
@@ -382,48 +377,48 @@ class PostgreSQLPlace(ServerPlace):
             ]
         return found
 
-    def held(self) -> list[object]:
+    def held_resources(self) -> list[object]:
         foreign = "application_name <> 'production' AND backend_type = 'client backend'"
         return [
-            *self.look(
+            *self.observe(
                 "SELECT pid, datname, state, query, (SELECT count(*) FROM pg_locks l WHERE"
                 f" l.pid = a.pid) FROM pg_stat_activity a WHERE {foreign}"
             ),
-            *self.look(
+            *self.observe(
                 "SELECT l.pid, l.locktype, l.relation FROM pg_locks l LEFT JOIN pg_stat_activity a"
                 " ON a.pid = l.pid WHERE a.pid IS NULL"
             ),
-            *self.look("SELECT gid FROM pg_prepared_xacts"),
+            *self.observe("SELECT gid FROM pg_prepared_xacts"),
         ]
 
 
-class MariaDBPlace(ServerPlace):
+class MariaDBBackend(ServerBackend):
     vendor = "mysql"
     title = "MariaDB"
     server: MariaDB
     begin = "START TRANSACTION"
-    # innodb_trx is a copy, which is renewed when nobody has read it for a tenth of a second.
-    look_every = 0.11
+    # The content of innodb_trx is refreshed if it has not been read for 0.1 s.
+    poll_interval = 0.11
 
     def __init__(self, server: MariaDB) -> None:
         super().__init__(server)
-        #: Connections of production and of our own.
+        #: Connections of production and of this process.
         self._known: set[int] = set()
         server.sql("CREATE DATABASE other; INSTALL SONAME 'metadata_lock_info'")
-        self.fill()
+        self.create_tables()
 
     def clear(self) -> None:
-        for row in self.look("SHOW PROCESSLIST"):
+        for row in self.observe("SHOW PROCESSLIST"):
             if row[0] not in self._known:
                 with suppress(Exception):
-                    self.look(f"KILL {row[0]}")
+                    self.observe(f"KILL {row[0]}")
         for name in ("smoketest", "other"):
-            self.look(f"DROP DATABASE {name}")
-            self.look(f"CREATE DATABASE {name}")
-        self.look("UNINSTALL SONAME IF EXISTS 'disks'")
+            self.observe(f"DROP DATABASE {name}")
+            self.observe(f"CREATE DATABASE {name}")
+        self.observe("UNINSTALL SONAME IF EXISTS 'disks'")
         for kind in ("DATABASE", "USER"):
-            self.look(f"DROP {kind} IF EXISTS leftover")
-        self.close_eyes()
+            self.observe(f"DROP {kind} IF EXISTS leftover")
+        self.close_observers()
 
     def objects(self) -> tuple[str, ...]:
         return (
@@ -436,65 +431,58 @@ class MariaDBPlace(ServerPlace):
         self._known.add(connection.thread_id())
         return connection
 
-    def hang_up(self) -> None:
-        """Answer those who wait for the silent server, by ending their connections."""
-        self._silent.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
-                self._silent.accept()[0].close()
+    cancel_statement = "KILL QUERY {}"
 
-    cancelling = "KILL QUERY {}"
-
-    def name_of(self, connection: Any) -> str:
+    def connection_id(self, connection: Any) -> str:
         return str(connection.thread_id())
 
-    def waiting(self) -> list[Any]:
-        ours = ", ".join(map(str, self._known))
-        return self.look(
-            f"SELECT id FROM information_schema.processlist WHERE id IN ({ours}) AND"
+    def waiting_statements(self) -> list[Any]:
+        known = ", ".join(map(str, self._known))
+        return self.observe(
+            f"SELECT id FROM information_schema.processlist WHERE id IN ({known}) AND"
             " (state LIKE 'Waiting for%lock%' OR state = 'Updating')"
         )
 
     def fingerprint(self) -> Fingerprint:
-        ours = "('smoketest', 'other')"
+        known = "('smoketest', 'other')"
         found: dict[str, object] = {
-            "databases": self.look("SHOW DATABASES"),
-            "users": self.look("SELECT user, host FROM mysql.user ORDER BY 1, 2"),
-            "routines": self.look(
+            "databases": self.observe("SHOW DATABASES"),
+            "users": self.observe("SELECT user, host FROM mysql.user ORDER BY 1, 2"),
+            "routines": self.observe(
                 "SELECT routine_schema, routine_name FROM information_schema.routines"
-                f" WHERE routine_schema IN {ours} ORDER BY 1, 2"
+                f" WHERE routine_schema IN {known} ORDER BY 1, 2"
             ),
-            "columns": self.look(
+            "columns": self.observe(
                 "SELECT table_schema, table_name, column_name, column_type, column_key"
-                f" FROM information_schema.columns WHERE table_schema IN {ours}"
+                f" FROM information_schema.columns WHERE table_schema IN {known}"
                 " ORDER BY table_schema, table_name, ordinal_position"
             ),
-            "indexes": self.look(
+            "indexes": self.observe(
                 "SELECT table_schema, table_name, index_name, column_name FROM"
-                f" information_schema.statistics WHERE table_schema IN {ours} ORDER BY 1, 2, 3, 4"
+                f" information_schema.statistics WHERE table_schema IN {known} ORDER BY 1, 2, 3, 4"
             ),
         }
-        tables = self.look(
+        tables = self.observe(
             "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables"
-            f" WHERE table_schema IN {ours} ORDER BY 1"
+            f" WHERE table_schema IN {known} ORDER BY 1"
         )
         names = ", ".join(name for (name,) in tables)
-        return found | {"rows": self.look(f"CHECKSUM TABLE {names} EXTENDED")}
+        return found | {"rows": self.observe(f"CHECKSUM TABLE {names} EXTENDED")}
 
-    def held(self) -> list[object]:
-        self.look("SELECT 1")  # its own connection is known then
-        ours = f"({', '.join(map(str, self._known | {0}))})"
+    def held_resources(self) -> list[object]:
+        self.observe("SELECT 1")  # adds its connection to the known ones
+        known = f"({', '.join(map(str, self._known | {0}))})"
         return [
-            *self.look(
+            *self.observe(
                 "SELECT id, db, command, state, info FROM information_schema.processlist"
-                f" WHERE command <> 'Daemon' AND user <> 'system user' AND id NOT IN {ours}"
+                f" WHERE command <> 'Daemon' AND user <> 'system user' AND id NOT IN {known}"
             ),
-            *self.look(
+            *self.observe(
                 "SELECT trx_mysql_thread_id, trx_state, trx_query FROM"
-                f" information_schema.innodb_trx WHERE trx_mysql_thread_id NOT IN {ours}"
+                f" information_schema.innodb_trx WHERE trx_mysql_thread_id NOT IN {known}"
             ),
-            *self.look(
+            *self.observe(
                 "SELECT thread_id, lock_mode, lock_type, table_name FROM"
-                f" information_schema.metadata_lock_info WHERE thread_id NOT IN {ours}"
+                f" information_schema.metadata_lock_info WHERE thread_id NOT IN {known}"
             ),
         ]

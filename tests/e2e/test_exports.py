@@ -1,11 +1,10 @@
-"""One suite, seen by every way that the metrics leave a host: the same series, the same values.
+"""Every export of the metrics has the same series and values as the metrics page of the site.
 
-What the ways add: a Pushgateway the labels of the push and its own series, `push_*` among them,
-node_exporter its `node_*` and `promhttp_*` series, django-prometheus its `django_*`, `python_*` and
-`process_*` series. The live series (interval, abandoned, paused, store up, build) are computed at
-each scrape, by the process that is scraped; here nothing changes them meanwhile and all run the
-same code, so that they have to agree as well. Those of a push and of a text file stay as they were
-when it was written.
+Exports may add series and labels: Pushgateway adds the grouping labels and its own series such as
+`push_*`, node_exporter adds `node_*` and `promhttp_*`, and django-prometheus adds `django_*`,
+`python_*` and `process_*`. Each scrape computes the live series (interval, abandoned, paused,
+store up, build) anew; here they do not change between scrapes, so they must agree too. A push and
+a text file keep their values from the time of writing.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from tests.servers.site import ExampleSite, gunicorn
 
 pytestmark = pytest.mark.e2e
 
-#: The example's settings, and django-prometheus's page where that is installed.
+#: Settings of the example, with the django-prometheus page if it is installed.
 SETTINGS = """
 from shop.settings import *
 
@@ -37,7 +36,7 @@ SMOKETEST_RUN_ON_SCRAPE = False  # no run but those of the test
 if {has_django_prometheus}:
     INSTALLED_APPS = ["django_prometheus", *INSTALLED_APPS]
     SMOKETEST_DJANGO_PROMETHEUS = True
-ROOT_URLCONF = "ways_out_urls"
+ROOT_URLCONF = "exports_urls"
 """
 URLS = """
 from django.conf import settings
@@ -51,18 +50,18 @@ LABELS = {"job": "shop", "instance": "web-1"}
 
 
 class Site(ExampleSite):
-    """The example with settings of its own."""
+    """Example site with its own settings."""
 
     def prepare(self) -> None:
         settings = SETTINGS.format(has_django_prometheus=has_django_prometheus())
-        (self.folder / "ways_out_settings.py").write_text(settings)
-        (self.folder / "ways_out_urls.py").write_text(URLS)
+        (self.folder / "exports_settings.py").write_text(settings)
+        (self.folder / "exports_urls.py").write_text(URLS)
         super().prepare()
 
     def environment(self) -> dict[str, str]:
         variables = super().environment()
         path = os.pathsep.join((str(self.folder), variables["PYTHONPATH"]))
-        settings = {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "ways_out_settings"}
+        settings = {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "exports_settings"}
         return variables | settings
 
 
@@ -72,7 +71,7 @@ def has_django_prometheus() -> bool:
 
 @dataclass
 class Host:
-    """All that runs on it."""
+    """Host with a site and all exporters."""
 
     site: Site
     node_exporter: NodeExporter
@@ -80,7 +79,7 @@ class Host:
     exporter_port: int
 
     def publish(self) -> None:
-        """Run all tests once, and hand the results to the two ways that need that."""
+        """Run all tests once, write the text file and push the metrics."""
         done = self.site.manage(
             "smoketest", "--textfile", str(self.node_exporter.text_folder / "smoketest.prom"),
             "--pushgateway", self.pushgateway.url, "--job", LABELS["job"],
@@ -88,24 +87,24 @@ class Host:
         )  # fmt: skip
         assert done.returncode in (0, 1), done.stderr
 
-    def by_site(self) -> Exposition:
+    def from_site(self) -> Exposition:
         return self.site.metrics()
 
-    def by_django_prometheus(self) -> Exposition:
+    def from_django_prometheus(self) -> Exposition:
         require_django_prometheus()
         response = self.site.get("/metrics", {"Accept": "text/plain"})
         assert response.status == 200, response.text
         return Exposition(response.text)
 
-    def by_exporter(self) -> Exposition:
+    def from_exporter(self) -> Exposition:
         response = get(self.exporter_port, "/metrics", {"Accept": "text/plain"})
         assert response.status == 200, response.text
         return Exposition(response.text)
 
-    def by_text_file(self) -> Exposition:
+    def from_text_file(self) -> Exposition:
         return self.node_exporter.metrics()
 
-    def by_push(self) -> Exposition:
+    def from_pushgateway(self) -> Exposition:
         return self.pushgateway.metrics()
 
 
@@ -121,7 +120,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    """A host with everything on it, after a first run by the stand-alone exporter."""
+    """Start a host with all exporters, after a first run by the stand-alone exporter."""
     with Site(gunicorn(workers=2)) as site, NodeExporter() as node, Pushgateway() as gateway:
         port = free_port()
         exporter = site.spawn(
@@ -130,77 +129,84 @@ def host() -> Iterator[Host]:
         )  # fmt: skip
         try:
 
-            def look() -> bool:
+            def has_run() -> bool:
                 assert exporter.poll() is None, exporter.communicate()
                 try:
                     return "smoketest_runs_total{" in get(port, "/metrics").text
                 except OSError:
                     return False
 
-            wait_for(look, what="the exporter's first run")
+            wait_for(has_run, what="the exporter's first run")
             yield Host(site, node, gateway, port)
         finally:
             stop(exporter)
 
 
-def ours(exposition: Exposition, *, added: dict[str, str] | None = None) -> dict[Series, float]:
-    """Our series without the labels that were added; an empty label is none to Prometheus."""
-    strange = set((added or {}).items())
+def smoketest_series(
+    exposition: Exposition, *, added: dict[str, str] | None = None
+) -> dict[Series, float]:
+    """Return the series of this package without the labels in `added`.
+
+    Labels with empty values are dropped, as Prometheus does.
+    """
+    added_labels = set((added or {}).items())
     series = {}
     for (name, labels), value in exposition.samples.items():
         if name.startswith("smoketest_"):
-            assert strange <= labels, f"{name}{dict(labels)} lacks {added}"
-            kept = frozenset((key, value) for key, value in labels - strange if value)
+            assert added_labels <= labels, f"{name}{dict(labels)} lacks {added}"
+            kept = frozenset((key, value) for key, value in labels - added_labels if value)
             series[name, kept] = value
     return series
 
 
-WAYS: dict[str, tuple[Callable[[Host], Exposition], dict[str, str]]] = {
-    "django-prometheus": (Host.by_django_prometheus, {}),
-    "exporter": (Host.by_exporter, {}),
-    "node_exporter": (Host.by_text_file, {}),
-    "pushgateway": (Host.by_push, LABELS),
+EXPORTS: dict[str, tuple[Callable[[Host], Exposition], dict[str, str]]] = {
+    "django-prometheus": (Host.from_django_prometheus, {}),
+    "exporter": (Host.from_exporter, {}),
+    "node_exporter": (Host.from_text_file, {}),
+    "pushgateway": (Host.from_pushgateway, LABELS),
 }
 
 
 @pytest.mark.parametrize("is_broken", [False, True], ids=["passing", "failing"])
-@pytest.mark.parametrize("way", WAYS)
-def test_ways_out__agree(host: Host, way: str, is_broken: bool) -> None:
-    """After a run that passes, and one that fails, each way has the series of the site's page."""
+@pytest.mark.parametrize("export", EXPORTS)
+def test_exports__agree(host: Host, export: str, is_broken: bool) -> None:
+    """After a passing and a failing run, each export has the series of the metrics page."""
     if is_broken:
         host.site.break_("cache", "warning")
     try:
         host.publish()
-        page = host.by_site()
+        page = host.from_site()
     finally:
-        host.site.mend()
+        host.site.repair()
     assert page.value("smoketest_last_run_success") == (not is_broken)
-    assert len(ours(page)) > 100
-    scrape, added = WAYS[way]
-    assert ours(scrape(host), added=added) == ours(page)
-    assert ours(host.by_site()) == ours(page), "a scrape has changed something"
+    assert len(smoketest_series(page)) > 100
+    scrape, added = EXPORTS[export]
+    assert smoketest_series(scrape(host), added=added) == smoketest_series(page)
+    assert smoketest_series(host.from_site()) == smoketest_series(page), (
+        "a scrape changed the series"
+    )
 
 
-def test_ways_out__add_their_own(host: Host) -> None:
-    """What else is on each page is the other program's."""
+def test_exports__additional_series(host: Host) -> None:
+    """Additional series are those of the exporters."""
     host.publish()
 
-    def others(exposition: Exposition) -> set[str]:
+    def prefixes(exposition: Exposition) -> set[str]:
         names = {name.partition("_")[0] for name, _ in exposition.samples}
         return names - {"smoketest"}
 
-    assert others(host.by_site()) == set()
-    assert others(host.by_exporter()) == set()
-    assert others(host.by_text_file()) <= {"node", "promhttp"}
-    assert host.by_text_file().value("node_textfile_scrape_error") == 0
-    push = host.by_push()
+    assert prefixes(host.from_site()) == set()
+    assert prefixes(host.from_exporter()) == set()
+    assert prefixes(host.from_text_file()) <= {"node", "promhttp"}
+    assert host.from_text_file().value("node_textfile_scrape_error") == 0
+    push = host.from_pushgateway()
     assert push.value("push_failure_time_seconds", **LABELS) == 0
     if has_django_prometheus():
-        assert others(host.by_django_prometheus()) <= {"django", "python", "process"}
+        assert prefixes(host.from_django_prometheus()) <= {"django", "python", "process"}
 
 
-def test_ways_out__are_servers_of_their_own(host: Host) -> None:
-    """The comparison is between programs, not of one with itself."""
+def test_exports__distinct_servers(host: Host) -> None:
+    """Each export comes from a different server."""
     servers: list[Server] = [host.site, host.node_exporter, host.pushgateway]
     ports = {server.port for server in servers} | {host.exporter_port}
     assert len(ports) == 4

@@ -1,4 +1,4 @@
-"""The example site with the tests that hang on demand."""
+"""Example site whose smoke tests can hang or block on request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
 from tests.servers.site import Command, ExampleSite
 
-TEST = "tests.e2e.promises.smoke.HangTest.test_"
-STAY = "tests.e2e.promises.smoke.StayTest.test_stay"
+TEST = "tests.e2e.misbehaving.smoke.HangTest.test_"
+BLOCK = "tests.e2e.misbehaving.smoke.BlockTest.test_block"
 
 
-class PromiseSite(ExampleSite):
-    """Its smoke tests hang while they are asked to; all others are those of the example."""
+class MisbehavingSite(ExampleSite):
+    """Example site with smoke tests that hang or block while a file requests it."""
 
     def __init__(
         self,
@@ -31,24 +31,24 @@ class PromiseSite(ExampleSite):
         database: PostgreSQL | MariaDB | None = None,
         **environment: str,
     ) -> None:
-        settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.promises.settings"}
+        settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.misbehaving.settings"}
         super().__init__(server, database=database, **settings | environment)
 
     @contextlib.contextmanager
     def hanging(self, name: str) -> Iterator[None]:
-        """While the body runs, the smoke test `name` hangs whenever it runs."""
-        with self._asking(f"hanging-{name}", name):
+        """Let the smoke test `name` hang whenever it runs during the block."""
+        with self._requesting(f"hanging-{name}", name):
             yield
 
     @contextlib.contextmanager
-    def staying(self) -> Iterator[None]:
-        """While the body runs, no run of all tests ends before its deadline."""
-        with self._asking("staying", "staying"):
+    def blocking(self) -> Iterator[None]:
+        """Keep full runs in progress during the block, up to their deadline."""
+        with self._requesting("blocking", "blocking"):
             yield
 
     @contextlib.contextmanager
-    def _asking(self, what: str, name: str) -> Iterator[None]:
-        self.began_file(name).unlink(missing_ok=True)
+    def _requesting(self, what: str, name: str) -> Iterator[None]:
+        self.started_file(name).unlink(missing_ok=True)
         file = self.data_folder / what
         file.touch()
         try:
@@ -56,16 +56,16 @@ class PromiseSite(ExampleSite):
         finally:
             file.unlink()
 
-    def began_file(self, name: str) -> Path:
-        """The file that a test creates which hangs or stays."""
-        return self.data_folder / f"began-{name}"
+    def started_file(self, name: str) -> Path:
+        """Return the file that a test creates when it starts to hang or block."""
+        return self.data_folder / f"started-{name}"
 
-    def wait_until_it_began(self, name: str = "staying") -> None:
-        """Wait until a test hangs or stays, and so keeps the run in progress."""
-        wait_for(self.began_file(name).exists, what=f"the beginning of {name}")
+    def wait_until_started(self, name: str = "blocking") -> None:
+        """Wait until a test hangs or blocks, so that the run stays in progress."""
+        wait_for(self.started_file(name).exists, what=f"the beginning of {name}")
 
     def run_one(self, name: str, *others: str) -> dict[str, Any]:
-        """Run one of the tests that can hang, and others beside it; return its result."""
+        """Run a hanging test together with `others`, and return its result."""
         ids = [f"{TEST}{name}", *others]
         results = self.run_tests("?" + "&".join(f"test={one}" for one in ids))["results"]
         assert {result["id"] for result in results} == set(ids), results
@@ -74,11 +74,11 @@ class PromiseSite(ExampleSite):
         return result
 
     def store(self) -> SharedStore:
-        """The results store, to be read without a request."""
+        """Return the results store, for reading without a request."""
         return SharedStore(open_state_folder(str(self.data_folder / "smoketest"), {}, ()))
 
-    def written(self) -> int:
-        """How many rows of tests that hung are in the database, committed."""
+    def committed_rows(self) -> int:
+        """Return the number of committed rows that hanging tests wrote."""
         statement = "SELECT count(*) FROM catalog_author WHERE name LIKE 'Hanging in%'"
         if self.database is not None:
             return int(self.database.sql(statement))
@@ -86,13 +86,13 @@ class PromiseSite(ExampleSite):
             count: int = connection.execute(statement).fetchone()[0]
             return count
 
-    def is_held(self) -> bool:
-        """Whether a transaction that has written is open."""
+    def has_open_transaction(self) -> bool:
+        """Return whether a transaction that has written is open."""
         if isinstance(self.database, PostgreSQL):
             statement = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
             return self.database.sql(statement) != "0"
         if isinstance(self.database, MariaDB):
-            # InnoDB refreshes the table only if nothing has read it for 0.1 s.
+            # InnoDB refreshes the table only if it has not been read for 0.1 s.
             time.sleep(0.2)
             return self.database.sql("SELECT count(*) FROM information_schema.innodb_trx") != "0"
         file = self.data_folder / "shop.sqlite3"
@@ -106,13 +106,13 @@ class PromiseSite(ExampleSite):
             connection.execute("ROLLBACK")
             return False
 
-    def wait_until_free(self) -> None:
-        """Wait until no smoke test holds a transaction; those that hang do so for far longer."""
-        wait_for(self.is_held, lambda held: not held, what="the end of a transaction")
+    def wait_for_rollback(self) -> None:
+        """Wait until no transaction is open. A hanging test would keep it open for much longer."""
+        wait_for(self.has_open_transaction, lambda held: not held, what="the end of a transaction")
 
 
 @contextlib.contextmanager
-def meanwhile() -> Iterator[ThreadPoolExecutor]:
-    """Threads that send requests while the test does something else."""
+def background_requests() -> Iterator[ThreadPoolExecutor]:
+    """Return a thread pool for requests that are sent in the background."""
     with ThreadPoolExecutor(2) as pool:
         yield pool

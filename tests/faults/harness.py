@@ -1,4 +1,4 @@
-"""Run smoke tests on a place, and look at what they left there."""
+"""Run smoke tests on a backend and check what remains afterwards."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from smoketest.runner.discovery import Suite
 from smoketest.runner.supervisor import run
 from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import options
+from tests.faults.backends import Backend
 from tests.faults.fault import suite
-from tests.faults.places import Place
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for
 
-#: Seconds after the report within which a run has freed everything in a database; the code that
-#: hangs in the rows does so for longer.
-FREE_WITHIN = 20.0
+#: Maximum time in seconds after the report until a run has released everything in a database.
+#: Hanging code in the rows runs longer.
+RELEASE_WITHIN = 20.0
 
 
 class Healthy(SmokeTest):
-    """What a site's own tests are like."""
+    """Typical tests of a site."""
 
-    place: Place
+    backend: Backend
 
     def test_it(self) -> None:
-        for alias in self.place.aliases:
+        for alias in self.backend.aliases:
             accounts = Account.objects.using(alias)
             self.assertEqual(accounts.count(), 2)
             accounts.create(name="healthy")
@@ -38,7 +38,7 @@ class Healthy(SmokeTest):
 
 
 def run_suite(tests: Suite, abandoned: LocallyAbandoned | None = None, **changes: object) -> Report:
-    """Run the tests as the site does, on one thread unless told otherwise."""
+    """Run the tests as the site does, with one worker by default."""
     return run(
         tests,
         Selection(),
@@ -48,30 +48,34 @@ def run_suite(tests: Suite, abandoned: LocallyAbandoned | None = None, **changes
     )
 
 
-def assert_next_run_is_healthy(place: Place) -> None:
-    """A test that writes and reads on each database passes."""
-    Healthy.place = place
+def assert_next_run_is_healthy(backend: Backend) -> None:
+    """Check that a test can read and write on each database."""
+    Healthy.backend = backend
     report = run_suite(suite(Healthy, "healthy"))
     assert [(r.outcome, r.message) for r in report.results] == [("passed", "")]
 
 
-def assert_nothing_is_held(place: Place, within: float = FREE_WITHIN) -> None:
-    """No connection, transaction or lock of a smoke test is left."""
+def assert_nothing_held(backend: Backend, within: float = RELEASE_WITHIN) -> None:
+    """Check that no connection, transaction or lock of a smoke test remains."""
     wait_for(
-        place.held,
+        backend.held_resources,
         lambda held: not held,
         within=within,
-        every=place.look_every,
-        what="the end of all that smoke tests hold",
+        every=backend.poll_interval,
+        what="the release of everything that smoke tests hold",
     )
 
 
-def changes(place: Place) -> list[str]:
-    """What is not as it was before all tests."""
-    now = place.fingerprint()
-    return [name for name in place.pristine | now if place.pristine.get(name) != now.get(name)]
+def changes(backend: Backend) -> list[str]:
+    """Return the names of everything that differs from the initial state."""
+    now = backend.fingerprint()
+    return [
+        name
+        for name in backend.initial_state | now
+        if backend.initial_state.get(name) != now.get(name)
+    ]
 
 
 def outcomes(report: Report) -> Sequence[str]:
-    """In the order of the report."""
+    """Return the outcomes in the order of the report."""
     return tuple(str(result.outcome) for result in report.results)

@@ -1,6 +1,0 @@
-"""The example site with one app more."""
-
-from shop import settings as shop
-from shop.settings import *  # noqa: F403
-
-INSTALLED_APPS = [*shop.INSTALLED_APPS, "tests.e2e.promises"]

@@ -37,6 +37,8 @@ class State(NamedTuple):
     abandoned: AbandonedOnHost | LocallyAbandoned
     run_lock: Lock
     waiting_locks: tuple[Lock, ...]
+    #: Reason why the state is only that of this process; empty if it is shared.
+    problem: str = ""
 
 
 def coordinator() -> Coordinator:
@@ -84,7 +86,7 @@ def state() -> State:
         return _shared_state(state_folder())
     except StateError as error:
         _log_once(str(error))
-        return _process_state()
+        return _process_state()._replace(problem=str(error))
 
 
 def state_folder() -> StateFolder:

@@ -83,6 +83,8 @@ class Overview:
     pause: Pause | None = None
     #: Error message if the stored results cannot be read.
     error: str = ""
+    #: Message if the results are only those of one process of the site.
+    notice: str = ""
     #: URL of a fresh report, for browsers without JavaScript; empty if the report is fresh enough.
     fresh_url: str = ""
     with_tracebacks: bool = False

@@ -144,6 +144,7 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
         known=known,
         recent=recent,
         pause=pause,
+        notice=_notice(with_details=with_tracebacks),
         fresh_url="" if is_fresh or pause else _fresh_url(request, coordinator),
         with_tracebacks=with_tracebacks,
     )
@@ -174,6 +175,7 @@ def overview_of(
         known=known,
         recent=recent,
         pause=answer.pause,
+        notice=_notice(with_details=with_tracebacks),
         with_tracebacks=with_tracebacks,
     )
     status = 200 if is_browser(request) else status_of(answer.report)
@@ -272,6 +274,15 @@ def _links() -> Links:
             for name, asset in assets().items()
         },
     )
+
+
+def _notice(*, with_details: bool) -> str:
+    """Return a message if the processes of the site do not share their results."""
+    problem = services.state().problem
+    if not problem:
+        return ""
+    consequence = "Each process of the site keeps its own results, so reloading may show others."
+    return f"{consequence} {problem if with_details else 'The log of the site shows the reason.'}"
 
 
 def _fresh_url(request: HttpRequest, coordinator: Coordinator) -> str:

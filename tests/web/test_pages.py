@@ -588,3 +588,20 @@ def test_script_handles_events(site: Site) -> None:
         assert f'"{line["event"]}"' in script
     read = set(re.findall(r"\blast\.(\w+)", script))
     assert read <= {key for line in lines for key in line} | {"message"}
+
+
+@pytest.mark.parametrize("headers", [BROWSER, {"Accept": "text/html"}])
+def test_notice__results_are_not_shared(
+    site: Site, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    """Each process has its own results, which a reader of the page must know."""
+    client = site(PASSES)
+    assert "keeps its own results" not in client.get("/smoketest/", headers=headers).text
+    file = tmp_path / "file"
+    file.touch()
+    with override_settings(SMOKETEST_STATE_DIR=str(file)):
+        page = client.get("/smoketest/", headers=headers).text
+        assert "Each process of the site keeps its own results" in page
+        assert str(file) not in page
+        with override_settings(DEBUG=True):
+            assert f"{file} cannot be created" in client.get("/smoketest/", headers=headers).text

@@ -18,6 +18,7 @@ from smoketest.cli.stability import NoAnswerError
 from smoketest.coordination.coordinator import Answer
 from smoketest.formats.json import read_report
 from smoketest.results import Selection
+from smoketest.runner.failures import escape_controls
 
 #: Maximum size of a response, in bytes.
 GREATEST_ANSWER = 64 * 2**20
@@ -84,7 +85,8 @@ class RemoteSite:
         values = _object(body)
         if status in {200, 500} and "status" in values:
             return self._answer(values, selection, elapsed)
-        detail = str(values.get("error", "")) or _truncated(body)
+        detail = escape_controls(str(values.get("error", ""))) or _truncated(body)
+        location = headers.get("Location", "")
         match status:
             case 401 | 403:
                 hint = "is not one of its SMOKETEST_TOKENS" if self.token else "is missing"
@@ -98,7 +100,7 @@ class RemoteSite:
                 raise RefusedError(f"{self.url} returned 400: {detail}")
             case 301 | 302 | 303 | 307 | 308:
                 raise RefusedError(
-                    f"{self.url} redirects to {headers.get('Location', '')}. Use the URL of the"
+                    f"{self.url} redirects to {escape_controls(location)}. Use the URL of the"
                     " smoke tests; redirects are not followed, because they would expose the token."
                 )
             case 404:
@@ -118,7 +120,8 @@ class RemoteSite:
             msg = f"The response of {self.url} is {error}."
             raise RefusedError(msg) from error
         if pause := values.get("paused"):
-            msg = f"Runs of {self.url} are paused until {pause['until']} ({pause['reason']})."
+            details = escape_controls(f"{pause['until']} ({pause['reason']})")
+            msg = f"Runs of {self.url} are paused until {details}."
             raise NoAnswerError(msg)
         # Durations are compared, because the clocks of the two hosts may differ.
         age = float(values["age"])
@@ -214,11 +217,11 @@ def _object(body: bytes) -> Mapping[str, Any]:
     """Return the JSON object in a response, or an empty one if there is none."""
     try:
         values = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def _truncated(body: bytes) -> str:
-    text = " ".join(body.decode(errors="replace").split())
+    text = escape_controls(" ".join(body[: 4 * SHOWN].decode(errors="replace").split()))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

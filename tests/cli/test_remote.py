@@ -304,7 +304,7 @@ def test_redirect(stub: StubServer, status: int, header: str) -> None:
         (Reply(200, "[1, 2]"), "returned 200: [1, 2]"),
         (Reply(200, ""), "returned 200: "),
         (Reply(204, ""), "returned 204: "),
-        (Reply(200, b"\xff\xfe\x00"), "returned 200: \ufffd\ufffd\x00"),
+        (Reply(200, b"\xff\xfe\x00"), "returned 200: \ufffd\ufffd\\x00"),
     ],
 )
 def test_unexpected_response(stub: StubServer, reply: Reply, expected: str) -> None:
@@ -534,3 +534,18 @@ def test_site__wrong_path(site: ExampleSite) -> None:
     other = RemoteSite(url=url)
     message = no_answer(lambda: other.run(EVERYTHING, failfast=False, timeout=60))
     assert message.startswith(f"{url} returned 200: <")
+
+
+def test_no_response__nested_too_deeply(stub: StubServer) -> None:
+    message = no_answer(lambda: stub.request(Reply(body="[" * 2_000_000)))
+    assert message.startswith(f"{stub.url} returned 200: [[[")
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_no_response__control_characters(stub: StubServer, is_json: bool) -> None:
+    """A site cannot control the terminal of the command."""
+    text = "gone\x1b[2J\u202eevil"
+    body = json.dumps({"error": text}) if is_json else text
+    message = no_answer(lambda: stub.request(Reply(status=502, body=body)))
+    assert message == rf"{stub.url} returned 502: gone\x1b[2J\u202eevil"

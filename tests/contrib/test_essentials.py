@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -589,6 +590,15 @@ class TestDisks:
             "It is on the same file system as 'media', which is tested."
         )
 
+    def test_read_only_mount(self, essentials: Essentials, mount_point: Path) -> None:
+        """A file system that is full by nature, such as an image, needs no free space."""
+        with small_file_system(mount_point) as media:
+            (media / "file").write_bytes(bytes(64 * 1024))
+            subprocess.run(["mount", "-o", "remount,ro", str(media)], check=True)
+            outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))
+        assert outcome == "skipped"
+        assert message == f"The file system of {media} is mounted read-only."
+
     def test_stale_mount(self, essentials: Essentials, mount_point: Path) -> None:
         with stale_mount(mount_point) as media:
             outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))
@@ -678,6 +688,42 @@ class TestMemory:
         monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
         (group,) = memory.memories()
         assert (group.total, group.available) == (200_000_000, 160_000_000)
+
+    @pytest.mark.parametrize(
+        ("host", "used", "scarce"),
+        [
+            (900, 100, []),
+            (20, 100, ["the host"]),
+            (900, 195, ["the control group"]),
+            (20, 195, ["the host", "the control group"]),
+        ],
+    )
+    def test_host_and_container(
+        self,
+        essentials: Essentials,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        host: int,
+        used: int,
+        scarce: list[str],
+    ) -> None:
+        """The host and the container are judged separately. Numbers are in MB, of 1000 and 200."""
+        (tmp_path / "self").mkdir()
+        (tmp_path / "self/cgroup").write_text("0::/\n")
+        (tmp_path / "meminfo").write_text(
+            f"MemTotal: {1000 * 1000} kB\nMemAvailable: {host * 1000} kB\n"
+        )
+        (tmp_path / "groups").mkdir()
+        (tmp_path / "groups/memory.max").write_text("200000000\n")
+        (tmp_path / "groups/memory.current").write_text(f"{used * 10**6}\n")
+        monkeypatch.setattr(memory, "PROC", tmp_path)
+        monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+        outcome, message = only(
+            essentials("host.MemoryTest", SMOKETEST_ESSENTIALS_ENOUGH_FREE_MEMORY=10**8 * 9)
+        )
+        assert outcome == ("failed" if scarce else "passed")
+        found = [name for name in ("the host", "the control group") if name in message]
+        assert found == scarce
 
     def test_unknown_memory(
         self, essentials: Essentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from django.core.cache.backends.base import BaseCache
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
+from django.core.checks.registry import registry
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.core.files.storage import storages as staticfiles_storages
@@ -39,6 +40,7 @@ from smoketest.runner.supervisor import run
 from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import options
 from tests.contrib.essentials_site import PREFIX, Run, Site
+from tests.ledger.models import Account
 from tests.servers.mounts import hanging_mount, small_file_system, stale_mount
 from tests.servers.services import missing
 
@@ -977,6 +979,22 @@ class TestSystemChecks:
         message = run.messages["system_checks.SystemChecksTest.test_are_ready_for_production"]
         assert "security.W009" in message
         assert run.status == "PASS"
+
+    @pytest.mark.django_db(transaction=True, databases="__all__")
+    def test_check_that_uses_a_database(self, essentials: Essentials) -> None:
+        """A check without the tag "database" may use one, as with ``manage.py check``."""
+
+        def check_and_write(**_: Any) -> list[CheckMessage]:
+            Account.objects.create(name="written by a check")
+            return []
+
+        registry.register(check_and_write)
+        try:
+            run = essentials("system_checks")
+        finally:
+            registry.registered_checks.remove(check_and_write)
+        assert run.outcomes["system_checks.SystemChecksTest.test_find_no_errors"] == "passed"
+        assert not Account.objects.filter(name="written by a check").exists()
 
     def test_exception_in_check(self, essentials: Essentials) -> None:
         run = essentials("system_checks", ROOT_URLCONF="no.such.urls")

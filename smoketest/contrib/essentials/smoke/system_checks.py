@@ -15,7 +15,6 @@ if is_wanted("system_checks"):
 
     @tag("deploy")
     class SystemChecksTest(SmokeTest):
-        databases = ()
         timeout = 15
         slow_after = 5
         every = 600
@@ -26,7 +25,7 @@ if is_wanted("system_checks"):
                 found = run_checks(databases=[])
             self._show([message for message in found if message.is_serious()], "manage.py check")
 
-        @options(severity="warning")
+        @options(severity="warning", every=3600)
         def test_are_ready_for_production(self) -> None:
             """Django's deployment checks find no errors or warnings (manage.py check --deploy)."""
             command = "manage.py check --deploy"

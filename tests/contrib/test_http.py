@@ -29,7 +29,7 @@ from django.urls import path
 from smoketest.contrib.http.checks import OLDEST_CLIENT
 from smoketest.contrib.http.expectations import MAX_BODY, NoResponseError
 from smoketest.contrib.http.fetching import fetch
-from smoketest.contrib.http.targets import InvalidEntryError, parse, redact_url
+from smoketest.contrib.http.targets import InvalidEntryError, parse, redact_url, show_url
 from smoketest.results import Report, Result
 from smoketest.runner.loader import find
 from smoketest.runner.supervisor import run
@@ -290,6 +290,28 @@ def test_page__fails(run_http: RunHttp, entry: Any, message: str) -> None:
     result = only(run_http(entry))
     assert result.outcome == "failed"
     assert re.search(message, result.message), result.message
+
+
+def test_redirect__query(run_http: RunHttp) -> None:
+    """The query of the target counts only if one is expected."""
+    assert_passed(run_http({"url": "/away/", "redirect": "https://other.example/login"}))
+    expected = "https://other.example/login?next=/other/"
+    message = only(run_http({"url": "/away/", "redirect": expected})).message
+    assert f"it redirects to https://other.example/login?token=..., not to {expected}" in message
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@host/a?next=/b/&page=2", "https://host/a?next=/b/&page=2"),
+        ("https://host/a?code=123&state=4&x=1", "https://host/a?code=...&state=...&x=1"),
+        ("https://host/a?access_token=1", "https://host/a?access_token=..."),
+        ("https://host/a?123", "https://host/a?..."),
+        ("https://host/a", "https://host/a"),
+    ],
+)
+def test_show_url(url: str, shown: str) -> None:
+    assert show_url(url) == shown
 
 
 def test_redirect_from_https(run_http: RunHttp) -> None:

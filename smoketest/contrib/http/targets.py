@@ -137,6 +137,22 @@ def parse(entry: str | Mapping[str, Any]) -> Check:
     return Check(**values)
 
 
+#: Names of query parameters whose values are not displayed.
+_SECRET_PARAMETER = re.compile(
+    "auth|code|credential|key|pass|pwd|secret|session|sig|state|token", re.IGNORECASE
+)
+
+
+def show_url(url: str) -> str:
+    """Return a URL without credentials and without the values of parameters with secret names."""
+    pairs = [pair.partition("=") for pair in urlsplit(url).query.split("&") if pair]
+    query = "&".join(
+        f"{name}={'...' if _SECRET_PARAMETER.search(name) else value}" if equals else "..."
+        for name, equals, value in pairs
+    )
+    return redact_url(url).removesuffix("?...") + (f"?{query}" if query else "")
+
+
 def redact_url(url: str) -> str:
     """Return a URL without credentials, and with its query replaced by "..."."""
     try:

@@ -131,6 +131,30 @@ def check_access(**_: Any) -> list[CheckMessage]:
     ]
 
 
+#: Names that many Django projects use, so they do not identify one of several sites.
+_GENERIC_NAMES = frozenset({
+    "app", "apps", "backend", "base", "conf", "config", "core", "default", "django", "example",
+    "main", "mysite", "project", "server", "settings", "site", "smoketest", "src", "web", "webapp",
+    "website",
+})  # fmt: skip
+
+
+@register(TAG)
+def check_project(**_: Any) -> list[CheckMessage]:
+    """Check that the name of the site is not one that other sites use as well (W007)."""
+    project = getattr(settings, Conf.project.name, "")
+    if not isinstance(project, str) or project.lower() not in _GENERIC_NAMES:
+        return []
+    return [
+        Warning(
+            f"{Conf.project.name} is {project!r}, which may also be the name of another site.",
+            hint="Use a name that no other site on the same Prometheus has, such as its host name."
+            " Alerts and dashboards cannot distinguish sites with the same name.",
+            id="smoketest.W007",
+        )
+    ]
+
+
 @register(TAG)
 def check_vendors(**_: Any) -> list[CheckMessage]:
     """Check that the database vendors are fully supported (I001)."""

@@ -25,6 +25,7 @@ from smoketest.validators import (
     STRING,
     Validator,
     did_you_mean,
+    is_label_value,
     string,
     strings,
 )
@@ -168,6 +169,18 @@ class Conf(Settings):
     )
     #: Whether django-prometheus also exports the metrics.
     django_prometheus: Setting[bool] = Setting("smoketest.E013", False, BOOLEAN)
+    #: Name of the site, which differs from that of every other site on the same Prometheus or
+    #: Pushgateway. It is the label `django_project` of all metrics. By default, they do not have
+    #: this label.
+    project: Setting[str] = Setting(
+        "smoketest.E017",
+        "",
+        string(
+            "a string of at most 63 letters, digits and _ . -, with a letter or digit at both ends,"
+            " or empty",
+            lambda value: value == "" or is_label_value(value),
+        ),
+    )
     #: Release that is deployed, such as a version number. It is part of reports and metrics.
     release: Setting[str] = Setting("smoketest.E011", "", STRING)
 

@@ -26,10 +26,10 @@ from smoketest.results import Outcome, RunResult
 from smoketest.runner.failures import encodable
 from smoketest.store import KnownTest, RunSummary, Snapshot
 
+#: Label of all metrics if ``SMOKETEST_PROJECT`` is set.
+PROJECT_LABEL = "django_project"
 #: Labels of the metrics of a single test.
 TEST_LABELS = ("django_app", "test", "severity", "maintainer")
-#: Maximum number of characters of the URLs in ``smoketest_test_info``.
-INFO_VALUE_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Context:
     #: URL of the HTML page; empty if it is unknown.
     page_url: str = ""
     release: str = ""
+    #: Name of the site; empty if its metrics do not have the label ``django_project``.
+    project: str = ""
     abandoned_tests: int = 0
     is_paused: bool = False
 
@@ -72,6 +74,26 @@ _GaugeOfTests = tuple[str, str, Callable[[KnownTest], float | None]]
 
 def result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
     """Yield the families that only change when results are recorded."""
+    return _labeled(_result_families(snapshot, context), context.project)
+
+
+def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
+    """Yield the families that can change at any time."""
+    return _labeled(_live_families(context, is_up=is_up), context.project)
+
+
+def _labeled(families: Iterable[Metric], project: str) -> Iterator[Metric]:
+    """Add the label of the site to all samples, if the site has a name."""
+    for family in families:
+        if project:
+            family.samples = [
+                sample._replace(labels={PROJECT_LABEL: project, **sample.labels})
+                for sample in family.samples
+            ]
+        yield family
+
+
+def _result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
     if snapshot.last_full_run is not None:
         yield from _last_run(snapshot.last_full_run)
     if snapshot.last_success_at is not None:
@@ -85,8 +107,7 @@ def result_families(snapshot: Snapshot, context: Context) -> Iterator[Metric]:
         yield from _totals(snapshot)
 
 
-def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
-    """Yield the families that can change at any time."""
+def _live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
     if context.interval is not None:
         yield GaugeMetricFamily(
             "smoketest_run_interval_seconds",
@@ -105,7 +126,7 @@ def live_families(context: Context, *, is_up: bool) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "smoketest_results_store_up",
-        "1 if the results store could be read, 0 if not.",
+        "1 if the results store can be read and written, 0 if not.",
         value=is_up,
     )
     build = GaugeMetricFamily(
@@ -181,9 +202,8 @@ def _test_families(tests: Iterable[KnownTest], context: Context) -> Iterator[Met
             if context.page_url
             else ""
         )
-        runbook_url = test.result.declaration.runbook_url
-        truncated = [encodable(text)[:INFO_VALUE_LIMIT] for text in (url, runbook_url)]
-        information.add_metric([encodable(test.result.id), *truncated], 1)
+        links = (test.result.id, url, test.result.declaration.runbook_url)
+        information.add_metric([encodable(text) for text in links], 1)
     yield outcomes
     yield information
 

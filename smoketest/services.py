@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from functools import cache
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from smoketest.conf import conf, secrets_of_site
-from smoketest.coordination.coordinator import Coordinator
+from smoketest.coordination.coordinator import Coordinator, is_overdue
 from smoketest.exporters.exposition import Exposition, renderer
 from smoketest.metrics import Context, SmokeTestCollector
 from smoketest.runner.options import RunOptions
@@ -105,7 +106,27 @@ def site_identity() -> list[str]:
 
 
 def status(store: ResultsStore) -> Status | None:
-    """Return the status of the store, or None if it cannot be read."""
+    """Return the status of the store, or None if it cannot be read.
+
+    A store that this process can read, but not write, is not up. After a failed write, and while a
+    run is overdue, this is tested by a write. Otherwise, the answer would depend on which of the
+    processes have tried to start a run since the disk became full.
+    """
+    current = _read_status(store)
+    if current is None or not current.is_up:
+        return current
+    has_failed = store.write_failed
+    if has_failed or is_overdue(current, conf.interval):
+        try:
+            store.probe()
+        except StoreError as error:
+            if not has_failed:
+                logger.error("The results store cannot be written. %s", error)  # noqa: TRY400
+            return replace(current, is_up=False)
+    return current
+
+
+def _read_status(store: ResultsStore) -> Status | None:
     try:
         return store.status()
     except StoreError:
@@ -118,6 +139,7 @@ def metrics_context(state: State, status: Status | None) -> Context:
         interval=conf.interval,
         page_url=page_url(),
         release=conf.release,
+        project=conf.project,
         abandoned_tests=state.abandoned.count(),
         is_paused=bool(status and status.pause),
     )
@@ -143,20 +165,22 @@ def collector() -> SmokeTestCollector:
     """Return a collector for a prometheus_client registry; the store is read at each scrape."""
 
     def snapshot() -> Snapshot:
+        store = state().store
+        current = status(store)
         try:
-            return state().store.snapshot()
+            return replace(store.snapshot(), is_up=current is not None and current.is_up)
         except StoreError:
             return Snapshot(is_up=False, is_shared=False)
 
     def context() -> Context:
         shared = state()
-        return metrics_context(shared, status(shared.store))
+        return metrics_context(shared, _read_status(shared.store))
 
     return SmokeTestCollector(snapshot, context)
 
 
 def _results_context() -> Context:
-    return Context(interval=conf.interval, page_url=page_url())
+    return Context(interval=conf.interval, page_url=page_url(), project=conf.project)
 
 
 @cache

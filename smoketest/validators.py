@@ -109,3 +109,11 @@ def parse_duration(text: str) -> float:
         )
         raise ValueError(msg)
     return seconds
+
+
+def is_label_value(value: str) -> bool:
+    """Return whether the value is a valid label value in Kubernetes, and therefore in Prometheus.
+
+    https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+    """
+    return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", value) is not None

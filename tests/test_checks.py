@@ -69,6 +69,7 @@ def test_check__defaults(store: SharedStore) -> None:
         ("SMOKETEST_DJANGO_PROMETHEUS", "smoketest.E013"),
         ("SMOKETEST_TOKENS", "smoketest.E015"),
         ("SMOKETEST_PUBLIC_STATUS", "smoketest.E016"),
+        ("SMOKETEST_PROJECT", "smoketest.E017"),
     ],
 )
 def test_check_settings__invalid(name: str, check_id: str, settings: Any) -> None:
@@ -110,6 +111,20 @@ def test_check_settings__unknown(settings: Any) -> None:
             id="smoketest.W001",
         ),
     ]
+
+
+@pytest.mark.parametrize("name", ["config", "Core", "settings", "project", "mysite"])
+def test_check_project__generic_name(settings: Any, name: str) -> None:
+    """A name that many projects have does not identify a site."""
+    settings.SMOKETEST_PROJECT = name
+    (message,) = check_messages()
+    assert (message.id, message.msg) == (
+        "smoketest.W007",
+        f"SMOKETEST_PROJECT is {name!r}, which may also be the name of another site.",
+    )
+    assert message.hint
+    settings.SMOKETEST_PROJECT = "shop.example.com"
+    assert check_messages() == []
 
 
 def test_check_store__unusable_directory(tmp_path: Path, settings: Any) -> None:

@@ -85,6 +85,26 @@ CASES = {
     ),
     "SMOKETEST_RUN_ON_SCRAPE": Case("run_on_scrape", True, "True or False", *BOOLEANS),
     "SMOKETEST_DJANGO_PROMETHEUS": Case("django_prometheus", False, "True or False", *BOOLEANS),
+    "SMOKETEST_PROJECT": Case(
+        "project",
+        "",
+        "a string of at most 63 letters, digits and _ . -, with a letter or digit at both ends, or"
+        " empty",
+        ("", "shop", "shop.example.com", "a_b-C.9", "7", 63 * "x"),
+        (
+            None,
+            5,
+            b"shop",
+            "my shop",
+            "shop\n",
+            "-shop",
+            "shop.",
+            'a"b',
+            "{x}",
+            "shöp",
+            64 * "x",
+        ),
+    ),
     "SMOKETEST_RELEASE": Case(
         "release", "", "a string", ("", "1.2.3", "\N{ROCKET}"), (None, 5, 1.2, b"1.2.3", ("1",))
     ),

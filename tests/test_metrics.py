@@ -16,7 +16,14 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 import smoketest
-from smoketest.metrics import OPEN_METRICS, TEXT, Context, SmokeTestCollector, expose
+from smoketest.metrics import (
+    OPEN_METRICS,
+    TEXT,
+    Context,
+    Encoding,
+    SmokeTestCollector,
+    expose,
+)
 from smoketest.results import Outcome, Result, RunResult, Severity
 from smoketest.store import KnownTest, Snapshot
 from tests.builders import (
@@ -135,6 +142,23 @@ def test_families__open_metrics() -> None:
     text = exposed(complete_snapshot())
     assert {sample.name for sample in samples} == set(FAMILIES)
     assert len(samples) == sum(map(len, text.values()))
+
+
+@pytest.mark.parametrize("encoding", [TEXT, OPEN_METRICS])
+def test_project__is_a_label_of_every_series(encoding: Encoding) -> None:
+    """With SMOKETEST_PROJECT, all series have the label and are otherwise the same."""
+
+    def series(project: str) -> list[tuple[str, dict[str, str], float]]:
+        text = expose(make_collector(complete_snapshot(), project=project), encoding)
+        parse = parse_text if encoding is TEXT else parse_open_metrics
+        samples = [sample for family in parse(text) for sample in family.samples]
+        return [(sample.name, sample.labels, sample.value) for sample in samples]
+
+    expected = [
+        (name, {"django_project": "shop", **labels}, value) for name, labels, value in series("")
+    ]
+    assert series("shop") == expected
+    assert len(expected) > len(FAMILIES)
 
 
 @pytest.mark.parametrize("encoding", [TEXT, OPEN_METRICS])
@@ -375,15 +399,16 @@ def test_info__no_page_url() -> None:
     assert info(make_result())["url"] == ""
 
 
-def test_info__truncated() -> None:
-    """URLs are truncated after 200 characters; ids, which join series, are not."""
-    declaration = make_declaration("t" * 300, runbook_url="r" * 201)
+def test_info__long_links_are_complete() -> None:
+    """A truncated link would be dead, so links are exported in full length."""
+    runbook_url = f"https://wiki.example/{'r' * 3000}"
+    declaration = make_declaration("t" * 300, runbook_url=runbook_url)
     labels = info(make_result(declaration=declaration), page_url="https://example.com/")
-    assert labels["runbook_url"] == "r" * 200
-    assert labels["url"] == ("https://example.com/test/" + "t" * 300)[:200]
-    assert labels["test"] == "t" * 300
-    exact = make_declaration(runbook_url="r" * 200)
-    assert info(make_result(declaration=exact))["runbook_url"] == "r" * 200
+    assert labels == {
+        "test": "t" * 300,
+        "url": f"https://example.com/test/{'t' * 300}/",
+        "runbook_url": runbook_url,
+    }
 
 
 # The process
@@ -480,7 +505,7 @@ def assert_round_trip(test_id: str, maintainer: str, runbook_url: str, message: 
         found = label_values(families, "smoketest_test_success", "maintainer")
         assert found == {encodable(maintainer)}
         found = label_values(families, "smoketest_test_info", "runbook_url")
-        assert found == {encodable(runbook_url)[:200]}
+        assert found == {encodable(runbook_url)}
 
 
 def encodable(text: str) -> str:

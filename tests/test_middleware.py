@@ -186,7 +186,7 @@ def test_not_included(site: Callable[..., None], get: Get) -> None:
         "/smoketest-x",
         "/smoketestmetrics",
         "/smoketest/nothing",
-        "/smoketest/metrics/",
+        "/smoketest/metrics//",
         "/smoketest/metrics/more",
         "/smoketest//",
         "/x/smoketest/",
@@ -223,6 +223,7 @@ def test_methods(site: Callable[..., None]) -> None:
     site(path("smoketest/", SMOKETEST))
     client = Client()
     assert client.head("/smoketest/metrics").status_code == 200
+    assert client.head("/smoketest/metrics/").status_code == 200
     assert client.put("/smoketest/").status_code == 405
 
 

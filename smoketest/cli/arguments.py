@@ -55,6 +55,7 @@ class Options:
     job: str
     grouping: Sequence[tuple[str, str]] | None
     pushgateway_user: str
+    delete_on_exit: bool
     every: float | None
     #: Host and port.
     serve: tuple[str, int] | None
@@ -183,7 +184,8 @@ def add_arguments(parser: CommandParser) -> None:
         action="append",
         type=_key_and_value,
         metavar="KEY=VALUE",
-        help="additional grouping label of the push (repeatable; default: instance=HOSTNAME)",
+        help="grouping label of the push (repeatable; default: instance=HOSTNAME); with"
+        " SMOKETEST_PROJECT, django_project is added",
     )
     export.add_argument(
         "--pushgateway-user",
@@ -191,6 +193,11 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="NAME",
         help="user name for the Pushgateway; set the password in the environment variable"
         f" {PASSWORD_VARIABLE}",
+    )
+    export.add_argument(
+        "--delete-on-exit",
+        action="store_true",
+        help="with --every: delete the pushed metrics when SIGTERM or Ctrl-C ends the command",
     )
     regular = parser.add_argument_group("regular runs")
     regular.add_argument(
@@ -203,7 +210,8 @@ def add_arguments(parser: CommandParser) -> None:
         "--serve",
         type=_address,
         metavar="[HOST:]PORT",
-        help="with --every: serve /metrics on this port (default HOST: all addresses)",
+        help="with --every: serve /metrics on this port (default HOST: all IPv4 addresses;"
+        " [::] for all addresses)",
     )
     regular.add_argument("--certificate", type=Path, metavar="FILE", help="certificate for TLS")
     regular.add_argument("--key", type=Path, metavar="FILE", help="private key for TLS")
@@ -237,6 +245,9 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     for option in ("grouping", "pushgateway_user", "job"):
         message = "--job, --grouping and --pushgateway-user require --pushgateway."
         given.require(option, "pushgateway", message)
+    for required in ("pushgateway", "every"):
+        message = "--delete-on-exit requires --pushgateway and --every."
+        given.require("delete_on_exit", required, message)
     message = "--serve requires --every, the interval of the runs: --every 60s --serve 9100"
     given.require("serve", "every", message)
     for one, other in (("certificate", "key"), ("key", "certificate")):

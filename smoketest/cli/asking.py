@@ -55,11 +55,10 @@ def remote(url: str, options: Options) -> Ask:
 class LocalRunner:
     """Find and run the selected tests in this process."""
 
-    def __init__(self, options: Options, listener: Listener, *, is_regular: bool = False) -> None:
+    def __init__(self, options: Options, listener: Listener) -> None:
         self._coordinator = _coordinator(options)
         self._options = options
         self._listener = listener
-        self._is_regular = is_regular
         self._selection = self._select()
 
     def find(self) -> Suite:
@@ -75,7 +74,7 @@ class LocalRunner:
                 wait=wait,
                 within=seconds,
                 failfast=self._options.failfast,
-                respect_every=self._is_regular,
+                interval=self._options.every,
                 record=not self._options.no_store,
                 listener=self._listener,
             )

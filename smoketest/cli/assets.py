@@ -1,7 +1,7 @@
 """The alert rules, dashboards and example configuration that come with the package.
 
 The files in ``prometheus/`` and ``grafana/`` of the project are valid as they are. This module
-replaces the name of the job, the scrape interval and the path of the metrics.
+replaces the name of the job, the scrape interval, the path of the metrics and the replica labels.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from smoketest.cli import kubernetes
 
 #: File with the digests of all written files, to detect later modifications.
 MANIFEST = ".smoketest-assets.json"
@@ -20,13 +22,19 @@ MANIFEST = ".smoketest-assets.json"
 _PACKAGE = Path(__file__).parents[1]
 _RULES = "prometheus/rules/smoketest.yml"
 _SERVICE_MONITOR = "prometheus/operator/servicemonitor.yml"
-_PROMETHEUS = ("prometheus/prometheus.yml", "prometheus/alertmanager.yml", _RULES)
+_ALERTMANAGER = "prometheus/alertmanager.yml"
+_PROMETHEUS = ("prometheus/prometheus.yml", _ALERTMANAGER, _RULES)
 _TOKEN = "prometheus/smoketest.token"  # noqa: S105 - the name of a file
 
 # The values in the files of the project.
-_JOB = re.compile(r"((?:job_name|replacement|io/name): )shop$", re.MULTILINE)
+_JOB = re.compile(r"((?:job_name|replacement|io/name): )shop(-smoketest)?$", re.MULTILINE)
 _INTERVAL = re.compile(r"(interval: )30s$", re.MULTILINE)
 _METRICS = "/smoketest/metrics"
+#: Labels that distinguish the replicas of a site. The rules contain this list, always in one piece.
+REPLICA_LABELS = ("instance", "pod", "container", "endpoint", "node")
+_REPLICA_LABELS = re.compile(r",\s*".join(rf"\b{label}\b" for label in REPLICA_LABELS))
+#: Words that YAML does not read as strings.
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,10 @@ class Site:
     #: Scrape and evaluation interval, such as ``30s``.
     interval: str
     metrics_path: str
+    #: Labels that distinguish the replicas of the site.
+    replica_labels: Sequence[str] = REPLICA_LABELS
+    #: Labels of the resources for Kubernetes, which select the resources for an operator.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class ChangedFilesError(Exception):
@@ -58,13 +70,24 @@ def collect(site: Site, *, operator: bool) -> dict[str, str]:
         for pattern in ("dashboards/*.json", "provisioning/*/*.yml")
         for path in sorted((source / "grafana").glob(pattern))
     ]
-    names = [_SERVICE_MONITOR] if operator else [*_PROMETHEUS, _TOKEN]
+    names = [_SERVICE_MONITOR, _RULES, _ALERTMANAGER] if operator else [*_PROMETHEUS, _TOKEN]
     files = {name: (source / name).read_text(encoding="utf-8") for name in [*names, *grafana]}
+    files[_RULES] = _REPLICA_LABELS.sub(", ".join(site.replica_labels), files[_RULES])
     for name in {_SERVICE_MONITOR, _PROMETHEUS[0]} & files.keys():
         files[name] = _for_site(files[name], site)
     if operator:
-        rules = (source / _RULES).read_text(encoding="utf-8")
-        files["prometheus/operator/prometheusrule.yml"] = _prometheus_rule(rules)
+        resources = kubernetes.resources(
+            files.pop(_SERVICE_MONITOR),
+            rules=files.pop(_RULES),
+            alertmanager=files.pop(_ALERTMANAGER),
+            dashboards={
+                Path(name).stem: content
+                for name, content in files.items()
+                if name.startswith("grafana/dashboards/")
+            },
+            labels=site.labels,
+        )
+        files |= {f"prometheus/{name}": content for name, content in resources.items()}
     return files
 
 
@@ -115,22 +138,15 @@ def _source() -> Path:
 
 
 def _for_site(content: str, site: Site) -> str:
-    content = _JOB.sub(rf"\g<1>{site.job}", content)
+    content = _JOB.sub(lambda match: match[1] + _scalar(site.job + (match[2] or "")), content)
     content = _INTERVAL.sub(rf"\g<1>{site.interval}", content)
     return content.replace(_METRICS, site.metrics_path)
 
 
-def _prometheus_rule(rules: str) -> str:
-    """Return the rules as a PrometheusRule.
-
-    https://prometheus-operator.dev/docs/api-reference/api/
-    """
-    head = (
-        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
-        "  name: smoketest\nspec:\n"
-    )
-    lines = (f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
-    return head + "".join(lines)
+def _scalar(text: str) -> str:
+    """Return the text as a YAML string."""
+    is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", text) and text.lower() not in _YAML_WORDS
+    return text if is_plain else json.dumps(text)
 
 
 def _digest(content: bytes) -> str:

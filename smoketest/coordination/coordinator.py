@@ -16,6 +16,7 @@ from time import monotonic, time
 from smoketest.coordination.redaction import Redactor
 from smoketest.coordination.suggestions import Unknown, find_unknown
 from smoketest.results import (
+    Declaration,
     Event,
     Finished,
     Listener,
@@ -46,6 +47,10 @@ GRACE = 5.0
 RETRY_AFTER = 2
 #: Fraction of the interval after which the next run is due.
 DUE_AFTER = 0.9
+#: Number of intervals after which the next run is overdue: two more than after which it is due.
+OVERDUE_AFTER = 3
+#: Maximum number of times that the time until a retry of a failing test is doubled.
+MAX_DOUBLINGS = 32
 EVERYTHING = Selection()
 #: Seconds that a stored result may be ahead of the clock. A larger difference means that the clock
 #: was set back, and the result is ignored.
@@ -177,15 +182,15 @@ class Coordinator:
         wait: float,
         within: float = math.inf,
         failfast: bool = False,
-        respect_every: bool = False,
+        interval: float | None = None,
         record: bool = True,
         listener: Listener = ignore_events,
     ) -> Answer:
         """Run the tests, and record the report unless `record` is false.
 
         `wait` is the time to wait for another run, `within` the limit of waiting and running
-        together, both in seconds. With `respect_every`, tests that are not due according to their
-        ``every`` attribute keep their latest result.
+        together, both in seconds. In regular runs, `interval` is the time between them in seconds;
+        tests that are not due according to their ``every`` attribute keep their latest result.
 
         Raise `NothingSelectedError` if any name or tag of the selection matches no test,
         `PausedError`, `RunInterrupted`, or `BusyError` if the other run has not ended after `wait`
@@ -198,7 +203,7 @@ class Coordinator:
         with self._hold_run_lock(listener, lambda: self.run_lock.acquire(wait)) as acquired:
             if not acquired:
                 raise BusyError
-            not_due = self._not_due(suite) if respect_every else {}
+            not_due = {} if interval is None else self._not_due(suite, interval)
             if record:
                 self._record_start_if_full(selection)
             remaining = max(0.001, within - (monotonic() - asked_at))
@@ -229,7 +234,8 @@ class Coordinator:
                 suite = loader.find(EVERYTHING, self.options)
                 # If the start cannot be recorded, every following scrape would start a run.
                 if not suite.is_empty and self._record_start():
-                    self._run(suite, EVERYTHING, not_due=self._not_due(suite), failfast=False)
+                    not_due = self._not_due(suite, interval)
+                    self._run(suite, EVERYTHING, not_due=not_due, failfast=False)
 
     def _answer_with_run_lock(
         self,
@@ -319,22 +325,36 @@ class Coordinator:
         is_same_release = release != "" and report.release == release
         return is_same_release or report.started_at >= self.code_loaded_at
 
-    def _not_due(self, suite: Suite) -> Mapping[str, Result]:
-        """Return the latest results of the tests that are not due according to ``every``."""
+    def _not_due(self, suite: Suite, interval: float | None = None) -> Mapping[str, Result]:
+        """Return the latest results of the tests that are not due according to ``every``.
+
+        In regular runs, every `interval` seconds, a failing test is retried after 1, 2, 4, ...
+        intervals, so that a repaired test does not stay failed for long. A request retries none:
+        clients could otherwise repeat a test that costs money.
+        """
         if not any(declaration.every for declaration in suite.declarations):
             return {}
         try:
             latest = self.store.latest_results()
+            failures = {} if interval is None else self.store.consecutive_failures()
         except StoreError as error:
             _log_store_error(error)
             return {}
         now = time()
+
+        def seconds_between_runs(declaration: Declaration) -> float:
+            count = failures.get(declaration.id, 0)
+            if interval is None or count == 0:
+                return declaration.every
+            # Half an interval less, because the test does not start at the same time in each run.
+            return min(declaration.every, interval * (2.0 ** min(count - 1, MAX_DOUBLINGS) - 0.5))
+
         return {
             declaration.id: replace(result, declaration=declaration)
             for declaration in suite.declarations
             if (result := latest.get(declaration.id))
             and result.outcome.is_conclusive
-            and -CLOCK_TOLERANCE <= now - result.started_at < declaration.every
+            and -CLOCK_TOLERANCE <= now - result.started_at < seconds_between_runs(declaration)
         }
 
     def _run(
@@ -443,6 +463,15 @@ def is_due(status: Status | None, interval: float, *, is_shared: bool) -> bool:
         return True
     elapsed = time() - status.last_attempt_at
     return elapsed >= DUE_AFTER * interval or elapsed < -CLOCK_TOLERANCE
+
+
+def is_overdue(status: Status, interval: float | None) -> bool:
+    """Return whether the next of the full runs should have started two intervals ago."""
+    if interval is None or status.pause:
+        return False
+    if status.last_attempt_at is None:
+        return True
+    return time() - status.last_attempt_at >= OVERDUE_AFTER * interval
 
 
 def _log_store_error(error: StoreError) -> None:

@@ -20,12 +20,13 @@ def renderer(context: Callable[[], Context]) -> Render:
     """Return a function that renders a snapshot in each encoding, both plain and compressed."""
 
     def render(snapshot: Snapshot) -> dict[str, bytes]:
-        families = list(result_families(snapshot, context()))
+        current = context()
+        families = list(result_families(snapshot, current))
         renditions = {}
         for encoding in ENCODINGS:
             body = encode(families, encoding)
-            renditions[_name(encoding, is_compressed=False)] = body
-            renditions[_name(encoding, is_compressed=True)] = start_gzip(body)
+            renditions[_name(encoding, current, is_compressed=False)] = body
+            renditions[_name(encoding, current, is_compressed=True)] = start_gzip(body)
         return renditions
 
     return render
@@ -45,7 +46,7 @@ class Exposition:
         self, status: Status | None, context: Context, encoding: Encoding, *, compressed: bool
     ) -> bytes:
         """Return the page. `status` is None if the results store cannot be read."""
-        name = _name(encoding, is_compressed=compressed)
+        name = _name(encoding, context, is_compressed=compressed)
         if status is None:
             return _join(None, context, encoding, is_up=False, compressed=compressed)
         key = (status.generation, status.is_up, context)
@@ -78,12 +79,14 @@ def _join(
     return (body or b"") + live
 
 
-def _name(encoding: Encoding, *, is_compressed: bool) -> str:
+def _name(encoding: Encoding, context: Context, *, is_compressed: bool) -> str:
     """Return the name of a rendition.
 
-    It includes the version, because two releases can share the store during a deployment.
+    It includes the version and the name of the site, because two releases can share the store
+    during a deployment.
     """
-    return f"{encoding.name}{' gzip' if is_compressed else ''} {__version__}"
+    compression = " gzip" if is_compressed else ""
+    return f"{encoding.name}{compression} {__version__} {context.project}".rstrip()
 
 
 # A gzip member consists of a header, a deflate stream, and the checksum and length of its content

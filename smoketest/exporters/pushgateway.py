@@ -10,7 +10,7 @@ from functools import partial
 from http.client import HTTPException
 from urllib.error import HTTPError
 
-from prometheus_client import CollectorRegistry, push_to_gateway
+from prometheus_client import CollectorRegistry, delete_from_gateway, push_to_gateway
 from prometheus_client.exposition import basic_auth_handler, default_handler
 from prometheus_client.registry import Collector
 
@@ -32,6 +32,30 @@ def push(
     """Replace all metrics of the job and grouping key. Raise `ExportError`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
+    send = partial(push_to_gateway, registry=registry)
+    _send(send, url, job, grouping_key, username, password)
+
+
+def delete(
+    url: str,
+    *,
+    job: str,
+    grouping_key: Mapping[str, str],
+    username: str = "",
+    password: str = "",
+) -> None:
+    """Delete all metrics of the job and grouping key. Raise `ExportError`."""
+    _send(delete_from_gateway, url, job, grouping_key, username, password)
+
+
+def _send(
+    send: Callable[..., None],
+    url: str,
+    job: str,
+    grouping_key: Mapping[str, str],
+    username: str,
+    password: str,
+) -> None:
     handler: Callable[..., Callable[[], None]] = default_handler
     if username:
         handler = partial(basic_auth_handler, username=username, password=password)
@@ -44,9 +68,7 @@ def push(
         )
         raise ExportError(msg)
     try:
-        push_to_gateway(
-            url, job, registry, grouping_key=dict(grouping_key), timeout=TIMEOUT, handler=handler
-        )
+        send(url, job=job, grouping_key=dict(grouping_key), timeout=TIMEOUT, handler=handler)
     except HTTPError as error:
         with error:
             body = error.read(500).decode(errors="replace").strip()

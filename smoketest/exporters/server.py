@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -16,6 +16,9 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from smoketest.exporters import ExportError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: Socket timeout of a client, in seconds.
 CLIENT_TIMEOUT = 10.0
@@ -30,6 +33,12 @@ class _Server(ThreadingWSGIServer):
     """
 
     tls: ssl.SSLContext | None = None
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            # Some systems default to IPv6 only; [::] means all addresses.
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(CLIENT_TIMEOUT)
@@ -64,10 +73,10 @@ def serving(
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         attributes = {"address_family": address[0], "tls": tls}
         server_class: type[_Server] = type("Server", (_Server,), attributes)
-        app = make_wsgi_app(registry)
+        app = _allowing_head(make_wsgi_app(registry))
         server = make_server(host, port, app, server_class, _QuietHandler)
     except OSError as error:
-        msg = f"The metrics cannot be served on {host}:{port}: {error}."
+        msg = f"The metrics cannot be served on {format_address(host, port)}: {error}."
         raise ExportError(msg) from error
     thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True)
     thread.start()
@@ -77,6 +86,31 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def format_address(host: str, port: int) -> str:
+    """Return the address as in a URL, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _allowing_head(app: WSGIApplication) -> WSGIApplication:
+    """Make an app answer HEAD like GET, but without the body; prometheus_client refuses HEAD."""
+
+    def with_head(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start_response)
+        answers: list[Any] = []
+
+        def remember(*answer: Any) -> Any:
+            answers.append(answer)
+
+        body = app(environ | {"REQUEST_METHOD": "GET"}, remember)
+        length = sum(map(len, body))
+        ((status, headers),) = answers
+        start_response(status, [*headers, ("Content-Length", str(length))])
+        return ()
+
+    return with_head
 
 
 def _load_certificate(certificate: Path, key: Path | None) -> ssl.SSLContext:

@@ -191,7 +191,7 @@ class _SuiteBuilder:
             slow_after=self._slow_after if slow_after is None else slow_after,
             every=declared["every"],
             maintainer=clean(declared["maintainer"], TEXT_LIMIT),
-            runbook_url=clean(declared["runbook_url"], TEXT_LIMIT),
+            runbook_url=encodable(declared["runbook_url"]),
             description=_first_paragraph(inspect.getdoc(method) or ""),
             tags=tuple(sorted(tags)),
             databases="__all__" if case.databases == "__all__" else tuple(sorted(case.databases)),

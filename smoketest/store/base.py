@@ -21,7 +21,7 @@ from smoketest.results import (
 )
 from smoketest.store.reading import read_known_tests, read_selection, read_snapshot
 from smoketest.store.recording import count_run, record
-from smoketest.store.records import KnownTest, PastResult, Pause, Snapshot, Status
+from smoketest.store.records import KnownTest, PastResult, Pause, Snapshot, Status, StoreError
 from smoketest.store.schema import WAS_RESET, read_metadata, set_metadata
 
 #: Returns named renditions of a snapshot, which are stored with the results.
@@ -43,6 +43,8 @@ class ResultsStore(ABC):
 
     def __init__(self, render: Render = render_nothing) -> None:
         self._render = render
+        #: Whether the latest write of this process failed.
+        self.write_failed = False
 
     @abstractmethod
     def connect(self) -> Any:
@@ -102,6 +104,14 @@ class ResultsStore(ABC):
         with self._transaction() as database:
             database.execute("DELETE FROM facts WHERE name IN ('paused_until', 'pause_reason')")
 
+    def probe(self) -> None:
+        """Write about as much as a run does, without changing a result. Raises `StoreError`."""
+        with self._transaction() as database:
+            renditions = database.execute("SELECT name, body FROM renditions").fetchall()
+            database.execute("DELETE FROM renditions")
+            database.executemany("INSERT INTO renditions VALUES (?, ?)", renditions)
+            set_metadata(database, "probed_at", time())
+
     def rendition(self, name: str) -> tuple[int, bytes]:
         """Return the generation of the results, and the rendition of that name.
 
@@ -151,6 +161,15 @@ class ResultsStore(ABC):
         with self.connect() as database:
             rows = database.execute("SELECT test, result FROM tests").fetchall()
         return {test: result_from_dict(json.loads(text)) for test, text in rows}
+
+    def consecutive_failures(self) -> dict[str, int]:
+        """Return the number of consecutive failures of each failing test. Raises `StoreError`."""
+        with self.connect() as database:
+            return dict(
+                database.execute(
+                    "SELECT test, consecutive_failures FROM tests WHERE consecutive_failures > 0"
+                ).fetchall()
+            )
 
     def recent_outcomes(self, limit: int) -> dict[str, tuple[Outcome, ...]]:
         """Return up to `limit` latest outcomes per test, latest last. Raises `StoreError`."""
@@ -202,12 +221,17 @@ class ResultsStore(ABC):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self.connect() as database:
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-            except BaseException:
-                if database.in_transaction:  # SQLite rolls back itself if the disk is full
-                    database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
+        try:
+            with self.connect() as database:
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield database
+                except BaseException:
+                    if database.in_transaction:  # SQLite rolls back itself if the disk is full
+                        database.execute("ROLLBACK")
+                    raise
+                database.execute("COMMIT")
+        except StoreError:
+            self.write_failed = True
+            raise
+        self.write_failed = False

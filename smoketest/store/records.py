@@ -61,7 +61,7 @@ class Pause:
 class Status:
     """Status of the store, read at each scrape."""
 
-    #: False if the store cannot be read, is not shared, or was reset after the last full run.
+    #: False if the store cannot be used, is not shared, or was reset after the last full run.
     is_up: bool
     #: Number that changes whenever the results change.
     generation: int
@@ -75,7 +75,7 @@ class Status:
 class Snapshot:
     """Consistent copy of the records in the store."""
 
-    #: False if the store cannot be read, is not shared, or was reset after the last full run.
+    #: False if the store cannot be used, is not shared, or was reset after the last full run.
     is_up: bool
     #: Whether totals outlive this process; otherwise they are not exported as counters.
     is_shared: bool

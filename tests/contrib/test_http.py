@@ -297,7 +297,7 @@ def test_redirect__query(run_http: RunHttp) -> None:
     assert_passed(run_http({"url": "/away/", "redirect": "https://other.example/login"}))
     expected = "https://other.example/login?next=/other/"
     message = only(run_http({"url": "/away/", "redirect": expected})).message
-    assert f"it redirects to https://other.example/login?token=" in message
+    assert "it redirects to https://other.example/login?token=" in message
     assert message.endswith(f", not to {expected}")
 
 

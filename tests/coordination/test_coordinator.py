@@ -28,6 +28,7 @@ from smoketest.store.abandoned import AbandonedOnHost
 from smoketest.store.directory import StateFolder
 from smoketest.store.locks import HostLock
 from tests import hanging
+from tests.builders import make_report, make_result
 from tests.conftest import EVERYTHING, Apps, options
 from tests.servers.processes import wait_for
 
@@ -410,6 +411,71 @@ def test_answer__every_ignored(folder: StateFolder, install: Install) -> None:
         coordinator.run(EVERYTHING, wait=1).report,
     ):
         assert outcome_of(report, "dear") == (Outcome.PASSED, False)
+
+
+#: Seconds between regular runs.
+INTERVAL = 60.0
+RETRIES = [
+    # Number of consecutive failures, age of the latest in seconds, whether it is retried.
+    (0, 3590.0, False),
+    (0, 3601.0, True),
+    (1, 20.0, False),
+    (1, 50.0, True),  # a run every 54 seconds, in which the test started 4 seconds earlier
+    (2, 80.0, False),
+    (2, 110.0, True),
+    (3, 200.0, False),
+    (3, 230.0, True),
+    (7, 3590.0, False),
+    (7, 3601.0, True),  # at most `every`
+    (80, 3590.0, False),
+    (80, 3601.0, True),
+]
+
+
+def has_failed(coordinator: Coordinator, failures: int, age: float) -> None:
+    """Record results of the test of `EVERY` that does not run each time, the latest of this age."""
+    suite = coordinator.find(EVERYTHING)
+    (declaration,) = (one for one in suite.declarations if one.id.endswith("dear"))
+    for _ in range(max(failures, 1)):
+        outcome = Outcome.FAILED if failures else Outcome.PASSED
+        result = make_result(outcome, declaration, started_at=time.time() - age)
+        coordinator.store.record(make_report(result, started_at=time.time() - age))
+
+
+@pytest.mark.parametrize(("failures", "age", "is_retried"), RETRIES)
+@pytest.mark.parametrize("trigger", ["command", "scrape"])
+def test_every__of_a_failing_test(
+    folder: StateFolder,
+    install: Install,
+    failures: int,
+    age: float,
+    is_retried: bool,
+    trigger: str,
+) -> None:
+    """Regular runs retry a failing test after 1, 2, 4, ... intervals, at most ``every``."""
+    install(EVERY)
+    coordinator = make(folder)
+    has_failed(coordinator, failures, age)
+    if trigger == "command":
+        coordinator.run(EVERYTHING, wait=1, interval=INTERVAL)
+    else:
+        coordinator.run_if_due(INTERVAL)
+    report = coordinator.store.latest_report(EVERYTHING, failfast=False)
+    assert report
+    assert outcome_of(report, "dear")[1] is not is_retried
+    assert outcome_of(report, "cheap") == (Outcome.PASSED, False)
+
+
+@pytest.mark.parametrize("failures", [1, 7])
+def test_every__of_a_failing_test_in_a_request(
+    folder: StateFolder, install: Install, failures: int
+) -> None:
+    """A request does not retry it, because clients could then repeat it as often as they want."""
+    install(EVERY)
+    coordinator = make(folder, max_age=0.0)
+    has_failed(coordinator, failures, 3590)
+    report = coordinator.answer(EVERYTHING, DEFAULT).report
+    assert outcome_of(report, "dear") == (Outcome.FAILED, True)
 
 
 def test_run__waits_for_run_in_progress(folder: StateFolder, install: Install) -> None:

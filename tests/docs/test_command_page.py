@@ -11,6 +11,7 @@ import pytest
 
 from smoketest.cli.arguments import FORMATS, TOKEN_VARIABLE, refuse_wrong_combinations
 from smoketest.cli.exits import Exit
+from smoketest.management.commands import smoketest_assets
 from smoketest.management.commands.smoketest import Command
 from tests.docs import tables
 from tests.docs.markdown import DOCS, blocks, commands
@@ -35,6 +36,10 @@ def codes(page: str) -> list[int]:
 
 def parser() -> argparse.ArgumentParser:
     return Command().create_parser("manage.py", "smoketest")
+
+
+def parser_of_assets() -> argparse.ArgumentParser:
+    return smoketest_assets.Command().create_parser("manage.py", "smoketest_assets")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -75,8 +80,35 @@ def argparse_of_django() -> argparse.ArgumentParser:
     return Plain().create_parser("manage.py", "plain")
 
 
+def test_options__of_smoketest_assets() -> None:
+    """The page describes each option of the other command, and its default."""
+    inherited = {action.dest for action in argparse_of_django()._actions}
+    ours = {
+        action.option_strings[-1]: action
+        for action in parser_of_assets()._actions
+        if action.option_strings and action.dest not in inherited
+    }
+    _, _, section = PAGE.partition("\n## Writing configuration files\n")
+    shown = {
+        re.match(r"`(--[\w-]+)", option)[0][1:]: meaning
+        for option, meaning in table(section, "option")
+    }
+    assert list(shown) == list(ours)
+    for option, action in ours.items():
+        if action.default and action.nargs != 0:
+            default = (
+                action.default if isinstance(action.default, str) else ",".join(action.default)
+            )
+            assert f"(default: {default})" in shown[option]
+
+
 def test_options__in_the_text_exist() -> None:
-    known = {option for action in parser()._actions for option in action.option_strings}
+    known = {
+        option
+        for one in (parser(), parser_of_assets())
+        for action in one._actions
+        for option in action.option_strings
+    }
     found = set(re.findall(r"`(--[a-z][\w-]*)[` ]", PAGE))
     assert len(found) > 20
     assert found - known == set()

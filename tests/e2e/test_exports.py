@@ -33,6 +33,7 @@ SETTINGS = """
 from shop.settings import *
 
 SMOKETEST_RUN_ON_SCRAPE = False  # no run but those of the test
+SMOKETEST_PROJECT = "{project}"
 if {has_django_prometheus}:
     INSTALLED_APPS = ["django_prometheus", *INSTALLED_APPS]
     SMOKETEST_DJANGO_PROMETHEUS = True
@@ -46,6 +47,7 @@ urlpatterns = [path("", include("shop.urls"))]
 if "django_prometheus" in settings.INSTALLED_APPS:
     urlpatterns.append(path("", include("django_prometheus.urls")))
 """
+PROJECT = "shop.example.com"
 LABELS = {"job": "shop", "instance": "web-1"}
 
 
@@ -53,7 +55,7 @@ class Site(ExampleSite):
     """Example site with its own settings."""
 
     def prepare(self) -> None:
-        settings = SETTINGS.format(has_django_prometheus=has_django_prometheus())
+        settings = SETTINGS.format(has_django_prometheus=has_django_prometheus(), project=PROJECT)
         (self.folder / "exports_settings.py").write_text(settings)
         (self.folder / "exports_urls.py").write_text(URLS)
         super().prepare()
@@ -182,6 +184,7 @@ def test_exports__agree(host: Host, export: str, is_broken: bool) -> None:
     assert len(smoketest_series(page)) > 100
     scrape, added = EXPORTS[export]
     assert smoketest_series(scrape(host), added=added) == smoketest_series(page)
+    assert all(("django_project", PROJECT) in labels for _, labels in smoketest_series(page))
     assert smoketest_series(host.from_site()) == smoketest_series(page), (
         "a scrape changed the series"
     )

@@ -91,10 +91,12 @@ def test_pause(site: ExampleSite) -> None:
 
 
 def test_operator(site: ExampleSite, folder: Path) -> None:
-    """The folder for kubectl contains both resources."""
+    """The folder for kubectl contains the resources."""
     (path,) = re.findall(r"`kubectl apply -f (.*?)`", PAGE)
     site.manage("smoketest_assets", str(folder / "monitoring"), "--job=shop", "--operator")
     assert sorted(file.name for file in (folder / path).iterdir()) == [
+        "alertmanagerconfig.yml",
+        "dashboards.yml",
         "prometheusrule.yml",
         "servicemonitor.yml",
     ]

@@ -123,6 +123,43 @@ def test_serving__ipv6() -> None:
             assert connection.getresponse().status == 200
 
 
+@pytest.mark.parametrize("address", ["::1", "127.0.0.1"])
+def test_serving__all_addresses(address: str) -> None:
+    """On [::], clients of IPv6 and IPv4 are served."""
+    port = free_port()
+    with serving("::", port, collector(), None, None):
+        connection = http.client.HTTPConnection(address, port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_serving__head(port: int, path: str, encoding: str) -> None:
+    """HEAD returns the headers of GET, and no body."""
+    answers = {}
+    for method in ("GET", "HEAD"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={"Accept-Encoding": encoding})
+            response = connection.getresponse()
+            headers = {name: value for name, value in response.getheaders() if name != "Date"}
+            answers[method] = (response.status, headers, response.read())
+    assert answers["HEAD"] == (*answers["GET"][:2], b"")
+    assert answers["HEAD"][0] == 200
+    assert int(answers["HEAD"][1]["Content-Length"]) == len(answers["GET"][2]) > 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_serving__other_methods_are_refused(port: int, method: str) -> None:
+    """The server is read-only."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request(method, "/metrics")
+        assert connection.getresponse().status == 405
+
+
 def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
     return set(threading.enumerate()) - before
 

@@ -13,20 +13,29 @@ from prometheus_client.registry import Collector
 
 from smoketest.exporters import ExportError, textfile
 from smoketest.metrics import TEXT, Context, SmokeTestCollector, expose
+from smoketest.results import Outcome
 from tests.builders import make_declaration, make_known_test, make_result, make_snapshot
 from tests.servers.exposition import Exposition
 from tests.servers.node_exporter import NodeExporter
 from tests.servers.prometheus import check_metrics
 
 
-def collector(tests: int = 1, *, release: str = "") -> SmokeTestCollector:
+def collector(
+    tests: int = 1, *, release: str = "", project: str = "", passes: bool = True
+) -> SmokeTestCollector:
     """Return a collector for a store with this number of tests."""
     known = (
-        make_known_test(make_result(declaration=make_declaration(f"polls.smoke.T.test_{number}")))
+        make_known_test(
+            make_result(
+                Outcome.PASSED if passes else Outcome.FAILED,
+                declaration=make_declaration(f"polls.smoke.T.test_{number}"),
+            )
+        )
         for number in range(tests)
     )
     snapshot = make_snapshot(*known)
-    return SmokeTestCollector(lambda: snapshot, lambda: Context(interval=60, release=release))
+    context = Context(interval=60, release=release, project=project)
+    return SmokeTestCollector(lambda: snapshot, lambda: context)
 
 
 class FailingCollector(Collector):
@@ -136,3 +145,74 @@ def test_write__read_by_node_exporter() -> None:
     assert seen.value("node_textfile_scrape_error") == 0
     for series, value in expected.samples.items():
         assert seen.samples[series] == value, series
+
+
+# Several sites in one directory
+
+
+def test_sites__are_distinguished_by_node_exporter() -> None:
+    """The failure of a site is exported, although another site has a test of the same name."""
+    with NodeExporter() as exporter:
+        for site, passes in (("blog", True), ("shop", False)):
+            path = exporter.text_folder / f"{site}.prom"
+            textfile.write(path, collector(project=site, passes=passes), project=site)
+        seen = exporter.metrics()
+    for site, value in (("blog", 1), ("shop", 0)):
+        assert seen.value("smoketest_test_success", django_project=site) == value
+        assert seen.value("smoketest_results_store_up", django_project=site) == 1
+
+
+def test_sites__without_names_hide_each_other() -> None:
+    """node_exporter exports one of two files with the same series, and reports no error."""
+    with NodeExporter() as exporter:
+        textfile.write(exporter.text_folder / "blog.prom", collector())
+        (exporter.text_folder / "shop.prom").write_bytes(expose(collector(passes=False), TEXT))
+        seen = exporter.metrics()
+    assert len(seen.matching("smoketest_test_success")) == 1
+    assert seen.value("node_textfile_scrape_error") == 0
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "solution"),
+    [
+        ("", "", "Set SMOKETEST_PROJECT to a name of this site, and do the same for the other"),
+        ("blog", "", "Set SMOKETEST_PROJECT to a name of this site, and do the same for the other"),
+        ("shop", "shop", "Give each site a different SMOKETEST_PROJECT;"),
+    ],
+)
+def test_sites__same_series_are_refused(
+    tmp_path: Path, theirs: str, ours: str, solution: str
+) -> None:
+    """The message contains the other file and the solution, and nothing is written."""
+    other, path = tmp_path / "blog.prom", tmp_path / "shop.prom"
+    textfile.write(other, collector(release='1,django_project="x"', project=theirs), project=theirs)
+    before = other.read_bytes()
+    with pytest.raises(ExportError) as failure:
+        textfile.write(path, collector(project=ours), project=ours)
+    assert str(failure.value).startswith(f"{other} also contains metrics of smoke tests, and node_")
+    assert solution in str(failure.value)
+    assert list(tmp_path.iterdir()) == [other]
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("ours", ["", "shop"])
+def test_sites__file_of_another_site_is_kept(tmp_path: Path, ours: str) -> None:
+    """Two sites with the same --textfile do not overwrite each other's results."""
+    path = tmp_path / "smoketest.prom"
+    textfile.write(path, collector(project="blog"), project="blog")
+    before = path.read_bytes()
+    with pytest.raises(ExportError, match="contains the metrics of the site 'blog'"):
+        textfile.write(path, collector(project=ours), project=ours)
+    assert path.read_bytes() == before
+
+
+def test_sites__other_files_do_not_matter(tmp_path: Path) -> None:
+    """Files of other programs, and one without the label, do not collide with ours."""
+    (tmp_path / "apt.prom").write_text('apt_upgrades_pending{origin="x"} 3\n')
+    (tmp_path / "folder.prom").mkdir()
+    path = tmp_path / "shop.prom"
+    textfile.write(path, collector())
+    textfile.write(path, collector(project="shop"), project="shop")  # the setting is new
+    (tmp_path / "blog.prom").write_bytes(expose(collector(), TEXT))
+    textfile.write(path, collector(project="shop"), project="shop")
+    assert 'django_project="shop"' in path.read_text()

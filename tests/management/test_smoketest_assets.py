@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +30,9 @@ FILES = {
     "prometheus/smoketest.token",
 }
 OPERATOR_FILES = {name for name in FILES if name.startswith("grafana/")} | {
+    "prometheus/operator/alertmanagerconfig.yml",
+    "prometheus/operator/dashboards.yml",
+    "prometheus/kustomization.yaml",
     "prometheus/operator/prometheusrule.yml",
     "prometheus/operator/servicemonitor.yml",
 }
@@ -86,7 +92,7 @@ def test_write__operator() -> None:
         "      app.kubernetes.io/name: bookshop\n",
         "      path: /ops/smoke/metrics\n",
         "      interval: 15s\n",
-        "          replacement: bookshop\n",
+        "          replacement: bookshop-smoketest\n",
     ):
         assert line in monitor
     assert yaml.safe_load(monitor)["kind"] == "ServiceMonitor"
@@ -104,6 +110,151 @@ def test_write__configuration_is_valid(tmp_path: Path) -> None:
         [promtool, "check", "config", str(config)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+# Scrape interval
+
+
+def test_interval__of_two_minutes_is_allowed(tmp_path: Path, settings: Any) -> None:
+    """The longest interval, with runs that are as rare, causes no warning."""
+    settings.SMOKETEST_INTERVAL = 120
+    write(tmp_path, "--interval=2m")
+    config = yaml.safe_load(_text(tmp_path, "prometheus/prometheus.yml"))
+    assert config["global"]["scrape_interval"] == "2m"
+
+
+@pytest.mark.parametrize(
+    ("interval", "changes", "expected"),
+    [
+        (
+            "90s",
+            {},
+            "SMOKETEST_INTERVAL is 60 s, but scrapes start the runs, so the tests would run",
+        ),
+        (
+            "90s",
+            {},
+            " every 90 s. Set SMOKETEST_INTERVAL to 90 or more, or --interval to 60s or le",
+        ),
+        ("2m", {"SMOKETEST_INTERVAL": 119.5}, " every 120 s"),
+        ("60s", {}, ""),
+        ("90s", {"SMOKETEST_INTERVAL": 90}, ""),
+        ("90s", {"SMOKETEST_INTERVAL": None}, ""),
+        ("90s", {"SMOKETEST_RUN_ON_SCRAPE": False}, ""),
+    ],
+)
+def test_interval__longer_than_that_of_the_runs(
+    tmp_path: Path, settings: Any, interval: str, changes: dict[str, Any], expected: str
+) -> None:
+    """A warning, if the tests would run less often than the setting says."""
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    errors = StringIO()
+    arguments = (str(tmp_path), f"--interval={interval}")
+    call_command("smoketest_assets", *arguments, stdout=StringIO(), stderr=errors)
+    assert expected in errors.getvalue()
+    assert bool(expected) == bool(errors.getvalue())
+    assert files(tmp_path) == FILES
+
+
+def test_interval__setting_is_invalid(tmp_path: Path, settings: Any) -> None:
+    """The message names the setting, and there is no traceback."""
+    settings.SMOKETEST_INTERVAL = "soon"
+    with pytest.raises(CommandError, match="SMOKETEST_INTERVAL is 'soon'; it must be a number of"):
+        write(tmp_path)
+
+
+# Replica labels
+
+REPLICA_LABELS = "instance,host,pod_template_hash"
+
+
+@pytest.mark.parametrize("operator", [False, True])
+def test_replica_labels__replace_the_list_everywhere(tmp_path: Path, operator: bool) -> None:
+    """No expression has one of the default labels left, except instance."""
+    arguments = ["--operator"] if operator else []
+    write(tmp_path, f"--replica-labels={REPLICA_LABELS}", *arguments)
+    path = (
+        "prometheus/operator/prometheusrule.yml" if operator else "prometheus/rules/smoketest.yml"
+    )
+    written = yaml.safe_load(_text(tmp_path, path))
+    written = written["spec"] if operator else written
+    original = yaml.safe_load(_text(ROOT, "prometheus/rules/smoketest.yml"))
+    expressions, originals = _expressions(written), _expressions(original)
+    assert len(expressions) == len(originals)
+    defaults = ", ".join(assets.REPLICA_LABELS)
+    changed = 0
+    for expression, before in zip(expressions, originals, strict=True):
+        assert not re.search(r"\b(pod|container|endpoint|node)\b", expression), expression
+        assert expression == before.replace(defaults, REPLICA_LABELS.replace(",", ", "))
+        changed += expression != before
+    assert changed > 5
+
+
+def _expressions(rules: dict[str, Any]) -> list[str]:
+    return [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_replica_labels__default(tmp_path: Path) -> None:
+    """The default list, given explicitly and with spaces, changes nothing."""
+    write(tmp_path)
+    told = write(tmp_path, "--replica-labels=instance, pod, container, endpoint, node")
+    assert told == "8 files are up to date.\n"
+
+
+#: Two replicas that differ in other labels than the default ones, on both of which a test fails.
+REPLICAS_TEST = """
+rule_files: [{rules}]
+evaluation_interval: 30s
+tests:
+  - interval: 30s
+    input_series: {series}
+    promql_expr_test:
+      - expr: count(ALERTS{{alertname="SmokeTestFailing", alertstate="firing"}})
+        eval_time: 30m
+        exp_samples: [{{value: {alerts}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "alerts"), [((), 2), ((f"--replica-labels={REPLICA_LABELS}",), 1)]
+)
+def test_replica_labels__one_alert_for_all_replicas(
+    tmp_path: Path, arguments: tuple[str, ...], alerts: int
+) -> None:
+    """promtool accepts the rules, and replicas with the labels fire one alert."""
+    promtool = require("promtool")
+    write(tmp_path, *arguments)
+    rules = tmp_path / "prometheus/rules/smoketest.yml"
+    subprocess.run([promtool, "check", "rules", str(rules)], check=True, capture_output=True)
+    series = []
+    for replica in ("a", "b"):
+        labels = {"job": "shop", **dict.fromkeys(REPLICA_LABELS.split(","), replica)}
+        target = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+        test = (
+            f'{target}, django_app="shop", test="shop.T.test", severity="critical", maintainer=""'
+        )
+        series += [
+            {"series": f"up{{{target}}}", "values": "1x60"},
+            {"series": f"smoketest_build_info{{{target}}}", "values": "1x60"},
+            {"series": f"smoketest_run_interval_seconds{{{target}}}", "values": "60x60"},
+            {"series": f"smoketest_results_store_up{{{target}}}", "values": "1x60"},
+            {"series": f"smoketest_test_success{{{test}}}", "values": "0x60"},
+            {"series": f"smoketest_test_timeout_seconds{{{test}}}", "values": "10x60"},
+            {"series": f"smoketest_test_consecutive_failures{{{test}}}", "values": "1+1x60"},
+            {"series": f"smoketest_test_last_run_timestamp_seconds{{{test}}}", "values": "0+30x60"},
+        ]
+    path = tmp_path / "test.yml"
+    path.write_text(
+        REPLICAS_TEST.format(rules=json.dumps(str(rules)), series=json.dumps(series), alerts=alerts)
+    )
+    done = subprocess.run(
+        [promtool, "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Later calls
 
 
 def test_rewrite__up_to_date(tmp_path: Path) -> None:
@@ -168,6 +319,21 @@ def test_rewrite__file_of_another_origin(tmp_path: Path) -> None:
         ("--job=", "'' is not a valid job name"),
         ("--interval=30", "'30' is not a valid interval; use a number and ms, s, m or h, such as"),
         ("--interval=0s", "'0s' is not a valid interval"),
+        (
+            "--interval=5m",
+            "5m is too long; use at most 2m. Prometheus ignores samples that are old",
+        ),
+        ("--interval=121s", "To run the tests less often, set SMOKETEST_INTERVAL to a longer time"),
+        ("--interval=1h", "a scrape starts a run only if one is due"),
+        ("--replica-labels=instance,my-host", "'my-host' is not a valid label name"),
+        ("--replica-labels=instance,", "'' is not a valid label name"),
+        ("--replica-labels=instance,9a", "'9a' is not a valid label name"),
+        ("--replica-labels=instance,__address__", "'__address__' is not a valid label name"),
+        ("--replica-labels=instance,h\xf6st", "is not a valid label name"),
+        ("--replica-labels=instance,test", "'test' identifies a test or a site"),
+        ("--replica-labels=instance,django_project", "'django_project' identifies a test or a"),
+        ("--replica-labels=instance,job", "'job' identifies a test or a site"),
+        ("--replica-labels=host", "the list must contain instance, which is different for each"),
     ],
 )
 def test_invalid_argument(tmp_path: Path, argument: str, message: str) -> None:

@@ -80,6 +80,9 @@ def test_invalid_value(run: Run, arguments: list[str], message: str) -> None:
         (["--grouping", "a=b"], "--pushgateway"),
         (["--pushgateway-user", "shop"], "--pushgateway"),
         (["--job", "nightly"], "--pushgateway"),
+        (["--delete-on-exit"], "--delete-on-exit requires --pushgateway and --every."),
+        (["--pushgateway", "x", "--delete-on-exit"], "--delete-on-exit requires --pushgateway and"),
+        (["--every", "60s", "--delete-on-exit"], "--delete-on-exit requires --pushgateway and"),
     ],
 )
 def test_invalid_combination(
@@ -118,6 +121,20 @@ def test_textfile__not_writable(run: Run, tmp_path: Path, name: str, message: st
     assert message in stderr
 
 
+def test_textfile__of_several_sites(run: Run, tmp_path: Path) -> None:
+    """A second site in the directory needs a name; exit code 2 until it has one."""
+    (tmp_path / "blog.prom").write_text('smoketest_build_info{django_version="6.1"} 1.0\n')
+    path = tmp_path / "shop.prom"
+    code, _, stderr = run("--textfile", str(path))
+    assert code == 2
+    assert f"{tmp_path / 'blog.prom'} also contains metrics of smoke tests" in stderr
+    code, _, _ = run("--textfile", str(path), SMOKETEST_PROJECT="shop")
+    assert code == 0
+    samples = Exposition(path.read_text()).samples
+    assert samples
+    assert all(("django_project", "shop") in labels for _, labels in samples)
+
+
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Pushgateway]:
     with Pushgateway() as gateway:
@@ -132,6 +149,20 @@ def test_pushgateway(run: Run, gateway: Pushgateway) -> None:
     labels = {"job": "smoketest", "instance": socket.gethostname()}
     assert counts.value("smoketest_last_run_success", **labels) == 1
     assert counts.value("smoketest_test_success", test="app0.smoke.T.test_it", **labels) == 1
+
+
+def test_pushgateway__of_several_sites(run: Run, gateway: Pushgateway) -> None:
+    """The pushes of two sites on a host do not replace each other."""
+    for project in ("blog", "shop"):
+        run("--pushgateway", gateway.url, "--job", "sites", SMOKETEST_PROJECT=project)
+    found = gateway.metrics().matching("smoketest_last_run_success", job="sites")
+    assert {dict(labels)["django_project"] for _, labels in found} == {"blog", "shop"}
+    run(
+        "--pushgateway", gateway.url, "--job", "sites", "--grouping", "region=eu",
+        SMOKETEST_PROJECT="shop",
+    )  # fmt: skip
+    (series,) = gateway.metrics().matching("push_time_seconds", job="sites", region="eu")
+    assert dict(series[1])["django_project"] == "shop"
 
 
 def test_pushgateway__job_and_grouping(run: Run, gateway: Pushgateway) -> None:
@@ -411,6 +442,29 @@ def test_loop__failing_tests(site: Site) -> None:
     assert process.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize(
+    ("address", "shown", "clients"),
+    [
+        ("{}", r"0\.0\.0\.0:{}", ["127.0.0.1"]),
+        ("[::]:{}", r"\[::\]:{}", ["::1", "127.0.0.1"]),
+        ("[::1]:{}", r"\[::1\]:{}", ["::1"]),
+        ("localhost:{}", r"localhost:{}", ["localhost"]),
+    ],
+)
+def test_loop__serves_on(site: Site, address: str, shown: str, clients: list[str]) -> None:
+    """--serve takes a port, a host name, an IPv4 address or an IPv6 address in brackets."""
+    port = free_port()
+    process = site.start("--every", "1h", "--serve", address.format(port))
+    process.wait_for(f"Serving /metrics on {shown.format(port)}\n")
+    for client in clients:
+        for method in ("GET", "HEAD"):
+            connection = http.client.HTTPConnection(client, port, timeout=60)
+            with contextlib.closing(connection):
+                connection.request(method, "/metrics")
+                assert connection.getresponse().status == 200
+    assert process.end(signal.SIGTERM) == 0
+
+
 def test_loop__pushgateway_restarts(site: Site) -> None:
     """A failed push is reported, and a later push succeeds."""
     with Pushgateway() as gateway:
@@ -423,6 +477,47 @@ def test_loop__pushgateway_restarts(site: Site) -> None:
             what="a push",
         )
     assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_loop__deletes_what_it_pushed(site: Site, gateway: Pushgateway, number: int) -> None:
+    """With --delete-on-exit, a normal end deletes the group, and only that."""
+    site.smoke(PASSES, SMOKETEST_PROJECT="shop")
+    arguments = ("--pushgateway", gateway.url, "--job", f"ends-{number}")
+    assert site.run(*arguments, "--grouping", "instance=other")[0] == 0
+    process = site.start("--every", "1h", *arguments, "--delete-on-exit")
+
+    def pushed() -> set[str]:
+        found = gateway.metrics().matching("smoketest_last_run_success", job=f"ends-{number}")
+        return {dict(labels)["instance"] for _, labels in found}
+
+    wait_for(pushed, lambda found: found == {"other", socket.gethostname()}, what="a push")
+    assert process.end(number) == (0 if number == signal.SIGTERM else 130)
+    assert pushed() == {"other"}
+    assert not gateway.metrics().matching(
+        "push_time_seconds", job=f"ends-{number}", instance=socket.gethostname()
+    )
+
+
+def test_loop__keeps_what_it_pushed(site: Site, gateway: Pushgateway) -> None:
+    """Without --delete-on-exit, the last results stay on the Pushgateway."""
+    process = site.start("--every", "1h", "--pushgateway", gateway.url, "--job", "kept")
+    wait_for(
+        lambda: gateway.metrics().matching("smoketest_last_run_success", job="kept"), what="a push"
+    )
+    assert process.end(signal.SIGTERM) == 0
+    assert gateway.metrics().matching("smoketest_last_run_success", job="kept")
+
+
+def test_loop__gateway_is_down_at_the_end(site: Site) -> None:
+    """If the metrics cannot be deleted, the exit code is 2 and the message contains the address."""
+    with Pushgateway() as gateway:
+        process = site.start("--every", "1h", "--pushgateway", gateway.url, "--delete-on-exit")
+        wait_for(lambda: gateway.metrics().matching("smoketest_last_run_success"), what="a push")
+        gateway.stop()
+        assert process.end(signal.SIGTERM) == 2
+    assert f"The Pushgateway at {gateway.url} cannot be reached" in process.stderr
     assert "Traceback" not in process.stderr
 
 

@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -27,6 +27,21 @@ def small_file_system(folder: Path, *, size: str = "64k", inodes: int = 16) -> I
     """Mount a tmpfs with a limited size on the folder."""
     with _mounted(folder, "tmpfs", f"size={size},nr_inodes={inodes}"):
         yield folder
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Fill the file system of the folder, and make room again at the end."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65536, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 @contextmanager

@@ -32,8 +32,10 @@ from smoketest.cli.arguments import (
 from smoketest.cli.exits import Exit
 from smoketest.cli.showing import Screen, write
 from smoketest.cli.stability import NoAnswerError, Round, until_stable
+from smoketest.conf import conf
 from smoketest.coordination.coordinator import Answer, problem_logger
 from smoketest.exporters import ExportError, pushgateway, server, textfile
+from smoketest.metrics import PROJECT_LABEL
 from smoketest.results import Report, StopReason, ignore_events, utc
 from smoketest.runner.supervisor import RunInterrupted
 from smoketest.store import Pause, StoreError
@@ -176,16 +178,9 @@ class Command(BaseCommand):
 
     def _export(self, options: Options) -> None:
         if options.textfile:
-            textfile.write(options.textfile, services.collector())
+            textfile.write(options.textfile, services.collector(), project=conf.project)
         if options.pushgateway:
-            pushgateway.push(
-                options.pushgateway,
-                services.collector(),
-                job=options.job,
-                grouping_key=dict(options.grouping or [("instance", socket.gethostname())]),
-                username=options.pushgateway_user,
-                password=os.environ.get(PASSWORD_VARIABLE, ""),
-            )
+            pushgateway.push(collector=services.collector(), **_pushed_group(options))
 
     # Regular runs
 
@@ -199,6 +194,8 @@ class Command(BaseCommand):
                     close_old_connections()  # receivers of run_finished may have used them
                     time.sleep(max(0.0, every - (time.monotonic() - started)))
         except KeyboardInterrupt as interrupt:
+            if options.delete_on_exit:
+                pushgateway.delete(**_pushed_group(options))
             if _interrupted_by(interrupt) is not Exit.TERMINATED:
                 raise
 
@@ -210,12 +207,12 @@ class Command(BaseCommand):
         host, port = options.serve
         collector = services.collector()
         with server.serving(host, port, collector, options.certificate, options.key):
-            self.stderr.write(f"Serving /metrics on {host}:{port}")
+            self.stderr.write(f"Serving /metrics on {server.format_address(host, port)}")
             yield
 
     def _run_one_round(self, options: Options) -> None:
         try:
-            answer = asking.LocalRunner(options, ignore_events, is_regular=True).run()
+            answer = asking.LocalRunner(options, ignore_events).run()
             report, pause = answer.report, answer.pause
             self.stdout.write(_summary(report))
             if pause:
@@ -245,6 +242,20 @@ class Command(BaseCommand):
             write()
         except StoreError as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from error
+
+
+def _pushed_group(options: Options) -> dict[str, Any]:
+    """Return the arguments that identify the group of metrics on the Pushgateway."""
+    grouping_key = dict(options.grouping or [("instance", socket.gethostname())])
+    if project := conf.project:  # the groups of several sites on a host differ
+        grouping_key.setdefault(PROJECT_LABEL, project)
+    return {
+        "url": options.pushgateway,
+        "job": options.job,
+        "grouping_key": grouping_key,
+        "username": options.pushgateway_user,
+        "password": os.environ.get(PASSWORD_VARIABLE, ""),
+    }
 
 
 class _TerminatedError(KeyboardInterrupt):

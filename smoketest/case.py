@@ -79,6 +79,13 @@ class SmokeTest(unittest.TestCase):
         super().__init_subclass__(**kwargs)
         for name, validator in _VALIDATORS.items():
             validator.validate(f"{cls.__qualname__}.{name}", getattr(cls, name))
+        for name in ("fixtures", "reset_sequences"):
+            if getattr(cls, name, None):
+                msg = (
+                    f"{cls.__qualname__}.{name} is not supported: it sets sequences of the"
+                    " database, which a rollback does not undo. Create rows in setUp or setUpClass."
+                )
+                raise TypeError(msg)
 
     @functools.cached_property
     def client(self) -> SmokeClient:

@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from smoketest.conf import Conf, InvalidSettingError, Settings, unknown_settings
-from smoketest.isolation import VENDORS
+from smoketest.isolation import VENDORS, is_supported
 from smoketest.services import state_folder
 from smoketest.store import SharedStore, StoreError
 from smoketest.store.directory import StateError
@@ -161,14 +161,15 @@ def check_vendors(**_: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     for alias in connections:
         vendor = _vendor(alias)
-        if vendor and vendor not in VENDORS:
+        if vendor and not is_supported(type(connections[alias])):
             messages.append(
                 Info(
                     f"Database {alias!r} ({vendor}) is not fully supported. Smoke tests are rolled"
                     " back, but the database does not enforce timeouts and `read_only`, and a hung"
                     " test keeps its locks until its thread ends.",
-                    hint=f"Supported databases are {', '.join(VENDORS)}. Exclude this database from"
-                    " the `databases` attribute of tests that write, or silence this check.",
+                    hint=f"Supported databases are {', '.join(VENDORS)}. A third-party backend for"
+                    " one of them has to derive from Django's. Exclude this database from the"
+                    " `databases` attribute of tests that write, or silence this check.",
                     id="smoketest.I001",
                 )
             )
@@ -213,6 +214,36 @@ def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[Check
                     hint="Convert them with ALTER TABLE ... ENGINE = InnoDB. Until then, smoke"
                     " tests must not write to them.",
                     id="smoketest.W005",
+                )
+            )
+    return messages
+
+
+@register(Tags.database)
+def check_journal_mode(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Check that SQLite files use a write-ahead log (W008).
+
+    In the other journal modes, readers and the writer of a file wait for each other:
+    https://www.sqlite.org/wal.html
+    """
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        if _vendor(alias) != "sqlite":
+            continue
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("PRAGMA journal_mode")
+                (mode,) = cursor.fetchone()
+        except DatabaseError:
+            continue  # the file cannot be opened, which is not the subject of this check
+        if mode not in {"wal", "memory"}:
+            messages.append(
+                Warning(
+                    f"Database {alias!r} has the journal mode {mode!r}, in which a smoke test that"
+                    " reads in atomic() blocks all writes of the site until it ends.",
+                    hint=f'Set DATABASES[{alias!r}]["OPTIONS"] = {{"init_command": "PRAGMA'
+                    ' journal_mode=WAL;"}.',
+                    id="smoketest.W008",
                 )
             )
     return messages

@@ -10,7 +10,7 @@ in which each test is a savepoint.
 - `vendor`, `sqlite`, `postgresql`, `mysql`: database-specific limits and restrictions
 """
 
-from smoketest.isolation.connection import VENDORS
+from smoketest.isolation.connection import VENDORS, is_supported
 from smoketest.isolation.errors import (
     IsolationError,
     RefusedStatementError,
@@ -29,4 +29,5 @@ __all__ = [
     "TransactionEndedError",
     "Waiting",
     "is_isolated",
+    "is_supported",
 ]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from time import monotonic  # imported by name, because a test may patch time.monotonic
 from typing import Any, NamedTuple, Protocol
 
-from django.db import Error, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, Error, IntegrityError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.transaction import Atomic
+from django.utils.crypto import salted_hmac
+from django.utils.functional import cached_property
 
 from smoketest.isolation.errors import (
     IsolationError,
     RefusedStatementError,
     TransactionEndedError,
 )
-from smoketest.isolation.mysql import MySQL
+from smoketest.isolation.mysql import MySQL, MySQLStatements
 from smoketest.isolation.postgresql import PostgreSQL
 from smoketest.isolation.sqlite import SQLite
 from smoketest.isolation.statements import leading_words
@@ -30,9 +32,41 @@ from smoketest.isolation.vendor import Attempt, Limits, Vendor, execute
 #: statements cannot be cancelled.
 VENDORS: dict[str, type[Vendor]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
 
+
+def is_supported(site_class: type[BaseDatabaseWrapper]) -> bool:
+    """Return whether a backend is, or derives from, one of Django's for a supported database.
+
+    Other backends for the same database have another driver.
+    """
+    own = f"django.db.backends.{_PACKAGES.get(site_class.vendor, site_class.vendor)}.base"
+    return site_class.vendor in VENDORS and own in {c.__module__ for c in site_class.__mro__}
+
+
+#: Packages of Django's backends whose name is not that of the vendor.
+_PACKAGES = {"sqlite": "sqlite3"}
+
+
+def _vendor(site_class: type[BaseDatabaseWrapper]) -> Vendor:
+    if is_supported(site_class):
+        return VENDORS[site_class.vendor]()
+    return MySQLStatements() if site_class.vendor == "mysql" else Vendor()
+
+
 #: Number of recent statements in a message, and the maximum length of each in characters.
 _RECENT_STATEMENTS = 5
 _STATEMENT_LENGTH = 100
+
+
+#: Reasons for which statements are refused.
+_IN_TRANSACTION = (
+    "A smoke test runs in a transaction that is always rolled back, and may neither end it nor"
+    " change its limits. Remove statements that begin, commit or roll back a transaction; atomic()"
+    " and savepoints work."
+)
+_SETS_SEQUENCE = (
+    "A rollback does not undo that a sequence is set, and production would get duplicate keys."
+    " Create rows with the ORM instead of loaddata, and without reset_sequences."
+)
 
 
 class ConnectionPolicy(Protocol):
@@ -58,11 +92,7 @@ class _DenyAll:
     """The policy of connections that the code under test creates itself."""
 
     def check_allowed(self, alias: str) -> list[Limits]:
-        msg = (
-            f"A smoke test may not create its own connection to {alias!r}. Use"
-            f" django.db.connections[{alias!r}] in the thread of the test."
-        )
-        raise IsolationError(msg)
+        raise not_private(alias)
 
     def record_error(self, error: IsolationError) -> None:
         """Do nothing; never called, because no statement is allowed."""
@@ -74,6 +104,14 @@ class _DenyAll:
         """Do nothing, because no slot was acquired."""
 
 
+def not_private(alias: str) -> IsolationError:
+    """Return the error for the use of a connection that is not private to the test."""
+    return IsolationError(
+        f"A smoke test may not create its own connection to {alias!r}. Use"
+        f" django.db.connections[{alias!r}] in the thread of the test."
+    )
+
+
 class Snapshot(NamedTuple):
     """State of a connection at the beginning of a scope."""
 
@@ -83,6 +121,24 @@ class Snapshot(NamedTuple):
     execute_wrappers: list[Any]
     #: Number of scopes that have begun in the database.
     depth: int
+    #: Attributes of Django's connection.
+    attributes: Mapping[str, Any]
+    #: The driver's connection and its attributes.
+    driver: Any
+    driver_attributes: Mapping[str, Any]
+
+
+#: Attributes in which Django and `PrivateConnection` keep the state of a connection. The other
+#: attributes are the same in each test.
+_STATE = frozenset({
+    "_are_outer_scopes_lost", "_closing", "_connect_timeout", "_driver", "_executing",
+    "_is_replaced", "_is_tainted", "_opened_attributes", "_opened_driver_attributes", "_opening",
+    "_outermost", "_recent", "_savepoints", "_thread_sharing_count", "_thread_sharing_lock",
+    "atomic_blocks", "autocommit", "close_at", "closed_in_transaction", "commit_on_exit",
+    "errors_occurred", "execute_wrappers", "health_check_done", "health_check_enabled",
+    "in_atomic_block", "needs_rollback", "queries_log", "rollback_exc",
+    "run_commit_hooks_on_set_autocommit_on", "run_on_commit", "savepoint_ids",
+})  # fmt: skip
 
 
 class PrivateConnection(BaseDatabaseWrapper):
@@ -95,10 +151,11 @@ class PrivateConnection(BaseDatabaseWrapper):
     """
 
     policy: ConnectionPolicy = _DenyAll()
+    _driver: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.isolation_vendor = _vendor(type(self))
         super().__init__(*args, **kwargs)
-        self.isolation_vendor = VENDORS.get(self.vendor, Vendor)()
         self.execute_wrappers.append(self._guard)
         #: Held while the connection is closed, or killed by another thread.
         self._closing = threading.Lock()
@@ -114,21 +171,76 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._are_outer_scopes_lost = False
         #: Whether the session state may have changed, so that the session must not be reused.
         self._is_tainted = False
+        #: Whether the session was closed for that reason; code under test does not notice.
+        self._is_replaced = False
         self._connect_timeout = 0.0
+        #: Attributes that opening the connection has set, and those of the driver's connection.
+        self._opened_attributes: dict[str, Any] = {}
+        self._opened_driver_attributes: Mapping[str, Any] = {}
+        #: Entered while the connection is opened.
+        self._opening = ExitStack()
         self._set_in_atomic_block()
 
     # Overrides of Django's methods
 
+    @property
+    def connection(self) -> Any:
+        """The driver's connection, or None.
+
+        The code under test can do anything with it. Reading it therefore begins the transaction,
+        and the connection is not reused: its attributes may have changed, and the next test must
+        not be able to use a reference that this one has kept.
+        """
+        is_open = self._driver is not None or self._is_replaced
+        if is_open and not self.isolation_vendor.is_trusted:
+            self._enter()
+            self._is_tainted = True
+        return self._driver
+
+    @connection.setter
+    def connection(self, driver: Any) -> None:
+        self._driver = driver
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a driver connection; may be used in any thread."""
+        return self._driver is not None
+
+    def get_autocommit(self) -> bool:
+        # Code under test is in an atomic block, even if its transaction has not begun.
+        return super().get_autocommit() and self.isolation_vendor.is_trusted
+
+    def create_cursor(self, *args: Any, **kwargs: Any) -> Any:
+        with self.isolation_vendor.trusted():
+            return super().create_cursor(*args, **kwargs)
+
     def ensure_connection(self) -> None:
         if not self.isolation_vendor.is_trusted:
-            self._enter()
-        super().ensure_connection()
+            self._enter(is_read=True)  # the statements follow
+        with self.isolation_vendor.trusted():
+            super().ensure_connection()
 
     def connect(self) -> None:
         if self.isolation_vendor.is_trusted:
             super().connect()
         else:
             self.ensure_connection()
+
+    def init_connection_state(self) -> None:
+        super().init_connection_state()
+        # The signal follows, before the transaction begins.
+        if connection_created.has_listeners(type(self)):
+            self._opening.enter_context(self._restrict_receivers())
+
+    def savepoint(self) -> str | None:
+        """Create a savepoint with a name that does not contain the thread id, unlike Django's."""
+        if not self._savepoint_allowed():  # type: ignore[attr-defined]
+            return None
+        self.validate_thread_sharing()
+        self.savepoint_state += 1  # restored at the end of the scope
+        name = f"s_x{self.savepoint_state}"
+        self._savepoint(name)  # type: ignore[attr-defined]
+        return name
 
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
@@ -158,6 +270,8 @@ class PrivateConnection(BaseDatabaseWrapper):
             if self.closed_in_transaction:  # Django keeps the closed connection
                 self.connection = None
                 self.isolation_vendor.closed()
+                if not self._savepoints:  # nothing was lost
+                    self.closed_in_transaction = self.needs_rollback = False
 
     def validate_no_atomic_block(self) -> None:
         """Refuse an explicit commit, rollback or change of autocommit."""
@@ -166,6 +280,9 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Do nothing: request signals sent by a test must not end its transaction."""
+
+    def close_if_health_check_failed(self) -> None:
+        """Do nothing: a lost connection is replaced when the transaction begins."""
 
     def _guard(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
@@ -185,8 +302,8 @@ class PrivateConnection(BaseDatabaseWrapper):
         if self.isolation_vendor.is_trusted:
             yield
             return
-        limits = self._enter()
         text, outer = self._text(sql), self._executing
+        limits = self._enter(is_read=self.isolation_vendor.is_read(text))
         if text == outer:  # already checked for Django's cursor
             yield
             return
@@ -198,24 +315,20 @@ class PrivateConnection(BaseDatabaseWrapper):
         except Exception as error:
             attempt = Attempt(sql=text, limits=limits, seconds=monotonic() - began)
             if outer is None:
-                self.isolation_vendor.failed(self, error, attempt)
+                with self.isolation_vendor.trusted():
+                    self.isolation_vendor.failed(self, error, attempt)
             raise
         finally:
             self._executing = outer
 
-    def refuse(self, what: str) -> RefusedStatementError:
-        refusal = RefusedStatementError(
-            f"Refused on database {self.alias!r}: {what}. A smoke test runs in a transaction that"
-            " is always rolled back, and may neither end it nor change its limits. Remove"
-            " statements that begin, commit or roll back a transaction; atomic() and savepoints"
-            " work."
-        )
+    def refuse(self, what: str, reason: str = _IN_TRANSACTION) -> RefusedStatementError:
+        refusal = RefusedStatementError(f"Refused on database {self.alias!r}: {what}. {reason}")
         self.policy.record_error(refusal)
         return refusal
 
     def before_close(self) -> None:
         """Detect a commit by the code under test while the connection is still open."""
-        if not self._savepoints or self.connection is None or self.isolation_vendor.is_trusted:
+        if not self._savepoints or not self.is_connected or self.isolation_vendor.is_trusted:
             return
         with self.isolation_vendor.trusted():
             try:
@@ -237,18 +350,22 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def recreate_savepoints(self) -> None:
         self._are_outer_scopes_lost = True
-        with self.isolation_vendor.trusted():
-            for savepoint in self._savepoints:
-                execute(self, self.ops.savepoint_create_sql(savepoint))
+        for savepoint in self._savepoints:
+            execute(self, self.ops.savepoint_create_sql(savepoint))
 
     # Interface for `smoketest.isolation.thread`
 
-    def snapshot(self) -> Snapshot:
+    def begin_scope(self) -> Snapshot:
+        """Return the state to which `end_scope` returns."""
+        self._recent.clear()
         return Snapshot(
             list(self.atomic_blocks),
             list(self.savepoint_ids),
             list(self.execute_wrappers),
             len(self._savepoints),
+            self._attributes(),
+            self._driver,
+            self.isolation_vendor.attributes(self._driver),
         )
 
     def end_scope(self, scopes: list[Limits], before: Snapshot) -> bool:
@@ -261,12 +378,17 @@ class PrivateConnection(BaseDatabaseWrapper):
         with self.isolation_vendor.trusted():
             if self._savepoints and self._is_lost():
                 self._discard()  # the database rolls back a lost connection
-            self.atomic_blocks, self.savepoint_ids, self.execute_wrappers, depth_before = before
+            self.atomic_blocks = before.atomic_blocks
+            self.savepoint_ids = before.savepoint_ids
+            self.execute_wrappers = before.execute_wrappers
             self.run_on_commit = []
-            if len(self._savepoints) < len(scopes):  # it did not use this database
-                return len(self._savepoints) >= depth_before
             self.needs_rollback = False
-            outer = scopes[-2] if len(scopes) > 1 else None
+            self._restore_attributes(before)
+            if len(self._savepoints) < len(scopes):  # it has not begun in this database
+                return self._end_reading(before.depth)
+            if not before.depth:  # the enclosing scopes have not used this database
+                del self._savepoints[1:]
+            outer = scopes[-2] if before.depth else None
             violation = None
             if outer is None:
                 try:
@@ -285,8 +407,8 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def kill(self) -> None:
         """Release the locks of the connection; called from another thread."""
-        with self._closing, suppress(Exception):
-            if self.connection is not None:
+        with self._closing, self.isolation_vendor.trusted(), suppress(Exception):
+            if self.is_connected:
                 self.isolation_vendor.kill(self)
 
     def dispose(self) -> None:
@@ -294,6 +416,24 @@ class PrivateConnection(BaseDatabaseWrapper):
         self._discard()
 
     # Implementation
+
+    def _attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _STATE}
+
+    def _restore_attributes(self, before: Snapshot) -> None:
+        attributes, driver_attributes = before.attributes, before.driver_attributes
+        if self._driver is not before.driver:  # it was opened in this scope
+            attributes = {**attributes, **self._opened_attributes}
+            driver_attributes = self._opened_driver_attributes
+        for name in self._attributes().keys() - attributes.keys():
+            if not isinstance(getattr(type(self), name, None), cached_property):
+                delattr(self, name)
+        vars(self).update(attributes)
+        for name, value in driver_attributes.items():
+            if getattr(self._driver, name, value) is not value:
+                setattr(self._driver, name, value)
+        if not before.depth:
+            self.queries_log.clear()
 
     def _is_lost(self) -> bool:
         if self.closed_in_transaction or self.connection is None:
@@ -309,24 +449,32 @@ class PrivateConnection(BaseDatabaseWrapper):
         except Error:
             return True
 
-    def _enter(self) -> Limits:
-        """Begin the transaction if necessary, and return the limits of the innermost scope."""
+    def _enter(self, *, is_read: bool = False) -> Limits:
+        """Begin the transaction if necessary, and return the limits of the innermost scope.
+
+        On some databases, the transaction does not begin before a statement that may write.
+        """
         scopes = self.policy.check_allowed(self.alias)
         if len(self._savepoints) < len(scopes) and not self.closed_in_transaction:
             with self.isolation_vendor.trusted():
-                self._begin(scopes)
+                if is_read and not self._savepoints and self.isolation_vendor.reads_in_autocommit:
+                    self._begin_reading(scopes[-1])
+                else:
+                    self._begin(scopes)
         return scopes[-1]
 
     def _text(self, sql: Any) -> str:
         if isinstance(sql, bytes | bytearray):
             return sql.decode(errors="replace")
         if hasattr(sql, "as_string"):  # psycopg's composed statements
-            return str(sql.as_string(self.connection))
+            return str(sql.as_string(self._driver))
         return str(sql)
 
     def _check_statement(self, text: str, limits: Limits) -> None:
         """Record the statements in `text`, and raise an error for one that is refused."""
         vendor = self.isolation_vendor
+        if vendor.sets_sequence(text):
+            raise self.refuse(_abbreviate(text), _SETS_SEQUENCE)
         is_body = False
         for words in leading_words(text, vendor.dialect):
             shown = _abbreviate(text)
@@ -339,16 +487,41 @@ class PrivateConnection(BaseDatabaseWrapper):
             self._is_tainted |= vendor.outlives_transaction(words, text)
             self._recent.append(shown)
 
+    def _begin_reading(self, limits: Limits) -> None:
+        """Connect if necessary; statements that only read need no transaction."""
+        with self._beginning():
+            if not self.is_connected:
+                blocks, savepoint_ids, hooks = self._pending()
+                self._open(limits.statement)
+                self._set_in_atomic_block()
+                self.atomic_blocks += blocks
+                self.savepoint_ids += savepoint_ids
+                self.run_on_commit = hooks
+            self.isolation_vendor.begin_reading(self, limits)
+
+    def _end_reading(self, depth_before: int) -> bool:
+        """End a scope that has no savepoint; return whether the outer scopes are intact."""
+        if self.is_connected and not self._savepoints:
+            self.isolation_vendor.ended(self)
+        if self.closed_in_transaction:
+            self._discard()
+        return len(self._savepoints) >= depth_before
+
     def _begin(self, scopes: list[Limits]) -> None:
-        # The wrappers see only statements of the test.
-        wrappers, self.execute_wrappers = self.execute_wrappers, []
-        try:
+        with self._beginning():
             if not self._savepoints:
                 if self.isolation_vendor.is_serialized:
                     self.policy.acquire_slot(self.alias)
                 self._begin_transaction(scopes)
             for limits in scopes[len(self._savepoints) :]:
                 self._create_savepoint(limits)
+
+    @contextmanager
+    def _beginning(self) -> Iterator[None]:
+        """Hide statements of isolation from execute wrappers; drop the connection on errors."""
+        wrappers, self.execute_wrappers = self.execute_wrappers, []
+        try:
+            yield
         except BaseException:
             self._discard()
             raise
@@ -357,7 +530,7 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def _begin_transaction(self, scopes: list[Limits]) -> None:
         """Begin the transaction; reconnect if the connection was lost after the previous scope."""
-        pending, hooks = self.snapshot(), self.run_on_commit
+        blocks, savepoint_ids, hooks = self._pending()
         if self.connection is not None:
             try:
                 self._start(scopes[0])
@@ -366,9 +539,13 @@ class PrivateConnection(BaseDatabaseWrapper):
         if self.connection is None:
             self._open(scopes[-1].statement)
             self._start(scopes[0])
-        self.atomic_blocks += pending.atomic_blocks[1:]
-        self.savepoint_ids += pending.savepoint_ids
+        self.atomic_blocks += blocks
+        self.savepoint_ids += savepoint_ids
         self.run_on_commit = hooks
+
+    def _pending(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return the blocks that the code under test has entered, and its commit hooks."""
+        return self.atomic_blocks[1:], self.savepoint_ids, self.run_on_commit
 
     def _start(self, limits: Limits) -> None:
         self._unset_in_atomic_block()
@@ -377,16 +554,39 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     def _open(self, timeout: float) -> None:
         self._connect_timeout = timeout
-        super().ensure_connection()
+        self._is_replaced = False
+        before = self._attributes()
+        with self._opening:
+            super().ensure_connection()
         self.isolation_vendor.opened(self)
+        self._opened_attributes |= {
+            name: value
+            for name, value in self._attributes().items()
+            if name not in before or before[name] is not value
+        }
+        self._opened_driver_attributes = self.isolation_vendor.attributes(self._driver)
         self.policy.check_allowed(self.alias)  # the test may have timed out while connecting
 
+    @contextmanager
+    def _restrict_receivers(self) -> Iterator[None]:
+        """Refuse writes by receivers of `connection_created`."""
+        try:
+            with self.isolation_vendor.restrict_receivers(self, self._outermost):
+                yield
+        except DatabaseError as error:
+            msg = (
+                f"A receiver of connection_created failed on database {self.alias!r}: {error}. In a"
+                " smoke test, receivers may change settings of the session, but not write."
+            )
+            raise IsolationError(msg) from error
+
     def _create_savepoint(self, limits: Limits) -> None:
-        # Unpredictable, so that the code under test cannot use the same name.
-        savepoint = f"smoketest_{secrets.token_hex(8)}"
+        # The code under test does not know the name, and the statistics of the server, which keep
+        # each statement by its text, do not grow with each run.
+        hmac = salted_hmac(__name__, str(len(self._savepoints)), algorithm="sha256")
+        savepoint = f"smoketest_{hmac.hexdigest()[:16]}"
         self.isolation_vendor.begin(self, savepoint, limits)
         self._savepoints.append(savepoint)
-        self._recent.clear()
 
     def _deferred_violation(self) -> IntegrityError | None:
         try:
@@ -418,6 +618,7 @@ class PrivateConnection(BaseDatabaseWrapper):
         are_lost, self._are_outer_scopes_lost = self._are_outer_scopes_lost, False
         if self._is_tainted:
             self._discard()
+            self._is_replaced = True
         else:
             self.isolation_vendor.ended(self)
             self.needs_rollback = True
@@ -470,22 +671,40 @@ def private_connection(
     connection: BaseDatabaseWrapper, policy: ConnectionPolicy
 ) -> PrivateConnection:
     """Return an unopened private connection to the same database, for the calling thread."""
-    vendor = VENDORS.get(connection.vendor, Vendor)()
     site_class: Any = type(connection)
-    settings = vendor.private_settings(connection.settings_dict)
+    settings = _vendor(site_class).private_settings(connection.settings_dict)
     private = _private_class(site_class)(settings, connection.alias)
     private.policy = policy
     return private
 
 
-def refused_connection(connection: BaseDatabaseWrapper) -> PrivateConnection:
-    """Return a private connection that refuses to connect."""
-    return private_connection(connection, _DenyAll())
+#: Packages whose backends add a connection pool to a backend of Django.
+_POOLS = frozenset({"dj_db_conn_pool", "django_db_geventpool"})
+#: Attributes of every class, and the method that a pool's backend may need.
+_OF_CLASS = frozenset({"__dict__", "__doc__", "__init__", "__module__", "__weakref__"})
 
 
 @cache
 def _private_class(site_class: type[Any]) -> type[PrivateConnection]:
-    return type("PrivateConnection", (PrivateConnection, site_class), {})
+    bases = (PrivateConnection, _without_pool(site_class), site_class)
+    return type("PrivateConnection", bases, {})
+
+
+def _without_pool(site_class: type[Any]) -> type[Any]:
+    """Return a class with the attributes that a pool has overridden in the site's class.
+
+    A private connection is never taken from a pool: the session of a smoke test would return to it,
+    with its settings and locks, and hung tests would exhaust it.
+    """
+    pool_classes = [c for c in site_class.__mro__ if c.__module__.partition(".")[0] in _POOLS]
+    others = [c for c in site_class.__mro__ if c not in pool_classes]
+    attributes: dict[str, Any] = {}
+    for name in {name for pool_class in pool_classes for name in vars(pool_class)} - _OF_CLASS:
+        defining = next((c for c in site_class.__mro__ if name in vars(c)), None)
+        original = next((c for c in others if name in vars(c)), None)
+        if defining in pool_classes and original is not None:
+            attributes[name] = vars(original)[name]
+    return type("WithoutPool", (), attributes)
 
 
 def _abbreviate(statement: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from contextlib import closing, suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import wraps
 from typing import Any
+
+from django.db.transaction import Atomic
 
 from smoketest.isolation.statements import MYSQL, ends_transaction
 from smoketest.isolation.vendor import (
@@ -35,6 +38,8 @@ _SET_STATEMENT = re.compile(r"\bset\s+statement\b.*?\bfor\s+(\w+)", re.IGNORECAS
 
 #: Connect timeout, in seconds, of the connection that finds lock holders or executes KILL.
 _ADMIN_TIMEOUT = 1
+#: Parameters of PyMySQL, which keeps each in an attribute with the same name.
+_IO_TIMEOUTS = ("read_timeout", "write_timeout")
 #: Seconds added to the server's statement limit, so that it takes effect after the KILL. If both
 #: coincide, MariaDB waits for up to two seconds and keeps all locks meanwhile
 #: (`THD::awake_no_mutex`, https://github.com/MariaDB/server).
@@ -76,12 +81,37 @@ _HOLDERS = """
 """
 
 
-class MySQL(Vendor):
+class MySQLStatements(Vendor):
+    """Recognition of statements, for a backend with any driver."""
+
     dialect = MYSQL
+    sequence_setter = re.compile(r"\bSETVAL\s*\(")  # ALTER commits and is refused anyway
+
+    def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
+        if words[0] in {"CREATE", "DROP"} and "TEMPORARY" in words[1:4]:
+            return False
+        if words[0] == "ANALYZE":
+            return words[1:2] != () and words[1] in _COMMITTING_ANALYZE
+        if words[0] == "SET":
+            if words[1:2] == ("STATEMENT",):
+                inner = _SET_STATEMENT.search(sql)
+                return inner is not None and self.is_refused((inner[1].upper(),), "")
+            is_committing = words[1:2] != () and words[1] in _COMMITTING_SET
+            return is_committing or _REFUSED_SETTINGS.search(sql) is not None
+        return words[0] in _COMMITTING | _OPAQUE or ends_transaction(words)
+
+    def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
+        return words[0] not in _ROLLED_BACK or _SESSION.search(sql) is not None
+
+
+class MySQL(MySQLStatements):
+    driver_settings = ("cursorclass", "decoders", "encoders", "use_unicode")
 
     def __init__(self) -> None:
         super().__init__()
         self._thread_id = 0
+        #: Timeouts of the site for an open connection of PyMySQL.
+        self._io_timeouts: dict[str, float | None] = {}
         #: Identity of the server: behind a load balancer, thread ids are not unique.
         self._server: object = None
         #: Whether the open transaction began as read-only, which cannot change later.
@@ -90,10 +120,22 @@ class MySQL(Vendor):
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
         own = int(params.get("connect_timeout") or 0)
         ours = math.ceil(timeout)
-        return {**params, "connect_timeout": min(own, ours) if own > 0 else ours}
+        timeout = min(own, ours) if own > 0 else ours
+        params = {**params, "connect_timeout": timeout}
+        if _is_pymysql():  # its connect timeout ends before the server has said anything
+            self._io_timeouts = {name: params.get(name) for name in _IO_TIMEOUTS}
+            params |= dict.fromkeys(_IO_TIMEOUTS, timeout)
+        return params
+
+    @contextmanager
+    def restrict_receivers(self, connection: Guarded, transaction: Atomic) -> Iterator[None]:
+        execute(connection, f"SET SESSION {_read_only_variable(connection)} = 1")
+        yield
 
     def opened(self, connection: Guarded) -> None:
         driver = connection.connection
+        for name, seconds in self._io_timeouts.items():
+            setattr(driver, f"_{name}", seconds)
         self._thread_id = driver.thread_id()
         refuse_methods(
             connection,
@@ -121,27 +163,11 @@ class MySQL(Vendor):
     def ended(self, connection: Guarded) -> None:
         self._is_read_only = None
 
-    def is_savepoint_missing(self, error: Exception) -> bool:
-        return _code(error) == _NO_SAVEPOINT
-
-    def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
-        if words[0] in {"CREATE", "DROP"} and "TEMPORARY" in words[1:4]:
-            return False
-        if words[0] == "ANALYZE":
-            return words[1:2] != () and words[1] in _COMMITTING_ANALYZE
-        if words[0] == "SET":
-            if words[1:2] == ("STATEMENT",):
-                inner = _SET_STATEMENT.search(sql)
-                return inner is not None and self.is_refused((inner[1].upper(),), "")
-            is_committing = words[1:2] != () and words[1] in _COMMITTING_SET
-            return is_committing or _REFUSED_SETTINGS.search(sql) is not None
-        return words[0] in _COMMITTING | _OPAQUE or ends_transaction(words)
-
     def is_write(self, words: tuple[str, ...]) -> bool:
         return not self._is_read_only and words[0] not in _READS
 
-    def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
-        return words[0] not in _ROLLED_BACK or _SESSION.search(sql) is not None
+    def is_savepoint_missing(self, error: Exception) -> bool:
+        return _code(error) == _NO_SAVEPOINT
 
     def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
         if _code(error) == _LOCK_TIMEOUT:
@@ -165,21 +191,20 @@ class MySQL(Vendor):
 
     def _set_limits(self, connection: Guarded, limits: Limits) -> None:
         lock = max(1, math.ceil(limits.lock))  # the server accepts whole seconds, at least 1
-        read_only = int(limits.read_only)
         statement = limits.statement + _STATEMENT_MARGIN
         idle = 0 if math.isinf(limits.idle) else math.ceil(limits.idle)
-        variables: dict[str, object] = {"lock_wait_timeout": lock, "innodb_lock_wait_timeout": lock}
+        variables: dict[str, object] = {
+            "lock_wait_timeout": lock,
+            "innodb_lock_wait_timeout": lock,
+            _read_only_variable(connection): int(limits.read_only),
+        }
         if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             variables |= {
                 "max_statement_time": f"{statement:.3f}",
                 "idle_transaction_timeout": idle,
-                "tx_read_only": read_only,
             }
         else:  # MySQL can limit only SELECT statements, and has no idle limit
-            variables |= {
-                "max_execution_time": max(1, round(statement * 1000)),
-                "transaction_read_only": read_only,
-            }
+            variables["max_execution_time"] = max(1, round(statement * 1000))
         assignments = (f"SESSION {name} = {value}" for name, value in variables.items())
         execute(connection, f"SET {', '.join(assignments)}")
 
@@ -198,10 +223,20 @@ class MySQL(Vendor):
             return []
 
     def _is_rolled_back_on_timeout(self, connection: Guarded) -> bool:
-        with self.trusted(), suppress(Exception), closing(connection.create_cursor()) as cursor:
+        with suppress(Exception), closing(connection.create_cursor()) as cursor:
             cursor.execute("SELECT @@innodb_rollback_on_timeout")
             return bool(cursor.fetchone()[0])
         return False
+
+
+def _is_pymysql() -> bool:
+    """Return whether Django's driver is PyMySQL, which sites install as mysqlclient."""
+    return getattr(sys.modules.get("MySQLdb"), "__name__", "") == "pymysql"
+
+
+def _read_only_variable(connection: Guarded) -> str:
+    is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
+    return "tx_read_only" if is_mariadb else "transaction_read_only"
 
 
 def _identity(driver: Any) -> object:

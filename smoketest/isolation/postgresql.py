@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from functools import wraps
 from typing import Any
+
+from django.db.transaction import Atomic
 
 from smoketest.isolation.statements import POSTGRESQL
 from smoketest.isolation.vendor import (
@@ -31,11 +34,19 @@ _LOCK_NOT_AVAILABLE = "55P03"
 #: Timeout, in seconds, for finding lock holders and for cancelling a statement.
 _ADMIN_TIMEOUT = 1
 
+#: Options of the pools of Django and of django-db-geventpool.
+_POOL_OPTIONS = ("pool", "MAX_CONNS", "REUSE_CONNS")
+
+#: Seconds until a session has ended whose statement was cancelled and whose socket was closed.
+_END_WITHIN = 0.25
+
 #: Unlike Django, without deferring them again: the rollback does that.
 _CHECK_CONSTRAINTS = "SET CONSTRAINTS ALL IMMEDIATE"
 
 #: Session locks, which a rollback does not release.
 _ADVISORY = re.compile("advisory", re.IGNORECASE)
+#: In the transaction of the test: after it, a pooler may use another session.
+_UNLOCK = "SELECT pg_advisory_unlock_all()"
 
 #: Clients that hold a lock on a table named in the statement. A lock for reading blocks only a
 #: statement that changes the table definition.
@@ -54,13 +65,35 @@ _HOLDERS = """
 """
 
 
+#: The backend of a session. A pooler reports another process id when it connects.
+_BACKEND = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+#: A process id may be reused.
+_TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+)
+
+
 class PostgreSQL(Vendor):
     dialect = POSTGRESQL
+    driver_settings = (
+        *("cursor_factory", "prepare_threshold", "prepared_max", "row_factory"),
+        "server_cursor_factory",
+    )
+    sequence_setter = re.compile(
+        r'\bSETVAL"?\s*\(|\bALTER\s+SEQUENCE\b|\b(ALTER|TRUNCATE)\b[^;]*\bRESTART\b'
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Process id and start time of the backend; None behind a pooler.
+        self._backend: tuple[int, datetime] | None = None
+        #: Whether a statement may have acquired a session lock in this transaction.
+        self._may_hold_session_lock = False
 
     def private_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         private = super().private_settings(settings)
-        # Hung tests would exhaust the pool that the site's requests share.
-        private["OPTIONS"].pop("pool", None)
+        for name in _POOL_OPTIONS:
+            private["OPTIONS"].pop(name, None)
         return private
 
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -70,6 +103,16 @@ class PostgreSQL(Vendor):
         timeout = min(own, ours) if own > 0 else ours
         # Identifies the connection in pg_stat_activity.
         return {"application_name": "smoketest", **params, "connect_timeout": timeout}
+
+    @contextmanager
+    def restrict_receivers(self, connection: Guarded, transaction: Atomic) -> Iterator[None]:
+        # A rollback would undo SET, and a read-only session would outlive us behind a pooler.
+        ops, savepoint = connection.ops, "smoketest_receivers"
+        with transaction:
+            read_only = f"SET TRANSACTION READ ONLY;{ops.savepoint_create_sql(savepoint)}"
+            execute(connection, read_only)
+            yield
+            execute(connection, ops.savepoint_commit_sql(savepoint))  # fails after a COMMIT
 
     def opened(self, connection: Guarded) -> None:
         driver = connection.connection
@@ -87,6 +130,10 @@ class PostgreSQL(Vendor):
                 "tpc_rollback",
             )
         self.keep_socket(driver.fileno())
+        with closing(driver.cursor()) as cursor:
+            cursor.execute(_BACKEND)
+            backend = cursor.fetchone()
+        self._backend = backend if backend and backend[0] == driver.info.backend_pid else None
         for name in ("cursor_factory", "server_cursor_factory"):
             if factory := getattr(driver, name, None):  # psycopg2 has none by default
                 setattr(driver, name, _guarded_cursor(factory, connection))
@@ -109,8 +156,18 @@ class PostgreSQL(Vendor):
 
     def finish(self, connection: Guarded, savepoint: str) -> bool:
         undo = connection.ops.savepoint_rollback_sql(savepoint)
+        if self._may_hold_session_lock:
+            undo += f";{_UNLOCK}"
         execute(connection, f"{_CHECK_CONSTRAINTS};{undo};ROLLBACK")
         return True
+
+    def rollback(self, connection: Guarded, savepoint: str, outer: Limits | None) -> None:
+        super().rollback(connection, savepoint, outer)
+        if outer is None and self._may_hold_session_lock:
+            execute(connection, _UNLOCK)
+
+    def ended(self, connection: Guarded) -> None:
+        self._may_hold_session_lock = False
 
     def check_constraints(self, connection: Guarded) -> None:
         execute(connection, _CHECK_CONSTRAINTS)
@@ -119,7 +176,9 @@ class PostgreSQL(Vendor):
         return _sqlstate(error) in {_INVALID_SAVEPOINT, _NO_TRANSACTION}
 
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
-        return _ADVISORY.search(sql) is not None
+        may_hold_lock = _ADVISORY.search(sql) is not None
+        self._may_hold_session_lock |= may_hold_lock
+        return may_hold_lock
 
     def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
         if _sqlstate(error) == _LOCK_NOT_AVAILABLE and attempt.has_waited:
@@ -127,14 +186,24 @@ class PostgreSQL(Vendor):
 
     def kill(self, connection: Guarded) -> None:
         driver = connection.connection
-        try:
+        with suppress(Exception):
             # The server does not notice a closed socket while it executes a statement.
             if hasattr(driver, "cancel_safe"):
                 driver.cancel_safe(timeout=_ADMIN_TIMEOUT)
             else:
                 driver.cancel()
-        finally:
-            self.shut_down_socket()
+        self.shut_down_socket()
+        if self._backend is not None:
+            self._terminate(connection, self._backend)
+
+    def _terminate(self, connection: Guarded, backend: tuple[int, datetime]) -> None:
+        """Terminate the backend if a function has caught the cancellation."""
+        with (
+            connection.second_connection(_ADMIN_TIMEOUT) as other,
+            closing(other.cursor()) as cursor,
+        ):
+            cursor.execute("SELECT pg_sleep(%s)", (_END_WITHIN,))
+            cursor.execute(_TERMINATE, backend)
 
 
 _CURSOR_METHODS = ("execute", "executemany", "callproc", "copy", "copy_expert", "stream")

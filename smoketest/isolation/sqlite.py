@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
 from weakref import WeakSet
 
 from django.db import IntegrityError
+from django.db.transaction import Atomic
 
+from smoketest.isolation.statements import leading_words
 from smoketest.isolation.vendor import (
     Attempt,
     Guarded,
@@ -29,6 +32,9 @@ from smoketest.isolation.vendor import (
 _INTERRUPT_INTERVAL = 0.05
 
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
+
+#: Statements that cannot write, by their first word.
+_READS = frozenset({"EXPLAIN", "SELECT", "VALUES"})
 
 #: Actions that a rollback does not undo, with the name for messages. Transaction statements are
 #: empty here, because the authorizer reports which one it is.
@@ -118,9 +124,16 @@ _FETCHES = ("__next__", "close", "fetchall", "fetchmany", "fetchone")
 
 
 class SQLite(Vendor):
-    # SQLite allows one writer per file. All files share one queue, because two tests that use two
-    # files in opposite order would deadlock.
+    # SQLite allows one writer per file.
     is_serialized = True
+    # In the journal mode "delete", a transaction that has read blocks all writers.
+    reads_in_autocommit = True
+    driver_settings = ("row_factory", "text_factory")
+    sequence_setter = re.compile(
+        r"""\b(INTO|UPDATE|UPDATE\s+OR\s+\w+|DELETE\s+FROM)\s+
+        (["`[]?MAIN["`\]]?\s*\.\s*)? ["`[]?SQLITE_SEQUENCE\b""",
+        re.VERBOSE,
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,10 +152,18 @@ class SQLite(Vendor):
         options = private["OPTIONS"]
         # A test that only reads must not take the write lock, as "IMMEDIATE" would.
         options.pop("transaction_mode", None)
+        # With ``autocommit=True``, the methods commit() and rollback() do nothing (Python 3.12).
+        options.pop("autocommit", None)
         # A statement from the cache would bypass the authorizer.
         options["cached_statements"] = 0
         options["factory"] = _Connection
         return private
+
+    @contextmanager
+    def restrict_receivers(self, connection: Guarded, transaction: Atomic) -> Iterator[None]:
+        # Not in a transaction, where several PRAGMA statements have no effect.
+        execute(connection, "PRAGMA query_only = 1")
+        yield
 
     def opened(self, connection: Guarded) -> None:
         """Install the authorizer, which also sees statements of the driver's own cursors."""
@@ -162,11 +183,21 @@ class SQLite(Vendor):
                 self._written.add(name or "")
             return sqlite3.SQLITE_OK
 
+        # Writing changed pages before the commit, which never comes, would lock out all readers.
+        execute(connection, "PRAGMA cache_spill = OFF")
         driver = connection.connection
         driver.set_authorizer(authorize)
         driver.statement = connection.statement
         check_before_close(connection)
         refuse_methods(connection, lambda: self.is_trusted, "commit", "rollback")
+
+    def is_read(self, sql: str) -> bool:
+        return all(words[0] in _READS for words in leading_words(sql))
+
+    def begin_reading(self, connection: Guarded, limits: Limits) -> None:
+        # A write that does not look like one fails.
+        self._set_limits(connection, replace(limits, read_only=True))
+        self._is_open = True
 
     def begin(self, connection: Guarded, savepoint: str, limits: Limits) -> None:
         super().begin(connection, savepoint, limits)

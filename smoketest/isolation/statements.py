@@ -60,6 +60,15 @@ def leading_words(sql: str, dialect: re.Pattern[str] = STANDARD) -> Iterator[tup
         yield tuple(words)
 
 
+def code(sql: str, dialect: re.Pattern[str] = STANDARD) -> str:
+    """Return `sql` in upper case without comments and without strings in single quotes."""
+    tokens = (token[0].upper() for token in dialect.finditer(sql))
+    return "".join(" " if token.startswith(_NO_CODE) else token for token in tokens)
+
+
+_NO_CODE = ("'", "E'", "--", "/*", "#")
+
+
 def ends_transaction(words: tuple[str, ...]) -> bool:
     """Return whether a statement begins, commits or rolls back a transaction, in any dialect."""
     if words[0] in {"ABORT", "BEGIN", "COMMIT", "END"}:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from time import monotonic  # imported by name, because a test may patch time.monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from smoketest.isolation.connection import (
     PrivateConnection,
     Snapshot,
+    not_private,
     private_connection,
-    refused_connection,
 )
 from smoketest.isolation.errors import IsolationError
+from smoketest.isolation.rows import cached_rows, clear_if_changed
 from smoketest.isolation.vendor import Limits
 from smoketest.results import Databases
 
@@ -36,6 +38,8 @@ class Scope:
         self.intact = True
         #: Errors that make the test errored even if its code catches them.
         self.errors: list[IsolationError] = []
+        #: Rows in Django's caches when it began.
+        self.cached_rows = cached_rows()
 
 
 class UnavailableConnection:
@@ -58,29 +62,71 @@ class UnavailableConnection:
 #: Returns a context manager that stops the clock of the test while it waits for other tests.
 Waiting = Callable[[], AbstractContextManager[object]]
 
-#: Held by the thread that uses serialized databases.
-_slot = threading.Lock()
+#: Locks of serialized databases by their name, each held by the thread that writes to it.
+_slots: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 #: The isolation of the running code. A context variable, because asyncio may use other threads.
 _current: ContextVar[ThreadIsolation | None] = ContextVar("_current", default=None)
 
 
 def is_isolated() -> bool:
-    """Return whether the caller runs in a smoke test or in the import of a smoke module."""
-    return _current.get() is not None
+    """Return whether the caller runs in a smoke test or in the import of a smoke module.
+
+    A task of the site that a smoke test has started keeps the context of the test, but is not
+    isolated after the run.
+    """
+    isolation = _current.get()
+    return isolation is not None and isolation.is_active
+
+
+class _RefusedConnection(BaseDatabaseWrapper):
+    """Mixin for a connection that isolated code has made Django create.
+
+    Django keeps it in the thread, which may belong to the site: it refuses to connect for isolated
+    code, and becomes an ordinary connection when other code uses it.
+    """
+
+    site_class: type[BaseDatabaseWrapper]
+
+    def ensure_connection(self) -> None:
+        self._allow()
+        self.ensure_connection()
+
+    def connect(self) -> None:
+        self._allow()
+        self.connect()
+
+    def get_new_connection(self, conn_params: Any) -> Any:
+        self._allow()
+        return self.get_new_connection(conn_params)
+
+    def _allow(self) -> None:
+        if is_isolated():
+            raise not_private(self.alias)
+        self.__class__ = self.site_class  # type: ignore[assignment]
+
+
+@cache
+def _refused_class(site_class: type[Any]) -> type[_RefusedConnection]:
+    attributes = {"site_class": site_class}
+    return type(site_class.__name__, (_RefusedConnection, site_class), attributes)
 
 
 def _guard_new_connections() -> None:
     """Make Django create connections that refuse to connect in isolated code.
 
-    Django creates connections on demand: for an alias that a test deleted from `connections`, and
-    in the thread of a coroutine, which uses the connection only to build queries.
+    Django creates connections on demand: for an alias that a test deleted from `connections`, in a
+    thread that runs code in the context of a test, and in the thread of a coroutine, which uses the
+    connection only to build queries.
     """
     create = connections.create_connection
 
     def create_connection(alias: str) -> BaseDatabaseWrapper:
         connection = create(alias)
-        return refused_connection(connection) if is_isolated() else connection
+        if is_isolated():
+            site_class: Any = type(connection)
+            connection.__class__ = _refused_class(site_class)
+        return connection
 
     connections.create_connection = create_connection  # type: ignore[method-assign]
 
@@ -98,14 +144,16 @@ class ThreadIsolation:
         self._waiting = waiting
         self._scopes: list[Scope] = []
         self._abandoned = False
+        #: Whether the thread has entered, and not left, the context.
+        self.is_active = False
         self._private: dict[str, PrivateConnection] = {}
         #: The thread's entries in `connections`, and the entries that they replaced.
         self._substitutes: dict[str, Any] = {}
         self._replaced: dict[str, Any] = {}
         self._kills: list[threading.Thread] = []
         self._slots_lock = threading.Lock()
-        #: Serialized databases that this thread uses; it holds the slot if there are any.
-        self._slots: set[str] = set()
+        #: Names of the serialized databases whose slot this thread holds, by alias.
+        self._slots: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         initialized = {c.alias: c for c in connections.all(initialized_only=True)}
@@ -120,6 +168,7 @@ class ThreadIsolation:
         self._substitute()
         self._outer = _current.get()
         _current.set(self)
+        self.is_active = True
         return self
 
     def __exit__(
@@ -132,6 +181,7 @@ class ThreadIsolation:
             for private in self._private.values():
                 private.dispose()
         finally:
+            self.is_active = False
             _current.set(self._outer)
             self._restore()
 
@@ -154,8 +204,10 @@ class ThreadIsolation:
         Called from another thread. Returns without waiting for the databases.
         """
         self._abandoned = True
+        for outermost in self._scopes[:1]:
+            clear_if_changed(outermost.cached_rows)
         for alias, private in list(self._private.items()):
-            if private.connection is None:
+            if not private.is_connected:
                 self.release_slot(alias)
             else:
                 # One thread each, so that an unreachable database does not delay the others.
@@ -176,25 +228,37 @@ class ThreadIsolation:
         self.release_slot(alias)
 
     def acquire_slot(self, alias: str) -> None:
-        """Wait until no other thread uses a serialized database."""
+        """Wait until no other thread writes to a serialized database.
+
+        While this thread holds another slot, it waits for at most the lock timeout, so that two
+        threads do not wait for each other. Raises `OperationalError` after that.
+        """
+        name = str(self._private[alias].settings_dict["NAME"])
         with self._slots_lock:
-            has_slot = bool(self._slots)
-        if not has_slot:
+            held = set(self._slots.values())
+        if not held:
             with self._waiting():
-                _slot.acquire()
+                _slots[name].acquire()
+        elif name not in held:
+            timeout = self._scopes[-1].limits.lock
+            if not _slots[name].acquire(timeout=timeout):
+                msg = (
+                    f"Timed out after {timeout:g} s (SMOKETEST_LOCK_TIMEOUT) waiting for another"
+                    f" smoke test that writes to database {alias!r}. Both write to several"
+                    " databases; write to them in the same order."
+                )
+                raise OperationalError(msg)
         with self._slots_lock:
-            self._slots.add(alias)
+            self._slots[alias] = name
         if self._abandoned:
             self.release_slot(alias)
 
     def release_slot(self, alias: str) -> None:
-        """Allow the next thread to use serialized databases; does nothing if already released."""
+        """Allow the next thread to use a serialized database; does nothing if already released."""
         with self._slots_lock:
-            if alias not in self._slots:
-                return
-            self._slots.discard(alias)
-            if not self._slots:
-                _slot.release()
+            name = self._slots.pop(alias, None)
+            if name is not None and name not in self._slots.values():
+                _slots[name].release()
 
     @contextmanager
     def scope(self, name: str, databases: Databases, limits: Limits) -> Iterator[Scope]:
@@ -206,7 +270,7 @@ class ThreadIsolation:
         self._check_aliases(name, databases)
         if not self._scopes:
             self._substitute()
-        before = {alias: private.snapshot() for alias, private in self._private.items()}
+        before = {alias: private.begin_scope() for alias, private in self._private.items()}
         self._scopes.append(Scope(name, databases, limits))
         try:
             yield self._scopes[-1]
@@ -232,8 +296,9 @@ class ThreadIsolation:
                 private.dispose()
                 problems.append(problem)
                 intact = False
-        errors = self._scopes.pop().errors
-        problems += [error for error in errors if not error.is_reported]
+        scope = self._scopes.pop()
+        clear_if_changed(scope.cached_rows)
+        problems += [error for error in scope.errors if not error.is_reported]
         for outer in self._scopes:
             outer.intact &= intact
         return problems

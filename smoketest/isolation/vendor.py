@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Protocol
 
 from django.db import DatabaseError
+from django.db.transaction import Atomic
 
-from smoketest.isolation.statements import STANDARD, ends_transaction
+from smoketest.isolation.statements import STANDARD, code, ends_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Guarded(Protocol):
     connection: Any
     ops: Any
     features: Any
+    needs_rollback: bool
 
     @property
     def wrap_database_errors(self) -> Any: ...
@@ -86,8 +89,15 @@ class Vendor:
 
     #: Whether only one thread at a time may use databases of this kind.
     is_serialized = False
+    #: Whether statements before the first write run without a transaction.
+    reads_in_autocommit = False
     #: Pattern for `smoketest.isolation.statements.leading_words`.
     dialect = STANDARD
+    #: Attributes of the driver's connection that a test may change.
+    driver_settings: Sequence[str] = ()
+    #: Pattern for SQL that sets a sequence, and a fast pattern that such SQL contains.
+    sequence_setter: re.Pattern[str] | None = None
+    sequence_hint = re.compile("setval|sequence|restart", re.IGNORECASE)
 
     def __init__(self) -> None:
         #: Threads that are executing statements of isolation itself.
@@ -121,8 +131,24 @@ class Vendor:
         """Return the driver's parameters with a connect timeout of at most `timeout` seconds."""
         return params
 
+    @contextmanager
+    def restrict_receivers(self, connection: Guarded, transaction: Atomic) -> Iterator[None]:
+        """Prevent receivers of `connection_created` from writing, while they may change settings.
+
+        `transaction` begins and ends a transaction. By default, everything is rolled back.
+        """
+        with transaction:
+            yield
+            connection.needs_rollback = True
+
     def opened(self, connection: Guarded) -> None:
         """Prepare a new connection, before its first transaction."""
+
+    def attributes(self, driver: Any) -> dict[str, Any]:
+        """Return the attributes of the driver's connection that change the results of queries."""
+        return {
+            name: getattr(driver, name) for name in self.driver_settings if hasattr(driver, name)
+        }
 
     def is_unusable(self, connection: Guarded) -> bool:
         """Return whether an operation left open by the test blocks the connection."""
@@ -133,6 +159,13 @@ class Vendor:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def is_read(self, sql: str) -> bool:
+        """Return whether a statement can run without a transaction."""
+        return False
+
+    def begin_reading(self, connection: Guarded, limits: Limits) -> None:
+        """Set the limits of statements that run without a transaction, and refuse writes."""
 
     def begin(self, connection: Guarded, savepoint: str, limits: Limits) -> None:
         """Create the savepoint of a scope in the open transaction, and set its limits."""
@@ -168,6 +201,16 @@ class Vendor:
     def is_refused(self, words: tuple[str, ...], sql: str) -> bool:
         """Return whether a statement with these leading words would end the transaction."""
         return ends_transaction(words)
+
+    def sets_sequence(self, sql: str) -> bool:
+        """Return whether a statement would set a sequence or counter of ids to a value.
+
+        Production would get duplicate keys: a rollback does not undo it, and the highest id that
+        the test can see is lower than that of a row that is being inserted.
+        """
+        if self.sequence_setter is None or self.sequence_hint.search(sql) is None:
+            return False
+        return self.sequence_setter.search(code(sql, self.dialect)) is not None
 
     def is_write(self, words: tuple[str, ...]) -> bool:
         """Return whether isolation has to refuse a statement because the scope is read-only."""

@@ -64,6 +64,8 @@ class Backend(ABC):
     aliases = ("default", "other")
     #: Whether resources held by smoke tests can be distinguished from those of production.
     distinguishes_production = True
+    #: Whether it is SQLite with a write-ahead log.
+    has_wal = False
     #: Seconds between two queries for held resources.
     poll_interval = 0.02
 
@@ -180,8 +182,11 @@ class SQLiteBackend(Backend):
     title = "SQLite"
     distinguishes_production = False
 
-    def __init__(self) -> None:
+    def __init__(self, journal_mode: str = "delete") -> None:
         super().__init__()
+        self._journal_mode = journal_mode
+        self.has_wal = journal_mode == "wal"
+        self.title = f"SQLite, journal mode {journal_mode}"
         self._temporary = tempfile.TemporaryDirectory(prefix="smoketest-faults-")
         self.folder = Path(self._temporary.name)
         self.create_tables()
@@ -202,6 +207,9 @@ class SQLiteBackend(Backend):
             "down": database(self.folder / "missing" / "down.sqlite3")
         }
 
+    def objects(self) -> tuple[str, ...]:
+        return (f"PRAGMA journal_mode = {self._journal_mode}",)
+
     def path(self, alias: str) -> Path:
         return self.folder / f"{alias}.sqlite3"
 
@@ -211,7 +219,11 @@ class SQLiteBackend(Backend):
         )
 
     def fingerprint(self) -> Fingerprint:
-        found: dict[str, object] = {"files": sorted(path.name for path in self.folder.iterdir())}
+        # Beside the database there may be a log and its index.
+        files = {
+            path.name.removesuffix("-wal").removesuffix("-shm") for path in self.folder.iterdir()
+        }
+        found: dict[str, object] = {"files": sorted(files)}
         for alias in self.aliases:
             with closing(self.connect(alias)) as connection:
                 found[alias] = list(connection.iterdump())

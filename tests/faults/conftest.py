@@ -18,6 +18,8 @@ VENDORS = [
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.xdist_group("postgresql")),
     pytest.param("mysql", id="mariadb", marks=pytest.mark.xdist_group("mariadb")),
 ]
+#: The same, with SQLite in both journal modes.
+BACKENDS = [*VENDORS, pytest.param("sqlite-wal", id="sqlite-wal")]
 
 Backends = Callable[[str], Backend]
 
@@ -47,4 +49,4 @@ def _make(vendor: str, stack: ExitStack) -> Backend:
         return PostgreSQLBackend(stack.enter_context(server))
     if vendor == "mysql":
         return MariaDBBackend(stack.enter_context(MariaDB()))
-    return SQLiteBackend()
+    return SQLiteBackend("wal" if vendor == "sqlite-wal" else "delete")

@@ -215,7 +215,7 @@ class CursorOfAnEarlierTest(SmokeTest):
         self.assertEqual(Account.objects.count(), 3)
 
 
-@fault(EARLIER_TESTS, passes("passed", "passed"), sqlite=_CLOSED)
+@fault(EARLIER_TESTS, _CLOSED)
 class DriverCursorOfAnEarlierTest(SmokeTest):
     """Writes with a driver cursor that an earlier test created, before using Django."""
 

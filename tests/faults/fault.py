@@ -42,6 +42,8 @@ class Expected:
     is_held: bool = False
     #: Lock timeout in seconds, if it differs from that of the fault.
     lock_timeout: float | None = None
+    #: The result on SQLite with a write-ahead log, where it differs.
+    in_wal: Expected | None = None
 
 
 def passes(*outcomes: str, word: str = "passes, rolled back") -> Expected:
@@ -104,10 +106,15 @@ class Fault:
     #: Whether it leaves objects that issue warnings when they are garbage-collected.
     leaves_garbage: bool
 
+    def expected_on(self, backend: Backend) -> Expected:
+        """Return the result on this database."""
+        expected = self.expected[backend.vendor]
+        return expected.in_wal or expected if backend.has_wal else expected
+
     def suite(self, backend: Backend) -> Suite:
         """Return its tests, as discovery would."""
         self.case.backend = backend  # type: ignore[attr-defined]
-        outcomes = self.expected[backend.vendor].outcomes
+        outcomes = self.expected_on(backend).outcomes
         if len(outcomes) == len(_methods(self.case)):  # none of the outcomes is of a fixture
             timeouts = [LONG if outcome == "passed" else self.timeout for outcome in outcomes]
         else:

@@ -33,7 +33,13 @@ def _cells(fault: Fault) -> Iterator[str]:
 
 
 def _word(expected: Expected | None) -> str:
-    return "-" if expected is None else expected.word
+    if expected is None:
+        return "-"
+    return (
+        f"{expected.word}; in WAL mode: {expected.in_wal.word}"
+        if expected.in_wal
+        else expected.word
+    )
 
 
 def _escaped(text: str) -> str:

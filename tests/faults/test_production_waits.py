@@ -9,14 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from smoketest import SmokeTest
 from smoketest.results import Result
 from smoketest.runner.discovery import Suite
 from smoketest.store.abandoned import LocallyAbandoned
 from tests.faults.backends import Backend, site
-from tests.faults.conftest import VENDORS, Backends
+from tests.faults.conftest import BACKENDS, VENDORS, Backends
 from tests.faults.fault import LONG, hang, suite, write
 from tests.faults.harness import assert_nothing_held, changes, outcomes, run_suite
 from tests.hanging import assert_hanging, released, reset
@@ -52,7 +52,7 @@ def backend(request: pytest.FixtureRequest, backends: Backends) -> Iterator[Back
         assert changes(backend) == []
 
 
-each = pytest.mark.parametrize("backend", VENDORS, indirect=True)
+each = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 servers = pytest.mark.parametrize("backend", VENDORS[1:], indirect=True)
 
 #: Set by a smoke test after it has written the row.
@@ -187,6 +187,45 @@ def test_hang__production_writes_another_row(
 def test_hang__production_reads(backend: Backend, record_property: RecordProperty) -> None:
     """Production does not wait."""
     run_with_production(backend, WaitsForProduction, READ, "passed", record_property, timeout=LONG)
+
+
+@each
+def test_read__production_writes(backend: Backend, record_property: RecordProperty) -> None:
+    """Production does not wait for a test that has only read, also on SQLite."""
+
+    class ReadsAndWaits(SmokeTest):
+        def test_it(self) -> None:
+            Account.objects.get(id=1)
+            _has_written.set()
+            self.assertTrue(_production_has_finished.wait(LONG / 2))
+
+    run_with_production(backend, ReadsAndWaits, CHANGE_1, "passed", record_property, timeout=LONG)
+
+
+@each
+def test_read_in_atomic__production_writes(
+    backend: Backend, record_property: RecordProperty
+) -> None:
+    """Production waits only on SQLite without a write-ahead log."""
+
+    class ReadsInAtomicAndHangs(SmokeTest):
+        def test_it(self) -> None:
+            with transaction.atomic():
+                Account.objects.get(id=1)
+                _has_written.set()
+                if backend.vendor == "sqlite" and not backend.has_wal:
+                    hang()
+                self.assertTrue(_production_has_finished.wait(LONG / 2))
+
+    if backend.vendor == "sqlite" and not backend.has_wal:
+        interaction = run_with_production(
+            backend, ReadsInAtomicAndHangs, CHANGE_1, "timed_out", record_property
+        )
+        assert_waited_for_timeout(interaction)
+    else:
+        run_with_production(
+            backend, ReadsInAtomicAndHangs, CHANGE_1, "passed", record_property, timeout=LONG
+        )
 
 
 @servers

@@ -1,4 +1,4 @@
-"""Whatever a smoke test does to a database, nothing of it stays; on SQLite."""
+"""Isolation of a thread on SQLite: rollback, refused statements, and limits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from django.db import (
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.test.utils import CaptureQueriesContext
 
+from smoketest import SmokeTest
 from smoketest.isolation import IsolationError, Limits, Scope, ThreadIsolation
 from smoketest.isolation.errors import RefusedStatementError, TransactionEndedError
 from smoketest.isolation.vendor import Vendor
@@ -44,12 +46,12 @@ READ_ONLY = Limits(statement=5, lock=0.2, idle=5, read_only=True)
 
 @pytest.fixture
 def isolation() -> Iterator[ThreadIsolation]:
-    """Isolates the thread of the test itself."""
+    """Isolate the thread of the test itself."""
     with ThreadIsolation() as isolation:
         yield isolation
 
 
-def frame(
+def scope(
     isolation: ThreadIsolation,
     databases: Databases = "__all__",
     limits: Limits = LIMITS,
@@ -63,7 +65,7 @@ def names(alias: str = "default") -> list[str]:
 
 
 def committed(alias: str = "default") -> list[str]:
-    """The accounts that others see, read past Django and past the isolation."""
+    """Return the accounts that other connections see."""
     with closing(sqlite3.connect(database_path(alias))) as direct:
         return sorted(name for (name,) in direct.execute("SELECT name FROM ledger_account"))
 
@@ -77,12 +79,12 @@ def run_sql(sql: str, alias: str = "default") -> None:
         cursor.execute(sql)
 
 
-# Rolled back, always
+# Rollback
 
 
 @either_way
 def test_rollback__on_every_alias(run_smoke: RunSmoke, workers: int) -> None:
-    """What a test writes is there for the test, on every database, and gone after it."""
+    """Roll back the changes of a test on every database."""
     report = run_smoke(
         """
         class Test(SmokeTest):
@@ -101,23 +103,23 @@ def test_rollback__on_every_alias(run_smoke: RunSmoke, workers: int) -> None:
 
 
 def test_rollback__when_the_test_raises(isolation: ThreadIsolation) -> None:
-    """The end of a frame by an exception is an end like any other."""
+    """Roll back a scope that ends with an exception."""
 
     def fail_inside() -> None:
-        with frame(isolation):
+        with scope(isolation):
             Account.objects.create(name="lost")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail_inside()
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
 
 
 def test_on_commit__never_runs(isolation: ThreadIsolation) -> None:
-    """Hooks for a commit wait for one that never comes, wherever they are registered."""
+    """Ignore commit hooks, wherever they are registered."""
     seen: list[str] = []
-    with frame(isolation):
+    with scope(isolation):
         transaction.on_commit(lambda: seen.append("before the first statement"))
         Account.objects.create(name="hook")
         transaction.on_commit(lambda: seen.append("outside of atomic"))
@@ -125,7 +127,7 @@ def test_on_commit__never_runs(isolation: ThreadIsolation) -> None:
             transaction.on_commit(lambda: seen.append("in atomic"))
         with transaction.atomic(durable=True):
             transaction.on_commit(lambda: seen.append("in durable atomic"), robust=True)
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
         with transaction.atomic():
             Account.objects.create(name="next")
@@ -133,8 +135,8 @@ def test_on_commit__never_runs(isolation: ThreadIsolation) -> None:
 
 
 def test_atomic__durable_works(isolation: ThreadIsolation) -> None:
-    """A durable block counts as outermost, as in Django's TestCase; inside a block it is not."""
-    with frame(isolation):
+    """Allow a durable block as the outermost one, as Django's TestCase does."""
+    with scope(isolation):
         with transaction.atomic(durable=True):
             Account.objects.create(name="durable")
         assert names() == ["durable"]
@@ -145,10 +147,10 @@ def test_atomic__durable_works(isolation: ThreadIsolation) -> None:
 
 @pytest.mark.parametrize("savepoint", [True, False])
 @pytest.mark.parametrize("first", ["outside", "outer", "inner"])
-def test_atomic__nests_whenever_the_first_statement_comes(
+def test_atomic__nests_regardless_of_the_first_statement(
     isolation: ThreadIsolation, first: str, savepoint: bool
 ) -> None:
-    """Blocks undo what they should, whether the transaction begins before or inside them."""
+    """Roll back blocks correctly, whether the transaction begins before or inside them."""
 
     def touch(where: str) -> None:
         if where == first:
@@ -160,7 +162,7 @@ def test_atomic__nests_whenever_the_first_statement_comes(
             Account.objects.create(name="inner")
             raise ZeroDivisionError
 
-    with frame(isolation):
+    with scope(isolation):
         touch("outside")
         with transaction.atomic():
             touch("outer")
@@ -173,15 +175,15 @@ def test_atomic__nests_whenever_the_first_statement_comes(
         expected = sorted([*outside, *in_outer, "outer"]) if savepoint else outside
         assert names() == expected
         Account.objects.create(name="after")
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
     assert committed() == []
 
 
 def test_atomic__depth_is_what_code_under_test_expects(isolation: ThreadIsolation) -> None:
-    """Code sees that it is in a block, before and after its first statement, and in each frame."""
+    """Report an atomic block before and after the first statement, in each scope."""
     for _ in range(2):
-        with frame(isolation):
+        with scope(isolation):
             assert connection.in_atomic_block
             with transaction.atomic():
                 assert len(connection.savepoint_ids) == 1
@@ -216,7 +218,7 @@ BEHAVIOURS = {
                 transaction.set_rollback(True)
     """,
     "close": "\n            connection.close()",
-    "close and go on": """
+    "close and continue": """
             connection.close()
             try:
                 Account.objects.create(name="after close")
@@ -268,7 +270,7 @@ BEHAVIOURS = {
 @either_way
 @pytest.mark.parametrize("how", BEHAVIOURS)
 def test_tests__never_see_each_others_rows(run_smoke: RunSmoke, how: str, workers: int) -> None:
-    """Whatever a test did to its connection, the next one finds the site's rows and no others."""
+    """Show the next test only the rows of the site, after any use of the connection."""
     Account.objects.create(name="the site's")
     report = run_smoke(
         f"""
@@ -297,12 +299,12 @@ class Test(SmokeTest):
     assert names() == ["the site's"]
 
 
-def test_frames__nest(isolation: ThreadIsolation) -> None:
-    """What an inner frame did is undone alone, however it ended; the outer frame stays intact."""
-    with frame(isolation) as outer:
+def test_scopes__nest(isolation: ThreadIsolation) -> None:
+    """Roll back an inner scope without the outer scope, which stays intact."""
+    with scope(isolation) as outer:
         Account.objects.create(name="fixture")
         for _ in range(2):
-            with frame(isolation) as inner:
+            with scope(isolation) as inner:
                 assert names() == ["fixture"]
                 Account.objects.create(name="test")
                 Account.objects.filter(name="fixture").delete()
@@ -310,28 +312,28 @@ def test_frames__nest(isolation: ThreadIsolation) -> None:
             assert inner.intact
             assert outer.intact
             assert names() == ["fixture"]
-        with frame(isolation):
-            Account.objects.using("other").create(name="first touch in the inner frame")
+        with scope(isolation):
+            Account.objects.using("other").create(name="first use in the inner scope")
         assert names("other") == []
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
 
 
-def test_frames__outer_is_lost_with_the_connection(isolation: ThreadIsolation) -> None:
-    """An inner frame that loses the connection loses the rows of the outer one, which says so."""
-    with frame(isolation) as outer:
+def test_scopes__outer_is_lost_with_the_connection(isolation: ThreadIsolation) -> None:
+    """Mark the outer scope as lost if the inner scope loses the connection."""
+    with scope(isolation) as outer:
         Account.objects.create(name="fixture")
-        with frame(isolation):
+        with scope(isolation):
             connection.close()
         assert not outer.intact
         assert names() == []
 
 
-def test_frames__an_untouched_outer_frame_stays_intact(isolation: ThreadIsolation) -> None:
-    """A connection that only the inner frame used takes nothing with it."""
-    with frame(isolation) as outer:
+def test_scopes__unused_database_leaves_the_outer_scope_intact(isolation: ThreadIsolation) -> None:
+    """Keep the outer scope if the lost connection was used only in the inner scope."""
+    with scope(isolation) as outer:
         Account.objects.create(name="fixture")
-        with frame(isolation):
+        with scope(isolation):
             Account.objects.using("other").create(name="test")
             connections["other"].close()
         assert names() == ["fixture"]
@@ -339,11 +341,11 @@ def test_frames__an_untouched_outer_frame_stays_intact(isolation: ThreadIsolatio
     assert outer.intact
 
 
-# What could never be committed
+# Constraints
 
 
 def test_constraints__missing_parent_surfaces(run_smoke: RunSmoke) -> None:
-    """An insert whose parent does not exist would fail at commit: the test is errored."""
+    """Report an insert without parent as errored, because it would fail at the commit."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_insert(self):
@@ -367,44 +369,44 @@ def test_constraints__missing_parent_surfaces(run_smoke: RunSmoke) -> None:
 
 
 def test_constraints__deleted_parent_surfaces(isolation: ThreadIsolation) -> None:
-    """So does the delete or the change of a parent, by raw SQL past Django's cascade."""
+    """Report a parent that raw SQL has deleted or changed."""
 
     def orphan(sql: str) -> None:
-        with frame(isolation):
+        with scope(isolation):
             Entry.objects.create(account=Account.objects.create(name="parent"))
             run_sql(sql)
 
     for sql in ("DELETE FROM ledger_account", "UPDATE ledger_account SET id = id + 1"):
         with pytest.raises(IntegrityError):
             orphan(sql)
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
         assert not Entry.objects.exists()
 
 
-def test_constraints__of_rows_from_before_are_left_alone_without_writes(
+def test_constraints__existing_violations_are_ignored_without_writes(
     isolation: ThreadIsolation,
 ) -> None:
-    """A dangling row that the site already has is no fault of a test that only reads."""
+    """Ignore a violation of the site's own rows in a test that only reads."""
     run_site_sql("INSERT INTO ledger_entry (account_id, amount) VALUES (4711, 1)")
-    with frame(isolation):
+    with scope(isolation):
         assert Entry.objects.count() == 1
         Account.objects.using("other").create(name="elsewhere")
     run_site_sql("DELETE FROM ledger_entry")
 
 
 def run_site_sql(sql: str) -> None:
-    """Writes at once, past Django and past the isolation."""
+    """Commit a statement without Django and without isolation."""
     with closing(sqlite3.connect(database_path(), timeout=0)) as direct, direct:
         direct.execute("PRAGMA foreign_keys = OFF")
         direct.execute(sql)
 
 
-def test_constraints__tables_that_a_test_makes_are_looked_at(isolation: ThreadIsolation) -> None:
-    """Each makes another schema, which has the same version as that of the test before."""
+def test_constraints__tables_that_a_test_creates_are_checked(isolation: ThreadIsolation) -> None:
+    """Check new tables, although each scope ends with the same schema version."""
 
     def make_and_write(table: str, account: object) -> None:
-        with frame(isolation), connection.cursor() as cursor:
+        with scope(isolation), connection.cursor() as cursor:
             cursor.execute(
                 f"CREATE TABLE {table} (id integer PRIMARY KEY, account integer"
                 " REFERENCES ledger_account (id) DEFERRABLE INITIALLY DEFERRED)"
@@ -416,8 +418,8 @@ def test_constraints__tables_that_a_test_makes_are_looked_at(isolation: ThreadIs
         make_and_write("bad", 99)
 
 
-def test_constraints__violation_does_not_hide_the_tests_own_problem(run_smoke: RunSmoke) -> None:
-    """Both are told; the assertion that failed is in the traceback."""
+def test_constraints__violation_does_not_hide_the_failure_of_the_test(run_smoke: RunSmoke) -> None:
+    """Report both the violation and, in the traceback, the failed assertion."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_it(self):
@@ -429,13 +431,13 @@ def test_constraints__violation_does_not_hide_the_tests_own_problem(run_smoke: R
     assert "not as it should be" in result.traceback
 
 
-# No escape
+# Commits
 
 
 @contextmanager
-def refused_frame(isolation: ThreadIsolation) -> Iterator[None]:
-    """A frame whose test is told that something was refused, whatever it caught."""
-    with pytest.raises(RefusedStatementError, match="may neither end it"), frame(isolation):
+def refused_scope(isolation: ThreadIsolation) -> Iterator[None]:
+    """Expect that the scope reports a refused statement, even if the exception was caught."""
+    with pytest.raises(RefusedStatementError, match="may neither end it"), scope(isolation):
         yield
 
 
@@ -444,8 +446,8 @@ ENDINGS = ["COMMIT", "commit; ", "END", "ROLLBACK", "BEGIN", " /* x */ COMMIT TR
 
 @pytest.mark.parametrize("sql", ENDINGS)
 def test_commit__by_raw_sql_is_refused(isolation: ThreadIsolation, sql: str) -> None:
-    """Statements that begin or end a transaction are refused before they do."""
-    with refused_frame(isolation):
+    """Refuse statements that begin or end a transaction before they are executed."""
+    with refused_scope(isolation):
         Account.objects.create(name="escaped")
         with pytest.raises(RefusedStatementError, match=re.escape(sql.strip())):
             run_sql(sql)
@@ -473,8 +475,8 @@ def past_the_guard(driver: sqlite3.Connection) -> None:
 def test_commit__by_the_driver_is_refused(
     isolation: ThreadIsolation, way: Callable[[sqlite3.Connection], None]
 ) -> None:
-    """No method of the driver ends the transaction; who swallows the exception is told again."""
-    with refused_frame(isolation):
+    """Refuse methods of the driver that end the transaction, also if the exception is caught."""
+    with refused_scope(isolation):
         Account.objects.create(name="escaped")
         with suppress(IsolationError, sqlite3.DatabaseError):
             way(connection.connection)
@@ -482,9 +484,9 @@ def test_commit__by_the_driver_is_refused(
     assert committed() == []
 
 
-def test_script__without_an_ending_still_commits_first(isolation: ThreadIsolation) -> None:
-    """`executescript` commits what is pending before it begins: the authorizer refuses that."""
-    with refused_frame(isolation):
+def test_script__is_refused_because_it_commits_first(isolation: ThreadIsolation) -> None:
+    """Refuse `executescript`, which commits before it executes the script."""
+    with refused_scope(isolation):
         Account.objects.create(name="escaped")
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
             connection.connection.executescript("SELECT 1")
@@ -492,19 +494,19 @@ def test_script__without_an_ending_still_commits_first(isolation: ThreadIsolatio
 
 
 def escape(isolation: ThreadIsolation, sql: str) -> None:
-    """Ends the transaction of a frame, as a test could that means to."""
-    with frame(isolation):
+    """End the transaction of a scope in a way that isolation cannot prevent."""
+    with scope(isolation):
         run_sql("SELECT 1 AS before_it")
         connection.connection.set_authorizer(None)
         sqlite3.Cursor(connection.connection).execute(sql)
 
 
-def test_commit__past_everything_is_found(isolation: ThreadIsolation) -> None:
-    """A transaction that was ended all the same is an error, with what was seen before."""
+def test_commit__that_was_not_recognized_is_detected(isolation: ThreadIsolation) -> None:
+    """Raise an error with the recent statements if the transaction was ended."""
     with pytest.raises(TransactionEndedError, match=r"'default' was ended by the test") as caught:
         escape(isolation, "COMMIT")
     assert "SELECT 1 AS before_it" in str(caught.value)
-    with frame(isolation):
+    with scope(isolation):
         Account.objects.create(name="next")
     assert committed() == []
 
@@ -518,7 +520,7 @@ def close_by_driver() -> None:
 
 
 def escape_and_close(isolation: ThreadIsolation, close: Callable[[], None]) -> None:
-    with frame(isolation):
+    with scope(isolation):
         run_sql("SELECT 1")
         connection.connection.set_authorizer(None)
         sqlite3.Cursor(connection.connection).execute("COMMIT")
@@ -526,19 +528,19 @@ def escape_and_close(isolation: ThreadIsolation, close: Callable[[], None]) -> N
 
 
 @pytest.mark.parametrize("close", [close_by_django, close_by_driver])
-def test_commit__is_found_before_the_connection_is_closed(
+def test_commit__is_detected_before_the_connection_is_closed(
     isolation: ThreadIsolation, close: Callable[[], None]
 ) -> None:
-    """A closed connection tells nothing any more, so it is asked before."""
+    """Detect a commit while the connection is still open."""
     with pytest.raises(TransactionEndedError, match=r"'default' was ended by the test"):
         escape_and_close(isolation, close)
-    with frame(isolation):
+    with scope(isolation):
         run_sql("SELECT 1")
-        close()  # without an escape it is no fault
+        close()  # allowed, because nothing was committed
 
 
 def test_commit__is_errored_in_a_run(run_smoke: RunSmoke) -> None:
-    """In a run the test that tries is errored, even if it goes on; the next one runs."""
+    """Report the test as errored once, even if it continues; then run the next test."""
     report = run_smoke("""
         class Test(SmokeTest):
             def test_1(self):
@@ -557,12 +559,12 @@ def test_commit__is_errored_in_a_run(run_smoke: RunSmoke) -> None:
     for test in ("test_1", "test_2"):
         message = result_of(report, test).message
         assert message.startswith("Refused on database 'default': COMMIT.")
-        assert "more)" not in message  # it is told once
+        assert "more)" not in message  # reported once
 
 
-def test_commit__in_an_inner_frame_is_lost_for_the_outer(isolation: ThreadIsolation) -> None:
-    """An escape in a test means that the fixtures around it cannot be trusted."""
-    with frame(isolation) as outer:
+def test_commit__in_an_inner_scope_is_lost_for_the_outer(isolation: ThreadIsolation) -> None:
+    """Do not reuse fixtures after a test has ended their transaction."""
+    with scope(isolation) as outer:
         run_sql("SELECT 1")
         with pytest.raises(TransactionEndedError):
             escape(isolation, "ROLLBACK")
@@ -570,7 +572,7 @@ def test_commit__in_an_inner_frame_is_lost_for_the_outer(isolation: ThreadIsolat
 
 
 def test_threads__of_asyncio_get_no_connection_of_their_own(run_smoke: RunSmoke) -> None:
-    """A coroutine and its threads belong to the test, whichever thread they run on."""
+    """Run ORM calls of a coroutine in the thread of the test, and refuse other threads."""
     report = run_smoke("""
         import asyncio
         import os
@@ -604,7 +606,7 @@ def test_threads__of_asyncio_get_no_connection_of_their_own(run_smoke: RunSmoke)
 
 
 def test_nesting__smoke_tests_in_a_smoke_test_are_refused(run_smoke: RunSmoke) -> None:
-    """Such a test would wait for the run that it is part of."""
+    """Refuse a run inside a run, which would wait for itself."""
     report = run_smoke("""
         from django.core.management import call_command
         from django.test import Client
@@ -623,7 +625,7 @@ def test_nesting__smoke_tests_in_a_smoke_test_are_refused(run_smoke: RunSmoke) -
 
 @pytest.fixture
 def keyless() -> Iterator[None]:
-    """A table without a primary key, which refers to another."""
+    """Create a table without a primary key that refers to another table."""
     run_site_sql(
         "CREATE TABLE keyless (account integer REFERENCES ledger_account (id)"
         " DEFERRABLE INITIALLY DEFERRED)"
@@ -634,68 +636,68 @@ def keyless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("keyless")
 def test_constraints__of_a_table_without_a_key(isolation: ThreadIsolation) -> None:
-    """Django cannot name such a row; it is a violation all the same."""
-    with pytest.raises(IntegrityError, match=r"Row 1 of 'keyless'"), frame(isolation):
+    """Report a violation in a table that Django cannot check."""
+    with pytest.raises(IntegrityError, match=r"Row 1 of 'keyless'"), scope(isolation):
         run_sql("INSERT INTO keyless VALUES (4711)")
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
 
 
-def test_constraints__of_rows_from_before_are_no_fault_of_a_test_that_writes(
+def test_constraints__existing_violations_are_ignored_with_writes(
     isolation: ThreadIsolation,
 ) -> None:
-    """Only what the rollback undoes is the test's own."""
+    """Report only violations that the rollback removes."""
     run_site_sql("INSERT INTO ledger_entry (account_id, amount) VALUES (4711, 1)")
-    with frame(isolation):
+    with scope(isolation):
         Entry.objects.create(account=Account.objects.create(name="correct"))
-    with pytest.raises(IntegrityError), frame(isolation):
+    with pytest.raises(IntegrityError), scope(isolation):
         Entry.objects.create(account_id=4712)
     run_site_sql("DELETE FROM ledger_entry")
 
 
-def test_constraints__of_fixtures_surface_in_the_end(isolation: ThreadIsolation) -> None:
-    """What a test inside of them does to the database does not hide it."""
+def test_constraints__of_fixtures_are_reported_at_their_end(isolation: ThreadIsolation) -> None:
+    """Report a violation of fixtures, whatever the tests in between did."""
 
     def violate() -> None:
-        with frame(isolation):
+        with scope(isolation):
             Entry.objects.create(account_id=4711)
-            with suppress(IntegrityError), frame(isolation):
+            with suppress(IntegrityError), scope(isolation):
                 names()
 
     with pytest.raises(IntegrityError):
         violate()
 
 
-def test_end__of_a_frame_whatever_goes_wrong(
+def test_end__of_a_scope_after_an_unexpected_exception(
     isolation: ThreadIsolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backend that raises what no backend should leaves the next frame alone."""
+    """Begin the next scope normally after an unexpected exception of the backend."""
 
     def fail(*_: object) -> None:
         raise AttributeError("no backend should")
 
-    with frame(isolation):
+    with scope(isolation):
         Account.objects.create(name="lost")
         vendor = connection.isolation_vendor  # type: ignore[attr-defined]
     monkeypatch.setattr(vendor, "check_constraints", fail)
-    with pytest.raises(AttributeError), frame(isolation):
+    with pytest.raises(AttributeError), scope(isolation):
         Account.objects.create(name="lost")
     monkeypatch.undo()
-    with frame(isolation):
+    with scope(isolation):
         assert names() == []
 
 
 def test_wrappers__of_fixtures_outlive_a_test(isolation: ThreadIsolation) -> None:
-    """What a fixture wraps around statements is there for each of its tests, and for its end."""
+    """Keep the execute wrappers of fixtures for each of their tests."""
     seen = []
 
     def wrapper(execute: Callable[..., object], sql: str, *rest: object) -> object:
         seen.append(sql)
         return execute(sql, *rest)
 
-    with frame(isolation), connection.execute_wrapper(wrapper):
+    with scope(isolation), connection.execute_wrapper(wrapper):
         for _ in range(2):
-            with frame(isolation):
+            with scope(isolation):
                 run_sql("SELECT 1")
     assert seen == ["SELECT 1", "SELECT 1"]
     with pytest.raises(IsolationError):
@@ -706,7 +708,7 @@ def test_wrappers__of_fixtures_outlive_a_test(isolation: ThreadIsolation) -> Non
 
 
 def test_databases__limits_the_aliases(run_smoke: RunSmoke) -> None:
-    """A test may use the databases that its class declares; any other is refused by name."""
+    """Refuse databases that the class does not declare, and name them."""
     report = run_smoke("""
         class One(SmokeTest):
             databases = ["default"]
@@ -730,26 +732,26 @@ def test_databases__limits_the_aliases(run_smoke: RunSmoke) -> None:
     assert "databases = {}." in result_of(report, "test_none").message
 
 
-def test_databases__are_limited_in_each_frame(isolation: ThreadIsolation) -> None:
-    """A module's fixture may touch what a class inside it may not."""
-    with frame(isolation):
+def test_databases__are_limited_in_each_scope(isolation: ThreadIsolation) -> None:
+    """Apply the declared databases to each scope separately."""
+    with scope(isolation):
         Account.objects.create(name="fixture")
-        with frame(isolation, ("other",)), pytest.raises(IsolationError):
+        with scope(isolation, ("other",)), pytest.raises(IsolationError):
             Account.objects.exists()
         assert names() == ["fixture"]
 
 
 def test_databases__unknown_alias_is_refused(isolation: ThreadIsolation) -> None:
-    """A declared alias that the site does not have is named, with those that it has."""
+    """Name an unknown alias and the available ones."""
     message = "a test declares databases that are not in DATABASES: no, none. Available aliases: d"
     with pytest.raises(IsolationError, match=message):
-        frame(isolation, ("none", "default", "no")).__enter__()
+        scope(isolation, ("none", "default", "no")).__enter__()
     with pytest.raises(IsolationError, match="outside of a smoke test"):
         run_sql("SELECT 1")
 
 
 def test_read_only__refuses_writes(run_smoke: RunSmoke) -> None:
-    """A class that is read-only cannot write, in its fixtures either; the next one can."""
+    """Refuse writes in the tests and fixtures of a read-only class, but not in the next class."""
     report = run_smoke(
         """
         class ReadOnly(SmokeTest):
@@ -781,36 +783,36 @@ def test_read_only__refuses_writes(run_smoke: RunSmoke) -> None:
     assert "readonly" in result_of(report, "test_2_write").message
 
 
-def test_read_only__ends_with_the_frame(isolation: ThreadIsolation) -> None:
-    """A frame around a read-only one may write again afterwards."""
-    with frame(isolation):
+def test_read_only__ends_with_the_scope(isolation: ThreadIsolation) -> None:
+    """Allow writes in the outer scope after a read-only inner scope."""
+    with scope(isolation):
         run_sql("SELECT 1")
         with (
-            frame(isolation, limits=READ_ONLY),
+            scope(isolation, limits=READ_ONLY),
             pytest.raises(OperationalError, match="readonly"),
         ):
             Account.objects.create(name="x")
         Account.objects.create(name="y")
 
 
-def test_lock__is_not_waited_for_longer_than_the_limit(isolation: ThreadIsolation) -> None:
-    """Another process that writes makes a test fail soon, not hang."""
+def test_lock__wait_is_limited(isolation: ThreadIsolation) -> None:
+    """Raise an error soon if another process keeps the database locked."""
     with closing(sqlite3.connect(database_path())) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        with pytest.raises(OperationalError, match="locked"), frame(isolation):
+        with pytest.raises(OperationalError, match="locked"), scope(isolation):
             Account.objects.create(name="x")
 
 
 def test_reading__does_not_take_the_write_lock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A site that begins its transactions as writers is not blocked by tests that read."""
+    """Read without the write lock, even if the site's transactions begin as writers."""
     settings = connections.settings["default"]
     monkeypatch.setitem(settings, "OPTIONS", {"transaction_mode": "IMMEDIATE"})
     replaced = connections["default"]
     connections["default"] = connections.create_connection("default")
     try:
-        with ThreadIsolation() as isolation, frame(isolation):
+        with ThreadIsolation() as isolation, scope(isolation):
             assert names() == []
             assert can_be_written()
     finally:
@@ -831,16 +833,16 @@ def smoke_threads() -> list[threading.Thread]:
 
 
 def is_another_waiting() -> bool:
-    """Return whether another thread of the run is in a test and waits for its turn."""
+    """Return whether another thread of the run is in a test and waits for a slot."""
     others: list[Any] = [t for t in smoke_threads() if t is not threading.current_thread()]
     return any(getattr(other, "step", None) and other.deadline == math.inf for other in others)
 
 
 @pytest.mark.usefixtures("clock")
-def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None:
-    """Classes that run at the same time and write the same file do not lock each other out.
+def test_sqlite__tests_write_to_a_file_one_after_the_other(run_smoke: RunSmoke) -> None:
+    """Let classes that run at the same time write to the same file one after the other.
 
-    The time that a test waits for its turn does not count towards its timeout.
+    The time that a test waits for the slot does not count towards its timeout.
     """
     report = run_smoke(
         """
@@ -849,7 +851,7 @@ def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None
         from tests.isolation.test_isolation import is_another_waiting
         from tests.servers.processes import wait_for
 
-        has_turn = threading.Event()
+        has_slot = threading.Event()
 
         class Test0(SmokeTest):
             timeout = 1000
@@ -857,15 +859,15 @@ def test_sqlite__tests_that_use_one_file_take_turns(run_smoke: RunSmoke) -> None
             def test_0(self):
                 Account.objects.exists()
                 Account.objects.create(name="0")
-                has_turn.set()
-                wait_for(is_another_waiting, what="the other to wait for its turn")
+                has_slot.set()
+                wait_for(is_another_waiting, what="the other to wait for the slot")
                 supervisor.monotonic.advance(100)
 
         class Test1(SmokeTest):
             timeout = 90
 
             def test_1(self):
-                self.assertTrue(has_turn.wait(60))
+                self.assertTrue(has_slot.wait(60))
                 Account.objects.exists()
                 Account.objects.create(name="1")
         """,
@@ -887,7 +889,7 @@ def hanging() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hanging")
 def test_abandoned__test_does_not_keep_the_write_lock(run_smoke: RunSmoke) -> None:
-    """What a timed-out test wrote is rolled back at once, so that others, and the site, write."""
+    """Roll back a timed-out test immediately, so that other tests and the site can write."""
     report = run_smoke(
         """
         from tests.hanging import hang
@@ -909,7 +911,7 @@ def test_abandoned__test_does_not_keep_the_write_lock(run_smoke: RunSmoke) -> No
 
 
 def test_abandoned__query_is_cancelled(run_smoke: RunSmoke) -> None:
-    """A query that takes too long is cancelled, so that its thread ends."""
+    """Cancel a query that takes too long, so that its thread ends."""
     report = run_smoke(
         """
         FOREVER = (
@@ -930,7 +932,7 @@ def test_abandoned__query_is_cancelled(run_smoke: RunSmoke) -> None:
 
 
 def can_be_written() -> bool:
-    """Whether nobody holds the lock that a writer needs at once."""
+    """Return whether the write lock is available."""
     with closing(sqlite3.connect(database_path(), timeout=0)) as direct:
         try:
             direct.execute("BEGIN IMMEDIATE")
@@ -941,8 +943,8 @@ def can_be_written() -> bool:
 
 
 def test_cursor__left_open_does_not_keep_a_lock() -> None:
-    """A half-read result that somebody keeps does not lock the file once the run is over."""
-    with ThreadIsolation() as isolation, frame(isolation):
+    """Release the locks of a cursor with unread rows at the end of the run."""
+    with ThreadIsolation() as isolation, scope(isolation):
         Account.objects.bulk_create(Account(name=str(n)) for n in range(3))
         cursor = connection.connection.execute("SELECT * FROM ledger_account")
         cursor.fetchone()
@@ -952,12 +954,12 @@ def test_cursor__left_open_does_not_keep_a_lock() -> None:
         del cursor
 
 
-# Lazily
+# Connections on demand
 
 
 @pytest.fixture
 def missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the database ``other``: there is none until somebody connects to it."""
+    """Replace the database ``other`` with a file that does not exist yet."""
     path = tmp_path / "missing.sqlite3"
     monkeypatch.setitem(connections.settings["other"], "NAME", path)
     connections["other"].close()
@@ -968,7 +970,7 @@ def missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_untouched__alias_is_never_connected_to(
     run_smoke: RunSmoke, missing: Path, workers: int
 ) -> None:
-    """A database that no test touches is not even opened."""
+    """Do not open a database that no test uses."""
     report = run_smoke(
         """
         class Test(SmokeTest):
@@ -988,7 +990,7 @@ def test_untouched__alias_is_never_connected_to(
 def test_broken__database_fails_only_the_tests_that_use_it(
     run_smoke: RunSmoke, missing: Path, workers: int
 ) -> None:
-    """A database that cannot be opened errs the tests that touch it, each time anew."""
+    """Report an unavailable database for each test that uses it, and for no other."""
     missing.mkdir()
     report = run_smoke(
         """
@@ -1007,12 +1009,11 @@ def test_broken__database_fails_only_the_tests_that_use_it(
 
 
 def test_private_connections__are_opened_once_and_closed(isolation: ThreadIsolation) -> None:
-    """One connection serves the frames of a thread, unless a test loses it."""
+    """Use one connection for the scopes of a thread, unless a test loses it."""
     drivers = []
     for _ in range(2):
-        with frame(isolation):
-            run_sql("SELECT 1")
-            drivers.append(connection.connection)
+        with scope(isolation), connection.cursor() as cursor:
+            drivers.append(cursor.connection)
     assert drivers[0] is drivers[1]
     isolation.__exit__(None, None, None)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
@@ -1020,12 +1021,12 @@ def test_private_connections__are_opened_once_and_closed(isolation: ThreadIsolat
     isolation.__enter__()
 
 
-# Outside of tests
+# Use outside of scopes
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_guard__refuses_the_database_at_import(run_smoke: RunSmoke, workers: int) -> None:
-    """A smoke module that queries where it is imported is an error that says where to do it."""
+    """Report a query during the import of a smoke module, with what to do instead."""
     report = run_smoke("Account.objects.exists()", workers=workers)
     (result,) = report.results
     assert (result.id, result.outcome) == ("app0.smoke", "errored")
@@ -1036,11 +1037,11 @@ def test_guard__refuses_the_database_at_import(run_smoke: RunSmoke, workers: int
     )
 
 
-def test_guard__refuses_every_use_outside_of_a_frame(isolation: ThreadIsolation) -> None:
-    """Before, between and after frames, a guarded thread may not use any database."""
+def test_guard__refuses_every_use_outside_of_a_scope(isolation: ThreadIsolation) -> None:
+    """Refuse all databases before, between and after scopes."""
     with pytest.raises(IsolationError, match="'default' was used outside of a smoke test"):
         run_sql("SELECT 1")
-    with frame(isolation):
+    with scope(isolation):
         run_sql("SELECT 1")
     with pytest.raises(IsolationError):
         Account.objects.create(name="x")
@@ -1052,9 +1053,11 @@ def test_guard__refuses_every_use_outside_of_a_frame(isolation: ThreadIsolation)
 
 
 @pytest.mark.parametrize("kept", ["cursor", "driver"])
-def test_guard__holds_for_what_outlives_a_frame(isolation: ThreadIsolation, kept: str) -> None:
-    """Neither a cursor nor the driver's connection lets statements through after its frame."""
-    with frame(isolation):
+def test_guard__applies_to_cursors_that_outlive_a_scope(
+    isolation: ThreadIsolation, kept: str
+) -> None:
+    """Refuse statements of a cursor or driver connection after its scope."""
+    with scope(isolation):
         cursor = connection.cursor()
         cursor.execute("SELECT 1")
         execute = cursor.execute if kept == "cursor" else connection.connection.execute
@@ -1064,8 +1067,8 @@ def test_guard__holds_for_what_outlives_a_frame(isolation: ThreadIsolation, kept
 
 
 def test_abandoned__thread_is_refused_its_open_cursor(isolation: ThreadIsolation) -> None:
-    """A cursor from before the time-out executes no more statements."""
-    with frame(isolation), connection.cursor() as cursor:
+    """Refuse statements of an open cursor after the timeout."""
+    with scope(isolation), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         isolation.abandon()
         with pytest.raises(IsolationError, match="This test timed out"):
@@ -1073,8 +1076,8 @@ def test_abandoned__thread_is_refused_its_open_cursor(isolation: ThreadIsolation
 
 
 def test_abandoned__thread_is_refused(isolation: ThreadIsolation) -> None:
-    """After another thread gave up on it, a test is refused every statement, and rolled back."""
-    with frame(isolation):
+    """Refuse all statements after another thread has abandoned the test, and roll back."""
+    with scope(isolation):
         Account.objects.create(name="late")
         thread = threading.Thread(target=isolation.abandon)
         thread.start()
@@ -1087,8 +1090,8 @@ def test_abandoned__thread_is_refused(isolation: ThreadIsolation) -> None:
 
 
 def test_signals__of_requests_do_not_end_the_transaction(isolation: ThreadIsolation) -> None:
-    """Django closes old connections when a request begins and ends; not those of a test."""
-    with frame(isolation):
+    """Ignore request signals, at which Django closes old connections."""
+    with scope(isolation):
         Account.objects.create(name="kept")
         driver = connection.connection
         connection.close_at = 0.0
@@ -1100,7 +1103,7 @@ def test_signals__of_requests_do_not_end_the_transaction(isolation: ThreadIsolat
 
 
 def test_client__of_django_may_be_used_in_a_test(run_smoke: RunSmoke) -> None:
-    """Requests through Django's test client see the rows of the test, and keep them."""
+    """Show requests of Django's test client the rows of the test."""
     report = run_smoke("""
         from django.test import Client
 
@@ -1113,7 +1116,7 @@ def test_client__of_django_may_be_used_in_a_test(run_smoke: RunSmoke) -> None:
     assert outcomes(report) == {"test_it": "passed"}
 
 
-# The site
+# Connections of the site
 
 
 def site_connections() -> dict[str, BaseDatabaseWrapper]:
@@ -1122,7 +1125,7 @@ def site_connections() -> dict[str, BaseDatabaseWrapper]:
 
 @either_way
 def test_site__connection_of_the_caller_is_untouched(run_smoke: RunSmoke, workers: int) -> None:
-    """The caller's connections, open transaction included, are as they were."""
+    """Leave the caller's connections and open transaction as they were."""
     with transaction.atomic():
         Account.objects.create(name="the site's own")
         before = site_connections()
@@ -1145,12 +1148,12 @@ def test_site__connection_of_the_caller_is_untouched(run_smoke: RunSmoke, worker
     assert committed() == ["the site's own"]
 
 
-def test_site__connection_that_was_not_made_is_not_left() -> None:
-    """Isolation leaves no connection in a thread that had none."""
+def test_site__thread_without_connections_stays_without() -> None:
+    """Leave no connection in a thread that had none."""
     left: list[object] = []
 
     def target() -> None:
-        with ThreadIsolation() as isolation, frame(isolation):
+        with ThreadIsolation() as isolation, scope(isolation):
             run_sql("SELECT 1")
         left.extend(connections.all(initialized_only=True))
 
@@ -1163,58 +1166,82 @@ def test_site__connection_that_was_not_made_is_not_left() -> None:
 def test_site__gets_its_connections_back_when_isolation_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An alias that cannot be isolated leaves none of the others behind."""
+    """Restore all connections if the isolation of an alias fails."""
     broken = {"ENGINE": "tests.no_such_engine", "NAME": "x"}
     configured = connections.configure_settings({"default": {}, "broken": broken})["broken"]
     before = site_connections()
     monkeypatch.setitem(connections.settings, "broken", configured)
     with suppress(ImproperlyConfigured), ThreadIsolation():
-        pass  # whether it raises is not what this is about
+        pass  # whether it raises does not matter here
     after = site_connections()
     for alias, site_connection in before.items():
         connections[alias] = site_connection
     assert after == before
 
 
-# Databases of no known vendor
+# Databases of an unknown vendor
 
 
 @pytest.fixture
 def unknown_vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadIsolation]:
-    """The isolation of a thread whose databases are of a kind that we know nothing of."""
+    """Isolate the thread as if the vendor of its databases were unknown."""
     monkeypatch.setattr("smoketest.isolation.connection.VENDORS", {})
     with ThreadIsolation() as isolation:
         yield isolation
 
 
 def test_vendor__of_any_other_database_has_no_limits(unknown_vendor: ThreadIsolation) -> None:
-    """A database that we know nothing of is asked for savepoints and constraints alone."""
+    """Use only savepoints and constraint checks on a database of an unknown vendor."""
     assert Vendor().private_settings({"NAME": "x", "AUTOCOMMIT": False}) == {
         "NAME": "x",
         "AUTOCOMMIT": True,
         "OPTIONS": {},
     }
-    with frame(unknown_vendor):
+    with scope(unknown_vendor):
         run_sql("SELECT 1")
-        with frame(unknown_vendor):
+        with scope(unknown_vendor):
             Account.objects.create(name="x")
         assert names() == []
 
 
-def test_vendor__violations_are_found_on_any_database(unknown_vendor: ThreadIsolation) -> None:
-    """Where a database defers constraints, they are checked before the rollback."""
-    with frame(unknown_vendor):
+def test_vendor__violations_are_reported_on_any_database(unknown_vendor: ThreadIsolation) -> None:
+    """Check deferred constraints before the rollback."""
+    with scope(unknown_vendor):
         run_sql("SELECT 1")
-        with pytest.raises(IntegrityError), frame(unknown_vendor):
+        with pytest.raises(IntegrityError), scope(unknown_vendor):
             Entry.objects.create(account_id=4711)
         assert not Entry.objects.exists()
 
 
-def test_vendor__commits_are_refused_and_found_on_any_database(
+def test_vendor__commits_are_refused_or_detected_on_any_database(
     unknown_vendor: ThreadIsolation,
 ) -> None:
-    """What the text tells is refused; what it does not is found out after the test."""
-    with pytest.raises(RefusedStatementError), frame(unknown_vendor):
+    """Refuse commits by their text, and detect others at the end of the test."""
+    with pytest.raises(RefusedStatementError), scope(unknown_vendor):
         run_sql("COMMIT")
-    with pytest.raises(TransactionEndedError), frame(unknown_vendor):
+    with pytest.raises(TransactionEndedError), scope(unknown_vendor):
         connection.cursor().connection.commit()
+
+
+def test_vendor__receivers_are_rolled_back_on_any_database(unknown_vendor: ThreadIsolation) -> None:
+    """Roll back what receivers of `connection_created` write, also without a known vendor."""
+
+    def insert(connection: BaseDatabaseWrapper, **_: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO ledger_account (name) VALUES ('by a receiver')")
+
+    connection_created.connect(insert)
+    try:
+        with scope(unknown_vendor):
+            assert names() == []
+    finally:
+        connection_created.disconnect(insert)
+    assert committed() == []
+
+
+@pytest.mark.parametrize("name", ["fixtures", "reset_sequences"])
+def test_fixtures__are_refused_where_they_are_declared(name: str) -> None:
+    """Raise an error for attributes of Django's test cases that set sequences."""
+    with pytest.raises(TypeError, match=rf"Loads\.{name} is not supported.* Create rows in setUp"):
+        type("Loads", (SmokeTest,), {name: ["accounts"]})
+    type("LoadsNothing", (SmokeTest,), {name: []})

@@ -1,4 +1,4 @@
-"""What the text of SQL tells of the statements in it."""
+"""Recognition of SQL statements by their text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from smoketest.isolation.statements import (
     MYSQL,
     POSTGRESQL,
     STANDARD,
+    code,
     ends_transaction,
     leading_words,
 )
@@ -61,13 +62,13 @@ TEXTS = [
 
 @pytest.mark.parametrize(("dialect", "text", "statements"), TEXTS)
 def test_leading_words(dialect: str, text: str, statements: list[str]) -> None:
-    """Comments and quoted text hold no statements; what a server would execute is one."""
+    """Skip comments and quoted text, but not comments that the server executes."""
     found = [" ".join(words) for words in leading_words(text, DIALECTS[dialect])]
     assert found == statements
 
 
-def test_leading_words__of_data_is_the_first_alone() -> None:
-    """A long query costs nothing: its first word says all."""
+def test_leading_words__of_queries_end_after_the_first_word() -> None:
+    """Stop at the first word of a long query."""
     assert list(leading_words("SELECT a, b, c FROM d WHERE e" + " AND f" * 10)) == [("SELECT",)]
 
 
@@ -94,6 +95,28 @@ OTHERS = [
 
 @pytest.mark.parametrize("sql", [*ENDINGS, *OTHERS])
 def test_ends_transaction(sql: str) -> None:
-    """Savepoints are the test's own affair; what begins or ends a transaction is not."""
+    """Recognize statements that begin or end a transaction; allow savepoints."""
     (words,) = leading_words(sql)
     assert ends_transaction(words) is (sql in ENDINGS)
+
+
+CODE = {
+    "standard": {"SELECT 'setval(1)' -- setval\n, x": ["SELECT", ",", "X"]},
+    "postgresql": {
+        "SELECT \"setval\"(E'\\'', $$setval$$) /* setval */": [
+            "SELECT",
+            '"SETVAL"(',
+            ",",
+            "$$SETVAL$$)",
+        ],
+    },
+    "mysql": {"SELECT /*!50000 setval(1) */ # setval": ["SELECT", "SETVAL(1)", "*/"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql", "words"), [(d, *case) for d, cases in CODE.items() for case in cases.items()]
+)
+def test_code(dialect: str, sql: str, words: list[str]) -> None:
+    """Remove comments and strings, but not quoted names and dollar-quoted bodies."""
+    assert code(sql, DIALECTS[dialect]).split() == words

@@ -14,6 +14,7 @@ _EXTRA_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/usr/lib/postgresql/*/bin")
 PACKAGES = {
     "postgres": "postgresql",
     "initdb": "postgresql",
+    "pgbouncer": "pgbouncer",
     "psql": "postgresql-client",
     "mariadbd": "mariadb-server",
     "mariadb-install-db": "mariadb-server",

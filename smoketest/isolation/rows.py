@@ -1,0 +1,46 @@
+"""Django's caches of rows in the process, which a rollback does not undo."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from django.apps import apps
+
+#: Cached rows by their key, by the function that clears their cache.
+CachedRows = Mapping[Callable[[], None], Mapping[Hashable, object]]
+
+
+def cached_rows() -> CachedRows:
+    """Return the rows in the caches of content types and sites.
+
+    See ``ContentTypeManager.clear_cache`` and ``SiteManager.clear_cache``.
+    """
+    found: dict[Callable[[], None], Mapping[Hashable, object]] = {}
+    if apps.is_installed("django.contrib.contenttypes"):
+        manager = _manager("contenttypes", "ContentType")
+        found[manager.clear_cache] = {
+            (alias, key): row
+            for alias, rows in dict(manager._cache).items()
+            for key, row in dict(rows).items()
+        }
+    if apps.is_installed("django.contrib.sites"):
+        manager = _manager("sites", "Site")
+        found[manager.clear_cache] = dict(sys.modules[type(manager).__module__].SITE_CACHE)
+    return found
+
+
+def _manager(app: str, model: str) -> Any:
+    return apps.get_app_config(app).get_model(model)._default_manager
+
+
+def clear_if_changed(before: CachedRows) -> None:
+    """Clear each cache with a row that was not there before.
+
+    The row may have been rolled back. Earlier rows are not put back, because they may have changed.
+    """
+    for clear, rows in cached_rows().items():
+        known = before.get(clear, {})
+        if any(known.get(key) is not row for key, row in rows.items()):
+            clear()

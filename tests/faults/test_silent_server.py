@@ -1,0 +1,66 @@
+"""A server that does not answer: the thread of the test ends nevertheless."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from smoketest import SmokeTest
+from smoketest.store.abandoned import LocallyAbandoned
+from tests.faults.backends import ServerBackend, site
+from tests.faults.conftest import VENDORS, Backends
+from tests.faults.fault import suite
+from tests.faults.harness import assert_nothing_held, changes, outcomes, run_suite
+from tests.ledger.models import Account
+from tests.servers.processes import wait_for
+
+
+class UsesSilentServer(SmokeTest):
+    """A test that connects to a server that never answers."""
+
+    __test__ = False  # for pytest
+
+    def test_it(self) -> None:
+        Account.objects.using("silent").count()
+
+
+@pytest.mark.parametrize("vendor", VENDORS[1:])
+def test_silent_server__thread_of_the_test_ends(backends: Backends, vendor: str) -> None:
+    """Stop connecting after the timeout of the test, so that it can start again."""
+    backend = backends(vendor)
+    abandoned = LocallyAbandoned()
+    with site(backend.databases()):
+        report = run_suite(suite(UsesSilentServer, "silent", timeout=1), abandoned)
+        assert outcomes(report)[0] in {"timed_out", "errored"}
+        wait_for(abandoned.count, lambda count: not count, what="the threads to end", within=30)
+
+
+@pytest.mark.parametrize("vendor", VENDORS[1:])
+def test_frozen_server__thread_of_the_test_ends(backends: Backends, vendor: str) -> None:
+    """Close the connection if the server stops between two statements, and does not even refuse."""
+    backend = backends(vendor)
+    assert isinstance(backend, ServerBackend)
+    server = backend.server
+    processes: list[int] = []
+
+    class FreezesServer(SmokeTest):
+        def test_it(self) -> None:
+            Account.objects.count()
+            processes[:] = server.family()
+            for process in processes:
+                os.kill(process, signal.SIGSTOP)
+            Account.objects.count()
+
+    abandoned = LocallyAbandoned()
+    with backend.restore_on_error(), site(backend.databases()):
+        try:
+            report = run_suite(suite(FreezesServer, "frozen", timeout=2), abandoned)
+            assert outcomes(report) == ("timed_out",)
+            wait_for(abandoned.count, lambda count: not count, what="the threads to end", within=30)
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+        assert_nothing_held(backend)
+        assert changes(backend) == []

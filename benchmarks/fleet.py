@@ -5,11 +5,16 @@ metrics of a real site with changing timestamps and durations; one in ten instan
 tests. An hour of `smoketest_test_success` is written beforehand, since rules have a range of up to
 one hour. Three sizes are measured. The values for 1,000 instances are extrapolated linearly from
 the largest size; the other sizes show whether growth is linear.
+
+The queries of the dashboards are measured on a site with 1,000 tests and three replicas, with an
+hour of outcomes and a week of durations, and the rules on five such sites whose tests all fail.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import os
 import random
 import re
@@ -20,7 +25,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +33,8 @@ from typing import Any, NamedTuple
 
 from harness import CHECKOUT, OURS, Environment, Findings, as_variable, need, run, table, whole
 
+from tests.grafana.model import DASHBOARDS as BOARDS
+from tests.grafana.model import Query
 from tests.servers.client import get
 from tests.servers.processes import wait_for
 from tests.servers.prometheus import Prometheus
@@ -47,8 +54,18 @@ REAL_SCRAPE_EVERY = 60
 SUCCESS = "smoketest_test_success"
 APPENDED = "prometheus_tsdb_head_samples_appended_total"
 CPU = "process_cpu_seconds_total"
-#: Metrics that no rule uses.
+#: Metrics that no alert uses.
 DROPPED = "smoketest_test_outcome|smoketest_test_runs_total"
+
+#: Tests and replicas of the site whose dashboards are measured.
+BOARD_TESTS, BOARD_REPLICAS = 1000, 3
+#: Sites with one replica, whose tests all fail.
+ALERT_SITES = 5
+OUTCOME = "smoketest_test_outcome"
+DURATION = "smoketest_test_last_run_duration_seconds"
+WEEK = 7 * 24 * 3600
+#: Time range and step in seconds of the range queries.
+RANGE, STEP = 3600, 15
 
 
 # Metrics pages
@@ -150,11 +167,15 @@ class Fleet(Prometheus):
     """A Prometheus server that scrapes the instances and contains an hour of earlier samples."""
 
     ready_within = 120.0
+    per_job = PER_JOB
+
+    #: Metrics with earlier samples, and the seconds that they cover and that lie between them.
+    past: Mapping[str, tuple[int, int]] = {SUCCESS: (3600, REAL_SCRAPE_EVERY)}
 
     def __init__(
         self, port: int, instances: int, page: str, *, scrape_every: int, drop: str = ""
     ) -> None:
-        jobs = -(-instances // PER_JOB)
+        jobs = -(-instances // self.per_job)
         relabel = dropping(drop) if drop else []
         self.names = [
             (f"site-{number % jobs:03d}", f"host-{number:04d}:8000") for number in range(instances)
@@ -192,19 +213,23 @@ class Fleet(Prometheus):
     def prepare(self) -> None:
         """Write the earlier samples as TSDB blocks."""
         super().prepare()
-        labels = [m["labels"] for m in _SAMPLE.finditer(self.page) if m[1] == SUCCESS]
         now = int(time.time())
-        times = range(now - 3600, now - REAL_SCRAPE_EVERY, REAL_SCRAPE_EVERY)
         path = self.folder / "past.om"
         with path.open("w") as past:
-            past.write(f"# TYPE {SUCCESS} gauge\n")
-            for job, instance in self.names:
-                for label in labels:
-                    head = f'{SUCCESS}{{instance="{instance}",job="{job}",{label[1:]} 1 '
-                    past.writelines(f"{head}{at}\n" for at in times)
+            for metric, (seconds, every) in self.past.items():
+                past.write(f"# TYPE {metric} gauge\n")
+                times = range(now - seconds, now - REAL_SCRAPE_EVERY, every)
+                samples = [m for m in _SAMPLE.finditer(self.page) if m[1] == metric]
+                for job, instance in self.names:
+                    for sample in samples:
+                        labels = f'instance="{instance}",job="{job}",{sample["labels"][1:]}'
+                        head = f"{metric}{{{labels} {sample['value']} "
+                        past.writelines(f"{head}{at}\n" for at in times)
             past.write("# EOF\n")
         self.run(
-            require("promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet",
+            # As long as the blocks of a server with the default retention.
+            require("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=36h",
+            "openmetrics", "--quiet",
             str(path), str(self.folder / "data"),
         )  # fmt: skip
         path.unlink()
@@ -238,6 +263,51 @@ class Fleet(Prometheus):
                     seen.add(group["lastEvaluation"])
                     yield group
             time.sleep(0.1)
+
+
+class Sites(Fleet):
+    """A server that scrapes sites with one replica each."""
+
+    per_job = 1
+
+    def rules_seconds(self, rounds: int) -> float:
+        """Return the median duration of the evaluation of all rules."""
+        instances = len(self.names)
+        wait_for(
+            self.last_scrapes, lambda found: len(found) == instances, within=300,
+            what="a scrape of every target", every=0.5,
+        )  # fmt: skip
+        groups = itertools.islice(self.evaluations(rounds + 1), 1, None)  # the first is partial
+        return statistics.median(group["evaluationTime"] for group in groups)
+
+
+class Site(Sites):
+    """A server that scrapes one site, with the earlier samples that its dashboards query."""
+
+    per_job = PER_JOB
+    past: Mapping[str, tuple[int, int]] = {
+        SUCCESS: (RANGE, REAL_SCRAPE_EVERY),
+        OUTCOME: (RANGE, REAL_SCRAPE_EVERY),
+        DURATION: (WEEK, 1800),
+    }
+
+    def time(self, query: Query) -> float:
+        """Return the duration in seconds of a query as Grafana sends it."""
+        (board,) = (board for board in BOARDS if board.name == query.dashboard)
+        test = re.search(r'test="([^"]+)"', self.page)
+        assert test is not None
+        built_in = {"__interval": f"{STEP}s", "__rate_interval": "1m", "__range": f"{RANGE}s"}
+        expression = board.interpolate(query.expression, {"test": test[1]}, built_in)
+        now = time.time()
+        began = time.perf_counter()
+        if query.kind == "range":
+            self.api(
+                "query_range", query=expression, start=f"{now - RANGE}", end=f"{now}",
+                step=f"{STEP}",
+            )  # fmt: skip
+        else:
+            self.api("query", query=expression, time=f"{now}")
+        return time.perf_counter() - began
 
 
 class Load(NamedTuple):
@@ -313,7 +383,73 @@ def main(options: argparse.Namespace, stack: ExitStack) -> Findings:
         with drop as fleet:
             loads.append(measure(f"{sizes[-1]}, with dropped metrics", fleet, options.rounds))
     _report(findings, loads, tests)
+    page = (
+        page if options.quick else exposition(options.environments[OURS.name], folder, BOARD_TESTS)
+    )
+    _measure_site(findings, options, page)
+    if not options.quick:  # the alerts take minutes until they fire
+        _measure_alerts(findings, options, page)
     return findings
+
+
+def _measure_site(findings: Findings, options: argparse.Namespace, page: str) -> None:
+    """Measure the rules and the dashboards of one site with several replicas."""
+    body = make_template(page)
+    tests = len({m[1] for m in re.finditer(r'test="([^"]+)"', page)})
+    of_site = f"one site with {tests:,} tests on {BOARD_REPLICAS} replicas"
+    with (
+        served({"/good": body, "/bad": body}) as port,
+        Site(port, BOARD_REPLICAS, page, scrape_every=SCRAPE_EVERY) as site,
+    ):
+        site.load_rules()
+        rules = site.rules_seconds(options.rounds)
+        queries = [
+            query
+            for board in BOARDS
+            for query in board.queries
+            if query.kind != "series" and "django_http" not in query.expression
+        ]
+        durations = {str(query): min(site.time(query) for _ in range(2)) for query in queries}
+    slowest = sorted(durations.items(), key=lambda pair: -pair[1])[:10]
+    findings.add(
+        f"All rules and the slowest of {len(queries)} dashboard queries, for {of_site}:",
+        table(
+            ("rules, or panel and query", "ms"),
+            [
+                ("all rules", f"{rules * 1000:,.0f}"),
+                *((name, f"{seconds * 1000:,.0f}") for name, seconds in slowest),
+            ],
+        ),
+    )
+    print("Measured the dashboards.", flush=True)
+
+
+def _measure_alerts(findings: Findings, options: argparse.Namespace, page: str) -> None:
+    """Measure the rules of several sites while all tests pass, and while all of them fail."""
+    names = tuple(sorted({m[1] for m in re.finditer(r'test="([^"]+)"', page)}))
+    alerts = ALERT_SITES * len(names)
+    rows = []
+    for state, failing in (("no alerts", ()), (f"{alerts:,} firing alerts", names)):
+        body = make_template(page, failing)
+        with (
+            served({"/good": body, "/bad": body}) as port,
+            Sites(port, ALERT_SITES, page, scrape_every=SCRAPE_EVERY) as sites,
+        ):
+            sites.load_rules()
+            if failing:
+                firing = "count(ALERTS{alertname='SmokeTestFailing', alertstate='firing'})"
+                wait_for(
+                    functools.partial(sites.query, firing),
+                    lambda found: found and found[0].value == alerts,
+                    within=900,
+                    what=f"{alerts} firing alerts",
+                    every=5,
+                )
+            rows.append((state, f"{sites.rules_seconds(options.rounds) * 1000:,.0f}"))
+    findings.add(
+        f"All rules, for {ALERT_SITES} sites with {len(names):,} tests each:",
+        table(("state", "ms"), rows),
+    )
 
 
 @contextmanager

@@ -9,9 +9,26 @@ from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
 
 from grafana.generator import panels, queries
 from grafana.generator.panels import BAD, COLORED_TEXT, GOOD, NEUTRAL, WARNING, Column
-from grafana.generator.queries import by_replica, of_sites, of_tests
+from grafana.generator.queries import (
+    TARGET_LABELS,
+    TEST_LABELS,
+    by_replica,
+    of_sites,
+    of_targets,
+    of_tests,
+)
 
 UID = "smoketest-overview"
+#: The labels of a test in legends. Those that a series lacks are empty.
+LEGEND = "{{environment}} {{cluster}} {{namespace}} {{django_project}} {{job}}: {{test}}"
+
+_PAGE = "https://github.com/ccnmtl/django-smoketest/blob/main/docs/runbooks.md"
+_ALERTS = (
+    "Failing", "Flapping", "Slow", "Stale", "ImportError", "RunsStopped", "NeverRan", "StoreDown",
+    "Abandoned", "Paused", "TargetGone",
+)  # fmt: skip
+#: URL of the section of each alert.
+RUNBOOKS = {f"SmokeTest{name}": f"{_PAGE}#smoketest{name.lower()}" for name in _ALERTS}
 
 
 def dashboard() -> Dashboard:
@@ -24,7 +41,7 @@ def dashboard() -> Dashboard:
     panels.add(
         board,
         [
-            ("", [*tiles(), tests(), alerts()]),
+            ("", [*tiles(), sites(), alerts(), tests()]),
             ("Over time", [history(), durations(), slowest()]),
             ("Site traffic (django-prometheus)", traffic()),
             ("Sites and replicas", [replicas()]),
@@ -35,14 +52,14 @@ def dashboard() -> Dashboard:
 
 def tiles() -> panels.Panels:
     """Return the stat panels with the current state."""
-    status = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD)})
     return [
         panels.stat(
             "Status",
-            "PASS if no critical test failed in the latest full run of any replica. Covers all "
-            "tests of the site, regardless of the selected app, maintainer and severity.",
-            f"min({of_sites('smoketest_last_run_success')})",
-            mappings=status,
+            "PASS if no critical test failed in the latest full run of any replica, DOWN if a "
+            "replica cannot be scraped. Covers all tests of the site, regardless of the selected "
+            "app, maintainer and severity.",
+            f"min({queries.status()})",
+            mappings=panels.STATUS_TEXTS,
             no_value="no run",
         ),
         panels.count(
@@ -76,7 +93,7 @@ def tiles() -> panels.Panels:
             "Tests that have neither passed nor failed on any replica, usually because they are "
             "always skipped.",
             queries.never_run(),
-            WARNING,
+            NEUTRAL,
         ),
         panels.age(
             "Last run",
@@ -96,8 +113,50 @@ def test_columns() -> list[Column]:
     link = panels.test_link("${__value.raw}", "${__data.fields.Job}").build()
     return [
         Column(title="Test", label="test", width=None, settings={"links": [link]}),
-        Column(title="Job", label="job", width=110),
+        *panels.site_columns(),
+        Column(title="Job", label="job", width=80),
     ]
+
+
+def sites() -> Table:
+    """Return the table of sites, the worst status last."""
+    some = {"color": {"mode": "thresholds"}, **COLORED_TEXT}
+    return panels.table(
+        "Sites",
+        "Each site with its replicas. DOWN: a replica cannot be scraped, so its results are "
+        "missing. Show limits the dashboard to a site, and All sites at the top ends this.",
+        [
+            Column(title="Job", label="job", width=None),
+            *panels.site_columns(),
+            Column(
+                title="Status",
+                expression=queries.of_each_site("min", queries.status()),
+                width=120,
+                settings={**COLORED_TEXT, "mappings": panels.STATUS_TEXTS},
+            ),
+            Column(
+                title="Replicas", expression=queries.of_each_site("count", queries.up()), width=100
+            ),
+            Column(title="Up", expression=queries.of_each_site("sum", queries.up()), width=80),
+            Column(
+                title="Failing tests",
+                expression=queries.failing_by_site(),
+                width=130,
+                settings={**some, "thresholds": panels.threshold_colors(NEUTRAL, (1, BAD)).build()},
+            ),
+            Column(
+                title="Last run",
+                expression=queries.oldest_run(),
+                unit="dateTimeFromNow",
+                width=140,
+                settings={"mappings": panels.NO_RUN_TEXTS},
+            ),
+            panels.site_column(),
+        ],
+        labels_of=[queries.site_variables()],
+        no_value="no sites are scraped",
+        height=5,
+    )
 
 
 def tests() -> Table:
@@ -108,9 +167,9 @@ def tests() -> Table:
         "dashboard, or Page to open it on the site (requires SMOKETEST_PUBLIC_URL).",
         [
             *test_columns(),
-            Column(title="App", label="django_app", width=110),
-            Column(title="Maintainer", label="maintainer", width=120),
-            Column(title="Severity", label="severity", width=100),
+            Column(title="App", label="django_app", width=90),
+            Column(title="Maintainer", label="maintainer", width=110),
+            Column(title="Severity", label="severity", width=95),
             Column(
                 title="Outcome",
                 expression=queries.outcome(of_tests),
@@ -120,7 +179,7 @@ def tests() -> Table:
                 title="Failing for",
                 expression=queries.failing_for(of_tests),
                 unit="s",
-                width=120,
+                width=110,
                 settings={"decimals": 1, "mappings": panels.FAILING_FOR_TEXTS},
             ),
             Column(
@@ -133,7 +192,7 @@ def tests() -> Table:
                 title="% of threshold",
                 expression=queries.threshold_share(of_tests),
                 unit="percentunit",
-                width=190,
+                width=130,
                 settings={
                     "custom.cellOptions": {
                         "type": "gauge",
@@ -153,7 +212,7 @@ def tests() -> Table:
                 title="Last success",
                 expression=queries.last_success(of_tests),
                 unit="dateTimeFromNow",
-                width=140,
+                width=120,
                 settings={"mappings": panels.NEVER_TEXTS},
             ),
             *panels.link_columns(),
@@ -167,24 +226,22 @@ def tests() -> Table:
 
 def alerts() -> Table:
     """Return the table of firing alerts."""
-    firing = queries.of_alerts("ALERTS", 'alertstate="firing"')
     return panels.table(
         "Firing alerts",
         "Alerts of the smoke tests that are firing, and since when their condition has been true. "
         "Requires the alert rules of django-smoketest.",
         [
-            Column(title="Alert", label="alertname", width=300),
+            Column(title="Alert", label="alertname", width=200),
             Column(title="Severity", label="severity", width=100),
             Column(
                 title="Since",
-                expression="1000 * "
-                f"({queries.of_alerts('ALERTS_FOR_STATE')} and ignoring (alertstate) {firing})",
+                expression=queries.alerts(RUNBOOKS),
                 unit="dateTimeFromNow",
-                width=160,
+                width=140,
             ),
-            Column(title="Job", label="job", width=110),
-            Column(title="Test", label="test", width=None),
+            *test_columns(),
             Column(title="Maintainer", label="maintainer", width=120),
+            *panels.link_columns(),
         ],
         sort_by=["Since"],
         no_value="no alerts are firing",
@@ -196,9 +253,10 @@ def history() -> StateTimeline:
     """Return the outcomes of all tests over time."""
     return panels.timeline(
         "Outcomes",
-        "Worst outcome of each test on any replica over time. Annotations mark deployments.",
-        queries.outcome(of_tests),
-        "{{job}}: {{test}}",
+        "Worst outcome of each test on any replica over time, regardless of the selected instance. "
+        "Annotations mark deployments. Requires the alert rules of django-smoketest.",
+        queries.recorded_outcome(of_tests),
+        LEGEND,
         height=14,
         rows=15,
     ).data_links([panels.test_link("${__field.labels.test}", "${__field.labels.job}")])
@@ -209,11 +267,7 @@ def durations() -> TimeSeries:
     return panels.timeseries(
         "Durations of the slowest tests",
         "The ten slowest tests of the time range, each on its slowest replica.",
-        [
-            panels.range_query(
-                queries.among_slowest(queries.duration(of_tests)), "{{job}}: {{test}}"
-            )
-        ],
+        [panels.range_query(queries.among_slowest(queries.duration(of_tests)), LEGEND)],
         unit="s",
         calcs=("lastNotNull", "mean", "max"),
         width=24,
@@ -223,7 +277,7 @@ def durations() -> TimeSeries:
 
 def slowest() -> Table:
     """Return the table that compares the slowest tests with their thresholds and medians."""
-    duration, median = queries.duration(of_tests), queries.weekly_median(of_tests)
+    duration, median = queries.duration(of_tests), queries.weekly_median_of_slowest()
     threshold = queries.by_test(of_tests("smoketest_test_slow_threshold_seconds"))
     ratio = {"color": {"mode": "thresholds"}, **COLORED_TEXT}
     return panels.table(
@@ -261,7 +315,7 @@ def slowest() -> Table:
             ),
             Column(
                 title="Weekly median",
-                expression=queries.among_slowest(median),
+                expression=median,
                 unit="s",
                 width=130,
                 settings={"decimals": 2},
@@ -269,7 +323,7 @@ def slowest() -> Table:
             Column(
                 title="vs. median",
                 # Durations of less than a millisecond are treated as equal.
-                expression=queries.among_slowest(f"{duration} / clamp_min({median}, 0.001)"),
+                expression=f"{duration} / clamp_min({median}, 0.001)",
                 unit="suffix:x",
                 width=130,
                 settings={
@@ -290,18 +344,24 @@ def traffic() -> panels.Panels:
     """Return panels that show failing tests next to the site's requests."""
     missing = "django-prometheus is not scraped"
     needs = "Requires django-prometheus, scraped under a selected job."
-    by_severity = "job, test, severity"
-    failing = f"max by ({by_severity}) ({of_tests('smoketest_test_success')} == bool 0)"
+    by_severity = f"{TEST_LABELS}, severity"
+    success = of_tests("smoketest_test_success")
+    failing = f"max by ({by_severity}) ({success} == 0)"
     responses = "django_http_responses_total_by_status_total"
-    server_errors = of_sites(responses, 'status=~"5.."')
+    server_errors = of_targets(responses, 'status=~"5.."')
     errors = f"rate({server_errors}[$__rate_interval])"
-    buckets = of_sites("django_http_requests_latency_including_middlewares_seconds_bucket")
+    buckets = of_targets("django_http_requests_latency_including_middlewares_seconds_bucket")
     latency = f"sum by (le) (rate({buckets}[$__rate_interval]))"
     return [
         panels.timeseries(
             "Failing tests",
             "Tests that did not pass in their latest run on any replica, by severity.",
-            [panels.range_query(f"sum by (severity) ({failing})", "{{severity}}")],
+            [
+                panels.range_query(
+                    f"count by (severity) ({failing}) or 0 * count by (severity) ({success})",
+                    "{{severity}}",
+                )
+            ],
             unit="none",
             width=6,
             height=9,
@@ -314,7 +374,8 @@ def traffic() -> panels.Panels:
             f"Request rate of all replicas together. {needs}",
             [
                 panels.range_query(
-                    f"sum by (job) (rate({of_sites(responses)}[$__rate_interval]))", "{{job}}"
+                    f"sum by ({TARGET_LABELS}) (rate({of_targets(responses)}[$__rate_interval]))",
+                    "{{job}}",
                 )
             ],
             unit="reqps",
@@ -327,8 +388,9 @@ def traffic() -> panels.Panels:
             f"Rate of responses with a server error, of all replicas together. {needs}",
             [
                 panels.range_query(
-                    f"sum by (job) ({errors})"
-                    f" or 0 * sum by (job) (rate({of_sites(responses)}[$__rate_interval]))",
+                    f"sum by ({TARGET_LABELS}) ({errors})"
+                    f" or 0 * sum by ({TARGET_LABELS}) "
+                    f"(rate({of_targets(responses)}[$__rate_interval]))",
                     "{{job}}",
                 )
             ],
@@ -359,35 +421,36 @@ def traffic() -> panels.Panels:
 
 def replicas() -> Table:
     """Return the table of replicas, with their releases and runs."""
-    status = panels.texts({1: ("PASS", GOOD), 0: ("FAIL", BAD), 2: ("no run yet", WARNING)})
     timestamp = by_replica("smoketest_last_run_timestamp_seconds", 0)
     some = {"color": {"mode": "thresholds"}, **COLORED_TEXT}
     return panels.table(
         "Replicas",
         "All replicas of the sites: their release, latest full run and state.",
         [
-            Column(title="Job", label="job", width=120),
+            Column(title="Job", label="job", width=80),
+            *panels.site_columns(),
             Column(title="Instance", label="instance", width=None),
-            Column(title="Release", label="release", width=150),
+            Column(title="Release", label="release", width=85),
             Column(
                 title="Status",
-                expression=by_replica("smoketest_last_run_success", 2),
-                settings={**COLORED_TEXT, "mappings": status},
+                expression=queries.status(),
+                settings={**COLORED_TEXT, "mappings": panels.STATUS_TEXTS},
             ),
             Column(
                 title="Last run",
                 expression=f"1000 * ({timestamp})",
                 unit="dateTimeFromNow",
-                width=140,
-                settings={"mappings": panels.NEVER_TEXTS},
+                width=110,
+                settings={"mappings": panels.NO_RUN_TEXTS},
             ),
             Column(
                 title="Duration",
                 expression=by_replica("smoketest_last_run_duration_seconds", 0),
                 unit="s",
+                width=90,
                 settings={"decimals": 1},
             ),
-            Column(title="Tests", expression=by_replica("smoketest_tests", 0), width=80),
+            Column(title="Tests", expression=by_replica("smoketest_tests", 0), width=70),
             Column(
                 title="Import errors",
                 expression=by_replica("smoketest_collection_errors", 0),
@@ -404,6 +467,7 @@ def replicas() -> Table:
             ),
             Column(
                 title="Runs",
+                width=70,
                 expression=by_replica("smoketest_paused", 0),
                 settings={
                     **COLORED_TEXT,
@@ -418,9 +482,9 @@ def replicas() -> Table:
                     "mappings": panels.texts({1: ("available", NEUTRAL), 0: ("unavailable", BAD)}),
                 },
             ),
-            Column(title="Django", label="django_version", width=80),
-            Column(title="Python", label="python_version", width=80),
-            Column(title="django-smoketest", label="version", width=150),
+            Column(title="Django", label="django_version", width=75),
+            Column(title="Python", label="python_version", width=75),
+            Column(title="Version", label="version", width=80),
         ],
         labels_of=[queries.release()],
         no_value="no sites are scraped",

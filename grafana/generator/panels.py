@@ -22,18 +22,20 @@ from grafana.generator import queries
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "django-smoketest"
+#: The overview without values of variables.
+ALL_SITES = "/d/smoketest-overview"
 
 # Names of Grafana's palette, which each theme renders in its own shade.
 GOOD, BAD, WARNING, NEUTRAL = "green", "red", "orange", "text"
 
-#: Text and color of each outcome. The text makes it readable without colors.
+#: Text and color of each outcome. A symbol and the text make it readable without colors.
 OUTCOMES = {
-    "passed": ("passed", GOOD),
-    "skipped": ("skipped", "blue"),
-    "not_run": ("not run", "yellow"),
-    "failed": ("failed", BAD),
-    "errored": ("errored", "dark-red"),
-    "timed_out": ("timed out", "purple"),
+    "passed": ("\u2713 passed", GOOD),
+    "skipped": ("\u2013 skipped", "blue"),
+    "not_run": ("? not run", "yellow"),
+    "failed": ("\u2717 failed", BAD),
+    "errored": ("! errored", "dark-red"),
+    "timed_out": ("\u29d6 timed out", "purple"),
 }
 
 
@@ -61,7 +63,17 @@ def constant_text(text: str) -> list[models.ValueMapping]:
 
 OUTCOME_TEXTS = texts({code: OUTCOMES[name] for code, name in enumerate(queries.OUTCOMES)})
 FAILING_FOR_TEXTS = texts({0: ("-", NEUTRAL), queries.NEVER_PASSED: ("never passed", BAD)})
-NEVER_TEXTS = texts({0: ("never", WARNING)})
+#: For a test, which may always be skipped, and for a replica, which should run its tests.
+NEVER_TEXTS = texts({0: ("never", NEUTRAL)})
+NO_RUN_TEXTS = texts({0: ("never", WARNING)})
+STATUS_TEXTS = texts(
+    {
+        queries.DOWN: ("DOWN", BAD),
+        queries.FAIL: ("FAIL", BAD),
+        queries.PASS: ("PASS", GOOD),
+        queries.NO_RUN: ("no run yet", WARNING),
+    }
+)
 
 
 def threshold_colors(base: str, *others: tuple[float, str]) -> builders.ThresholdsConfig:
@@ -80,10 +92,24 @@ def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLi
 
 def test_link(test: str, job: str) -> builders.DashboardLink:
     """Return a link to the dashboard of a test that keeps the variables and the time range."""
-    kept = ("datasource", "instance", "django_app", "maintainer", "severity")
+    kept = ("datasource", *queries.ENVIRONMENT, "instance", "django_app", "maintainer", "severity")
     variables = "&".join(f"${{{name}:queryparam}}" for name in kept)
     url = f"/d/smoketest-test?var-test={test}&var-job={job}&{variables}&${{__url_time_range}}"
     return link("Show the dashboard of this test", url)
+
+
+def site_column() -> Column:
+    """Return a column with a link that limits the overview to a site."""
+    url = "/d/smoketest-overview?${__value.raw}&${datasource:queryparam}&${__url_time_range}"
+    return Column(
+        title="Only",
+        label="variables",
+        width=80,
+        settings={
+            "links": [link("Show only this site", url).build()],
+            "mappings": constant_text("show"),
+        },
+    )
 
 
 # Queries
@@ -165,7 +191,7 @@ def timeline(
         .mappings(OUTCOME_TEXTS)
         .thresholds(threshold_colors(NEUTRAL))
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
-        .show_value(common.VisibilityMode.AUTO)
+        .show_value(common.VisibilityMode.ALWAYS)
         .merge_values(True)
         .row_height(0.85)
         .fill_opacity(80)
@@ -340,6 +366,16 @@ def table(
     return panel
 
 
+def site_columns() -> list[Column]:
+    """Return the columns that identify a site, which are absent if its series lack the label."""
+    return [
+        Column(title="Site", label="django_project", width=90),
+        Column(title="Environment", label="environment", width=110),
+        Column(title="Cluster", label="cluster", width=80),
+        Column(title="Namespace", label="namespace", width=95),
+    ]
+
+
 def link_columns() -> list[Column]:
     """Return the columns with links to the test's page on the site and to its runbook."""
     return [
@@ -391,16 +427,30 @@ def _label_values(name: str, label: str, metric: str) -> builders.QueryVariable:
     )
 
 
+def hidden_variable(name: str) -> builders.QueryVariable:
+    """Return a variable for a label that most installations do not have.
+
+    Grafana cannot hide only those variables that have no values. Links set the value.
+    """
+    metric = queries.selector('job=~"$job"')("smoketest_build_info")
+    return variable(name, name.replace("_", " ").capitalize(), metric, all_value=".*").hide(
+        models.VariableHide.HIDE_VARIABLE
+    )
+
+
 def variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
     """Return the variables that both dashboards share."""
     tests = queries.of_sites("smoketest_test_outcome")
     return [
         builders.DatasourceVariable("datasource").label("Data source").type("prometheus"),
         variable("job", "Job", "smoketest_build_info", all_value=".+"),
+        *map(hidden_variable, queries.ENVIRONMENT),
         variable(
             "instance",
             "Instance",
-            queries.selector('job=~"$job"')("smoketest_build_info"),
+            queries.selector(*(m for m in queries.SITE if "instance" not in m))(
+                "smoketest_build_info"
+            ),
             all_value=".+",
         ),
         # ".*" also matches tests without a maintainer, which do not have that label.
@@ -421,7 +471,7 @@ def deploys() -> builders.AnnotationQuery:
         .icon_color("blue")
         .expr(queries.deploys())
         .step("60s")
-        .title_format("{{job}}: release {{release}}")
+        .title_format("{{environment}} {{django_project}} {{job}}: release {{release}}")
         .text_format(
             "Django {{django_version}}, Python {{python_version}}, django-smoketest {{version}}"
         )
@@ -448,6 +498,9 @@ def new_dashboard(uid: str, title: str, description: str) -> builders.Dashboard:
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .time("now-6h", "now")
         .refresh("1m")
+        .link(
+            builders.DashboardLink("All sites").type(models.DashboardLinkType.LINK).url(ALL_SITES)
+        )
         .link(others)
         .annotation(deploys())
     )

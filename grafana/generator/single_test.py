@@ -15,6 +15,7 @@ from grafana.generator.panels import BAD, GOOD, WARNING, Column
 from grafana.generator.queries import of_one_test, of_tests
 
 UID = "smoketest-test"
+SITE_LEGEND = "{{environment}} {{cluster}} {{namespace}} {{django_project}} {{job}}"
 
 
 def dashboard() -> Dashboard:
@@ -45,7 +46,7 @@ def tiles() -> panels.Panels:
             queries.outcome(of_one_test),
             mappings=panels.OUTCOME_TEXTS,
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
         panels.stat(
             "Failing for",
@@ -56,7 +57,7 @@ def tiles() -> panels.Panels:
             thresholds=panels.threshold_colors(GOOD, (0.001, BAD)),
             mappings=panels.FAILING_FOR_TEXTS,
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
         panels.stat(
             "Consecutive failures",
@@ -65,7 +66,7 @@ def tiles() -> panels.Panels:
             queries.by_test(failures),
             thresholds=panels.threshold_colors(GOOD, (1, BAD)),
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
         panels.stat(
             "% of threshold",
@@ -74,7 +75,7 @@ def tiles() -> panels.Panels:
             unit="percentunit",
             thresholds=panels.threshold_colors(GOOD, (0.8, "yellow"), (1, WARNING)),
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
         panels.stat(
             "Last run",
@@ -82,7 +83,7 @@ def tiles() -> panels.Panels:
             queries.last_run(of_one_test),
             unit="dateTimeFromNow",
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
         panels.stat(
             "Last success",
@@ -91,7 +92,7 @@ def tiles() -> panels.Panels:
             unit="dateTimeFromNow",
             mappings=panels.NEVER_TEXTS,
             width=4,
-            legend="{{job}}",
+            legend=SITE_LEGEND,
         ),
     ]
 
@@ -115,6 +116,7 @@ def declaration() -> Table:
         "SMOKETEST_INTERVAL is None.",
         [
             Column(title="Test", label="test", width=None),
+            *panels.site_columns(),
             Column(title="Job", label="job", width=120),
             Column(title="App", label="django_app", width=120),
             Column(title="Severity", label="severity", width=100),
@@ -134,7 +136,7 @@ def history() -> StateTimeline:
     return panels.timeline(
         "Outcomes",
         "Outcome of the test over time, on each replica. Annotations mark deployments.",
-        queries.outcome(of_one_test, by="job, instance"),
+        queries.outcome(of_one_test, by=queries.REPLICA_LABELS),
         "{{instance}}",
         height=7,
         rows=8,
@@ -159,7 +161,7 @@ def durations() -> TimeSeries:
         [
             # A logarithmic scale has no 0, which is the duration of a skipped test.
             panels.range_query(
-                f"max by (job, instance) ({own_durations}) > 0", "{{instance}}", "A"
+                f"max by ({queries.REPLICA_LABELS}) ({own_durations}) > 0", "{{instance}}", "A"
             ),
             *(
                 panels.range_query(expression, name, ref)
@@ -212,7 +214,7 @@ def streak() -> TimeSeries:
             "Consecutive failures over time",
             "Number of consecutive runs in which the test failed, on each replica. Skipped runs "
             "are ignored.",
-            [panels.range_query(f"max by (job, instance) ({failures})", "{{instance}}")],
+            [panels.range_query(f"max by ({queries.REPLICA_LABELS}) ({failures})", "{{instance}}")],
             unit="none",
             width=12,
             height=10,

@@ -1,9 +1,8 @@
-"""Alerting from a failing test to the notification, with real servers.
+"""Notifications about a broken site, with a real site, Prometheus and Alertmanager.
 
-The rules, routes and inhibitions are the shipped ones. To save time, the minutes of ``for`` and
-``keep_firing_for`` become seconds, scrapes and evaluations happen every second, tests run every
-two seconds, and Alertmanager groups for a second. Addresses are replaced. No expression is
-changed.
+The rules, routes and inhibitions are the shipped ones, with other addresses. Time is scaled: a
+minute in the rules is a second, scrapes and evaluations happen every second, runs every two
+seconds, and Alertmanager waits for a second instead of minutes.
 """
 
 from __future__ import annotations
@@ -35,33 +34,35 @@ RULES = "rules/smoketest.yml"
 RUNBOOKS = "https://github.com/ccnmtl/django-smoketest/blob/main/docs/runbooks.md"
 RUNBOOKS_TEXT = (SHIPPED.parent / "docs" / "runbooks.md").read_text()
 
-TOKEN = "a-token-of-the-shop-0123456789"
+TOKEN = "a-token-of-the-shop-for-prometheus"
 
-#: Seconds in which a second notification would arrive: two evaluation and grouping intervals.
-SETTLE_SECONDS = {"firing": 2.0, "resolved": 0.5}
+#: Seconds within which a second notification would arrive: two evaluations and groupings.
+SETTLED = {"firing": 2.0, "resolved": 0.5}
 
 
-class ProtectedSite(ExampleSite):
-    """Example site with a token and a public URL."""
+class GuardedShop(ExampleSite):
+    """The example site with a token and a public address."""
 
     def prepare(self) -> None:
+        """Write the settings."""
         settings = (
             "from shop.settings import *\n"
             f'SMOKETEST_PUBLIC_URL = "http://{self.address}"\n'
             f'SMOKETEST_TOKENS = ["{TOKEN}"]\n'
         )
-        (self.folder / "protected_site.py").write_text(settings)
+        (self.folder / "guarded_shop.py").write_text(settings)
         super().prepare()
 
     def environment(self) -> dict[str, str]:
+        """Return the variables of the example, with these settings."""
         variables = super().environment()
         return variables | {
             "PYTHONPATH": f"{self.folder}:{variables['PYTHONPATH']}",
-            "DJANGO_SETTINGS_MODULE": "protected_site",
+            "DJANGO_SETTINGS_MODULE": "guarded_shop",
         }
 
     def replace_workers(self) -> None:
-        """Kill the workers one by one, so that scrapes keep succeeding."""
+        """Kill the workers one by one, so that the site keeps answering scrapes."""
         for pid in self.workers():
             self._replace_worker(pid)
 
@@ -69,19 +70,19 @@ class ProtectedSite(ExampleSite):
         before = set(self.workers())
         os.kill(pid, signal.SIGKILL)
         (new,) = wait_for(lambda: set(self.workers()) - before, what="a new worker")
-        wait_for(lambda: f"worker <{new}> answered" in self.log, what="its first response")
+        wait_for(lambda: f"worker <{new}> answered" in self.log, what="its first answer")
 
 
 @dataclass
 class Stack:
-    """Servers of an alerting pipeline, from the site to the receiver of notifications."""
+    """The servers between a test and a notification."""
 
     site: ExampleSite
     prometheus: Prometheus
     receiver: Receiver
 
-    def new_notifications(self, last: Callable[[Notification], object]) -> list[Notification]:
-        """Return new notifications, up to the one that `last` accepts and a short time after it."""
+    def news(self, last: Callable[[Notification], object]) -> list[Notification]:
+        """Return the notifications since the last call, until a moment after one that matches."""
         inbox = self.receiver.notifications
         seen = wait_for(
             lambda: list(inbox),
@@ -89,24 +90,22 @@ class Stack:
             within=180,  # some rules wait for 15 s
             what="a notification",
         )
-        time.sleep(SETTLE_SECONDS[seen[-1].status])
-        notifications, inbox[:] = list(inbox), []
-        return notifications
+        time.sleep(SETTLED[seen[-1].status])
+        news, inbox[:] = list(inbox), []
+        return news
 
     def notification(self, status: str) -> Notification:
-        """Return the next notification, and check that there is only one."""
-        notifications = self.new_notifications(lambda notification: notification.status == status)
-        assert [notification.status for notification in notifications] == [status], notifications
-        return notifications[0]
+        """Return the next notification. Fail if others arrive with it."""
+        news = self.news(lambda notification: notification.status == status)
+        assert [notification.status for notification in news] == [status], news
+        return news[0]
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stack]:
-    """Start all servers."""
+    """Start all servers once."""
     with (
-        ProtectedSite(
-            gunicorn(workers=2), EXAMPLE_INTERVAL="2", EXAMPLE_SLOW_SECONDS="1.1"
-        ) as site,
+        GuardedShop(gunicorn(workers=2), EXAMPLE_INTERVAL="2", EXAMPLE_SLOW_SECONDS="1.1") as site,
         Receiver() as receiver,
         Alertmanager(quick_alertmanager(receiver.url)) as alertmanager,
         Prometheus(
@@ -123,26 +122,28 @@ def running() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Iterator[Stack]:
-    """Provide the servers, and reset the site afterwards."""
+    """Return the servers, and restore the site after each test."""
     yield running
     running.site.repair()
     running.receiver.notifications.clear()
 
 
 def quick_rules(text: str) -> str:
-    """Return the rules with each minute of waiting replaced by a second."""
-    changed, count = re.subn(r"^( +(?:keep_firing_)?for: \d+)m$", r"\1s", text, flags=re.MULTILINE)
-    before, after = (
-        [rule["expr"] for rule in yaml.safe_load(rules)["groups"][0]["rules"]]
-        for rules in (text, changed)
-    )
-    assert before == after
-    assert count > 10
+    """Return the rules with a second for each minute."""
+    changed, count = re.subn(r"((?:for: |offset |\[)\d+)m\b", r"\1s", text)
+    assert count > 30
+    for minutes, seconds in (
+        ("[1h]", "[60s]"),
+        ("600 / count", "10 / count"),
+        ("+ 120\n", "+ 2\n"),
+    ):
+        assert minutes in changed
+        changed = changed.replace(minutes, seconds)
     return changed
 
 
 def quick_prometheus(site: str, alertmanager: str) -> dict[str, Any]:
-    """Return the example configuration with these addresses and intervals of a second."""
+    """Return the example configuration with these addresses and an interval of one second."""
     config: dict[str, Any] = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
     config["global"] = {
         "scrape_interval": "1s",
@@ -155,7 +156,7 @@ def quick_prometheus(site: str, alertmanager: str) -> dict[str, Any]:
 
 
 def quick_alertmanager(url: str) -> str:
-    """Return the example configuration with this receiver and short intervals."""
+    """Return the example configuration with this receiver and short waits."""
     config = yaml.safe_load((SHIPPED / "alertmanager.yml").read_text())
     config["route"] |= {"group_wait": "1s", "group_interval": "1s"}
     for receiver in config["receivers"]:
@@ -164,8 +165,8 @@ def quick_alertmanager(url: str) -> str:
     return yaml.safe_dump(config)
 
 
-def test_failing__one_notification(stack: Stack) -> None:
-    """A failing test sends one notification with all details, and another when it is resolved."""
+def test_failure__calls_once_and_resolves(stack: Stack) -> None:
+    """A failing test sends one notification with all annotations, and resolves once fixed."""
     stack.site.break_("cache")
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -180,9 +181,11 @@ def test_failing__one_notification(stack: Stack) -> None:
         "maintainer": "platform",
     }
     annotations = alert["annotations"]
-    assert annotations.keys() == {"summary", "description", "runbook_url"}
+    assert annotations.keys() == {"summary", "description", "runbook_url", "dashboard_url"}
+    dashboard = "http://localhost:3000/d/smoketest-test"
+    assert annotations["dashboard_url"] == f"{dashboard}?var-job=shop&var-test={test}"
     assert annotations["summary"] == f"Smoke test {test} of shop is failing."
-    # The test declares its own runbook.
+    # the test declares one
     assert annotations["runbook_url"] == "https://wiki.example.com/runbooks/cache"
     page = f"http://{stack.site.address}/smoketest/test/{test}/"
     assert annotations["description"].endswith(f"Failing on: {stack.site.address}. See {page}")
@@ -190,7 +193,7 @@ def test_failing__one_notification(stack: Stack) -> None:
     (last_passed,) = stack.prometheus.query(success)
     passed_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last_passed.value))
     assert annotations["description"].startswith(f"It last passed at {passed_at}")
-    # The link leads to the failing test.
+    # The link shows the failure.
     path = page.removeprefix(f"http://{stack.site.address}")
     answer = stack.site.get(path, {"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 200
@@ -201,10 +204,10 @@ def test_failing__one_notification(stack: Stack) -> None:
     assert stack.notification("resolved").names == {"SmokeTestFailing"}
 
 
-def test_slow__warnings(stack: Stack) -> None:
-    """Each slow test sends one warning to the chat receiver, and no other alert fires.
+def test_slow__warns(stack: Stack) -> None:
+    """Each slow test fires one warning, which goes to the chat.
 
-    The site may become slow in the middle of a run, so the warnings may not arrive together.
+    The tests may become slow in the middle of a run, so they need not fire and resolve together.
     """
     stack.site.break_("slow")
     slow = {
@@ -212,27 +215,23 @@ def test_slow__warnings(stack: Stack) -> None:
         "catalog.smoke.CatalogTest.test_search_finds_a_title",
         "catalog.smoke.CatalogTest.test_search_finds_an_author",
     }
-    notifications = stack.new_notifications(
-        lambda notification: len(notification.alerts) == len(slow)
-    )
-    assert {(notification.receiver, notification.status) for notification in notifications} == {
+    news = stack.news(lambda notification: len(notification.alerts) == len(slow))
+    assert {(notification.receiver, notification.status) for notification in news} == {
         ("chat", "firing")
     }
-    assert {alert["labels"]["test"] for alert in notifications[-1].alerts} == slow
-    for alert in notifications[-1].alerts:
+    assert {alert["labels"]["test"] for alert in news[-1].alerts} == slow
+    for alert in news[-1].alerts:
         assert alert["labels"]["alertname"] == "SmokeTestSlow"
         assert alert["labels"]["severity"] == "warning"
         assert "its slow threshold is 1s" in alert["annotations"]["description"]
         assert alert["annotations"]["runbook_url"] == "https://wiki.example.com/runbooks/catalog"
     stack.site.repair()
-    notifications += stack.new_notifications(lambda notification: notification.status == "resolved")
-    assert {name for notification in notifications for name in notification.names} == {
-        "SmokeTestSlow"
-    }
+    news += stack.news(lambda notification: notification.status == "resolved")
+    assert {name for notification in news for name in notification.names} == {"SmokeTestSlow"}
 
 
-def test_hanging__one_notification(stack: Stack) -> None:
-    """A hanging test sends only SmokeTestFailing, although it is also stale, slow and abandoned."""
+def test_hang__calls_once(stack: Stack) -> None:
+    """A hanging test fires one alert, although it is also slow, stale and abandoned."""
     stack.site.break_("hang")
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -240,7 +239,7 @@ def test_hanging__one_notification(stack: Stack) -> None:
     assert alert["labels"]["alertname"] == "SmokeTestFailing"
     assert alert["labels"]["test"] == "orders.smoke.carrier.CarrierTest.test_carrier_is_open"
     assert alert["labels"]["maintainer"] == "warehouse"
-    # Longer than the maximum age and the `for` of SmokeTestStale.
+    # Longer than its maximum age and the wait of SmokeTestStale.
     stack.prometheus.wait_for(
         "time() - smoketest_test_last_success_timestamp_seconds"
         f'{{test="{alert["labels"]["test"]}"}} > 12'
@@ -249,12 +248,12 @@ def test_hanging__one_notification(stack: Stack) -> None:
     assert stack.receiver.notifications == []
 
     stack.site.repair()
-    stack.site.replace_workers()  # hanging threads cannot be stopped
+    stack.site.replace_workers()  # a thread that hangs cannot be ended
     assert stack.notification("resolved").names == {"SmokeTestFailing"}
 
 
-def test_site_down__one_notification(stack: Stack) -> None:
-    """A site that is down sends only one notification."""
+def test_site_stops__calls_once(stack: Stack) -> None:
+    """A site that is gone sends one notification."""
     stack.site.stop()
     notification = stack.notification("firing")
     assert notification.receiver == "pager"
@@ -273,14 +272,14 @@ def test_site_down__one_notification(stack: Stack) -> None:
     assert stack.notification("resolved").names == {"SmokeTestTargetGone"}
 
 
-def test_rules__no_evaluation_errors(stack: Stack) -> None:
-    """No rule failed to evaluate during the tests above, for instance due to duplicate series."""
+def test_rules__were_evaluated_without_an_error(stack: Stack) -> None:
+    """No evaluation of a rule failed during the tests above."""
     assert {rule.get("lastError", "") for rule in stack.prometheus.rules()} == {""}
     assert "Evaluating rule failed" not in stack.prometheus.log
 
 
-def test_runbooks__queries(stack: Stack) -> None:
-    """Prometheus can evaluate every expression in the runbooks."""
+def test_runbooks__queries_are_answered(stack: Stack) -> None:
+    """Prometheus evaluates every expression in the runbooks."""
     blocks = re.findall(r"^```promql\n(.*?)^```", RUNBOOKS_TEXT, re.MULTILINE | re.DOTALL)
     expressions = "".join(blocks).splitlines()
     assert len(expressions) > 10
@@ -290,8 +289,8 @@ def test_runbooks__queries(stack: Stack) -> None:
 
 # Silences and inhibitions
 
-#: Alerts, each with the alerts that it inhibits.
-INHIBITED_BY = {
+#: Alerts that each alert explains.
+EXPLAINED = {
     "SmokeTestTargetGone": {
         "SmokeTestFailing",
         "SmokeTestFlapping",
@@ -325,39 +324,46 @@ INHIBITED_BY = {
     "SmokeTestAbandoned": set(),
     "SmokeTestPaused": set(),
 }
+ENVIRONMENT = ("cluster", "namespace", "environment", "django_project")
 OF_TESTS = {"SmokeTestFailing", "SmokeTestFlapping", "SmokeTestSlow", "SmokeTestStale"}
 
 
 def labels(alert: str, job: str, severity: str = "critical", test: str = "a") -> Labels:
-    """Return the labels that the rules set for an alert."""
+    """Return the labels of an alert from the rules."""
     of_test = {"test": test} if alert in OF_TESTS else {}
     return {"alertname": alert, "job": job, "severity": severity, **of_test}
 
 
-def test_inhibitions() -> None:
-    """Each alert inhibits only the alerts that it explains.
+def test_inhibitions__are_those_that_explain() -> None:
+    """Each alert inhibits exactly the alerts that it explains.
 
-    Each pair of alerts has its own job. The last jobs show that alerts of other jobs, tests and
-    severities are not inhibited.
+    Each pair of alerts has its own job. The last ones differ in test, severity, site or
+    environment, and are not inhibited.
     """
     with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
         expected = set()
-        alerts = []
-        for cause, inhibited_alerts in INHIBITED_BY.items():
-            # Pairs, so that no third alert of the job can inhibit one of them.
-            for other in INHIBITED_BY.keys() - {cause}:
+        fired = []
+        for cause, explained in EXPLAINED.items():
+            # pairs, so that nothing else in the job explains anything
+            for other in EXPLAINED.keys() - {cause}:
                 job = f"{cause}-{other}"
-                alerts += [labels(cause, job), labels(other, job)]
-                if other in inhibited_alerts:
+                fired += [labels(cause, job), labels(other, job)]
+                if other in explained:
                     expected.add((job, other))
-                elif cause in INHIBITED_BY[other]:
+                elif cause in EXPLAINED[other]:
                     expected.add((job, cause))
-        alerts += [
+        fired += [
             *(labels("SmokeTestFailing", "tests"), labels("SmokeTestSlow", "tests", test="b")),
             *(labels("SmokeTestTargetGone", "one", "warning"), labels("SmokeTestStale", "one")),
             *(labels("SmokeTestFailing", "mild", "warning"), labels("SmokeTestAbandoned", "mild")),
         ]
-        alertmanager.fire(alerts)
+        for number, label in enumerate(ENVIRONMENT):
+            for cause, explained in EXPLAINED.items():
+                for other in explained:
+                    job = f"{label}-{number}-{cause}-{other}"
+                    for alert, value in ((cause, "blog"), (other, "shop")):
+                        fired.append({**labels(alert, job), label: value})
+        alertmanager.fire(fired)
         inhibited = wait_for(
             lambda: {
                 (alert["labels"]["job"], alert["labels"]["alertname"])
@@ -367,17 +373,17 @@ def test_inhibitions() -> None:
             lambda found: found == expected,
             what="the inhibitions",
         )
-        assert len(inhibited) == 2 * sum(map(len, INHIBITED_BY.values()))
-        assert len(alertmanager.alerts()) == len({tuple(sorted(f.items())) for f in alerts})
+        assert len(inhibited) == 2 * sum(map(len, EXPLAINED.values()))
+        assert len(alertmanager.alerts()) == len({tuple(sorted(f.items())) for f in fired})
 
 
-def test_runbooks__silences() -> None:
-    """The `amtool` command of each runbook silences only the alert of its section."""
+def test_runbooks__silences_silence() -> None:
+    """The command in each section of the runbooks only silences the alert of the section."""
     commands = re.findall(r"`(amtool silence add .*)`", RUNBOOKS_TEXT)
     test = "orders.smoke.OrderTest.test_order"
     silenced: set[str] = set()
     with Alertmanager(SHIPPED / "alertmanager.yml") as alertmanager:
-        alertmanager.fire(labels(alert, "shop", test=test) for alert in INHIBITED_BY)
+        alertmanager.fire(labels(alert, "shop", test=test) for alert in EXPLAINED)
         for command in commands:
             _, *arguments = shlex.split(command)
             url = f"--alertmanager.url=http://{alertmanager.address}"
@@ -394,4 +400,4 @@ def test_runbooks__silences() -> None:
             (new,) = now - silenced
             assert f"alertname={new}" in arguments
             silenced = now
-    assert silenced == INHIBITED_BY.keys()
+    assert silenced == EXPLAINED.keys()

@@ -1,8 +1,8 @@
-"""Queries of the dashboards, evaluated by a real Prometheus that has scraped real sites.
+"""Results of all dashboard queries from a real Prometheus that scraped real sites.
 
-At first, a single replica of the example passes all tests. Then some of its parts break, and a
-second replica with another release joins; its tests pass until its runs are paused. The data
-therefore includes tests that pass, fail, error, time out, are slow, are stale and are skipped.
+At first, a single replica of the example passes. Then parts of it break, and a second replica with
+another release joins and passes, until its runs are paused. The tests therefore pass, fail, raise
+errors, hang, and are slow, stale and skipped.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.e2e.test_exports import has_django_prometheus
+from tests.e2e.test_ways_out import has_django_prometheus
 from tests.exporters.test_django_prometheus import require_django_prometheus
-from tests.grafana.model import DASHBOARDS, OVERVIEW, QUERIES, Chosen, Query
+from tests.grafana.model import DASHBOARDS, OVERVIEW, QUERIES, ROOT, Chosen, Query
 from tests.servers.prometheus import Prometheus
 from tests.servers.site import ExampleSite, gunicorn
 
@@ -48,12 +49,21 @@ urlpatterns = [path("", include("shop.urls"))]
 if "django_prometheus" in settings.INSTALLED_APPS:
     urlpatterns.append(path("", include("django_prometheus.urls")))
 """
-#: Substitutes for the alert rules. The dashboards use only the names of alerts.
+#: The recorded series of a panel, as in the shipped rules.
+(OUTCOME,) = (
+    rule
+    for rule in yaml.safe_load((ROOT / "prometheus/rules/smoketest.yml").read_text())["groups"][0][
+        "rules"
+    ]
+    if rule.get("record") == "test:smoketest_test_outcome:max"
+)
+#: Stand-ins for the alert rules: the dashboard only depends on their names.
 RULES = {
     "groups": [
         {
             "name": "stand-ins",
             "rules": [
+                OUTCOME,
                 {
                     "alert": "SmokeTestFailing",
                     "expr": "min without (instance) (smoketest_test_success) == 0",
@@ -67,14 +77,14 @@ RULES = {
         }
     ]
 }
-#: Values of Grafana's built-in variables for a time range of a minute.
+#: Built-in variables of Grafana for a range of one minute in a narrow panel.
 BUILT_IN = {"__interval": "2s", "__rate_interval": "8s", "__range": "60s"}
 STEP = 2
-#: Seconds between runs. A result is stale after three times as long.
+#: Seconds between the runs; a result is stale after three times as long.
 INTERVAL = 4
 
 BROKEN = ("archive", "slow", "warning", "hang")
-#: Effects on the tests, by the last part of their ids.
+#: Results of the tests, by the end of their names.
 ERRORED = {"ArchiveTest.test_past_years_can_be_read", "ArchiveTest.test_year_can_be_added"}
 TIMED_OUT = {"CarrierTest.test_carrier_is_open"}
 WARNINGS = {"ReorderTest.test_no_book_is_nearly_sold_out"}
@@ -84,18 +94,17 @@ SLOW = {
     "CatalogTest.test_search_finds_an_author",
 }
 SKIPPED = {"MediaTest.test_media_volume_is_mounted"}
-#: Number of tests of the example, and of those that run only every ten minutes and become stale
-#: later.
-TESTS, INFREQUENT = 18, 2
+#: Number of tests of the example, and of those that only run every ten minutes.
+TESTS, SELDOM = 18, 2
 IN_DEPTH = "archive.smoke.ArchiveTest.test_year_can_be_added"
 
 
 class Site(ExampleSite):
-    """Replica of the example with its own settings."""
+    """A replica of the example with its own settings."""
 
     def __init__(self, release: str) -> None:
         super().__init__(
-            # django-prometheus counts per process, so there is only one.
+            # One process: django-prometheus counts for each.
             gunicorn(workers=1, worker_class="gthread", threads=4),
             EXAMPLE_RELEASE=release,
             EXAMPLE_INTERVAL=f"{INTERVAL}",
@@ -117,7 +126,7 @@ class Site(ExampleSite):
 
 @dataclass(frozen=True)
 class History:
-    """Scraped data, and the times at which the sites passed and failed."""
+    """Prometheus with the scraped samples, and the times of each state."""
 
     prometheus: Prometheus
     tests: frozenset[str]
@@ -127,10 +136,8 @@ class History:
     passing: float
     failing: float
 
-    def evaluate(
-        self, query: Query, at: float, chosen: Chosen | None = None
-    ) -> list[dict[str, Any]]:
-        """Evaluate a query as Grafana does, and return its series."""
+    def ask(self, query: Query, at: float, chosen: Chosen | None = None) -> list[dict[str, Any]]:
+        """Return the series that Prometheus returns to Grafana, with labels and values."""
         (dashboard,) = (d for d in DASHBOARDS if d.name == query.dashboard)
         chosen = {"test": IN_DEPTH} | dict(chosen or {})
         expression = dashboard.interpolate(query.expression, chosen, BUILT_IN)
@@ -144,7 +151,7 @@ class History:
             data = self.prometheus.api("query", query=expression, time=f"{at}")
             assert data["resultType"] == "vector"
             return [{**series, "values": [series["value"]]} for series in data["result"]]
-        end = at // STEP * STEP  # as Grafana does
+        end = at // STEP * STEP  # as Grafana does it
         data = self.prometheus.api(
             "query_range", query=expression, start=f"{end - 60}", end=f"{end}", step=f"{STEP}"
         )
@@ -154,13 +161,13 @@ class History:
 
 def write_rules(folder: Path) -> Path:
     path = folder / "rules.yml"
-    path.write_text(json.dumps(RULES))  # JSON is valid YAML
+    path.write_text(json.dumps(RULES))  # JSON is YAML
     return path
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """Run the sites through all states and scrape them."""
+    """Run the scenario and return its history."""
     first, second = Site("r1"), Site("r2")
     targets = [{"targets": [first.address, second.address]}]
     scrapes = [
@@ -177,13 +184,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         prometheus = stack.enter_context(Prometheus(config=config))
         prometheus.wait_for("smoketest_last_run_success == 1")
         prometheus.wait_for("smoketest_runs_total{result='passed'} > 1")
-        prometheus.wait_for("min(count_over_time(up[1m])) > 6")  # rates need several samples
+        prometheus.wait_for("min(count_over_time(up[1m])) > 6")  # rates need some samples
         passing = time.time()
 
         first.break_(*BROKEN)
         first.get("/sales/")
         stack.enter_context(second)
-        if has_django_prometheus():  # the rate needs a sample before the second error
+        if has_django_prometheus():  # a rate needs a sample from before the second error
             prometheus.wait_for("django_http_responses_total_by_status_total{status='500'} == 1")
         first.get("/sales/")
         prometheus.wait_for(f"count(smoketest_test_success) == {2 * len(tests) - 2 * len(SKIPPED)}")
@@ -191,7 +198,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         prometheus.wait_for("smoketest_paused == 1")
         failing = "count(smoketest_test_success == 0) == 4 and on () ALERTS{alertname=~'.*Paused'}"
         prometheus.wait_for(failing)
-        # The abandoned test is not started again, so its last duration becomes 0.
+        # The hanging test is not started again, so its duration is 0.
         prometheus.wait_for(
             "smoketest_test_last_run_duration_seconds == 0 and on (test) "
             "smoketest_test_outcome{outcome='timed_out'} == 1"
@@ -209,26 +216,28 @@ class Expected:
 
     #: Number of series.
     series: int = 1
-    #: Last value of each series, if known.
+    #: Last value of each series, if it is known.
     value: float | None = None
     #: Reason for an empty result.
     reason: str = ""
 
 
 ONE, BOTH, TEN, EACH = Expected(1), Expected(2), Expected(10), Expected(TESTS)
+UNUSED = Expected(0, reason="the targets lack this label")
 
-#: By panel, variable or annotation, with the letter of the query if they differ.
-EXPECTED_RESULTS: Mapping[str, tuple[Expected, Expected]] = {
-    # Overview: while all tests pass, and after the failures.
+#: Expected results by panel, variable or annotation, and by letter if its queries differ.
+OF_PANELS: Mapping[str, tuple[Expected, Expected]] = {
+    # The overview: while all tests pass, and after.
     "Status": (Expected(value=1), Expected(value=0)),
     "Failing": (Expected(value=0), Expected(value=len(ERRORED | TIMED_OUT))),
     "Warnings": (Expected(value=0), Expected(value=len(WARNINGS))),
-    "Stale": (Expected(value=0), Expected(value=TESTS - INFREQUENT)),
+    "Stale": (Expected(value=0), Expected(value=TESTS - SELDOM)),
     "Slow": (Expected(value=0), Expected(value=len(SLOW))),
     "Never run": (Expected(value=len(SKIPPED)), Expected(value=len(SKIPPED))),
+    "Sites": (ONE, ONE),
     "Tests": (EACH, EACH),
     "Firing alerts": (
-        Expected(0, reason="all passes"),
+        Expected(0, reason="all tests pass"),
         Expected(1 + len(ERRORED | TIMED_OUT | WARNINGS)),
     ),
     "Durations of the slowest tests": (TEN, TEN),
@@ -239,13 +248,17 @@ EXPECTED_RESULTS: Mapping[str, tuple[Expected, Expected]] = {
     "Latency": (ONE, ONE),
     "Replicas": (ONE, BOTH),
     "$job": (ONE, ONE),
-    # The result is not limited to the time range.
+    "$cluster": (UNUSED, UNUSED),
+    "$namespace": (UNUSED, UNUSED),
+    "$environment": (UNUSED, UNUSED),
+    "$django_project": (UNUSED, UNUSED),
+    # Prometheus answers from more than the time range.
     "$instance": (BOTH, BOTH),
     "$django_app": (Expected(4), Expected(4)),
     "$maintainer": (Expected(6), Expected(6)),
     "$severity": (BOTH, BOTH),
-    "Deploys": (Expected(0, reason="the first release was there from the beginning"), ONE),
-    # Details of a test that errors at the end.
+    "Deploys": (Expected(0, reason="the first release existed from the start"), ONE),
+    # The dashboard of a test that finally raises an error.
     "Outcome": (Expected(value=0), Expected(value=4)),
     "Failing for": (Expected(value=0), ONE),
     "Consecutive failures": (Expected(value=0), ONE),
@@ -258,42 +271,42 @@ EXPECTED_RESULTS: Mapping[str, tuple[Expected, Expected]] = {
     "Runs by outcome": (Expected(6), Expected(6)),
     "Consecutive failures over time": (ONE, BOTH),
     "$test": (EACH, EACH),
-    # Used by both dashboards: all tests, or one test on each replica.
+    # In both dashboards: of every test, or of one test on each replica.
     "smoketest-overview: Outcomes A": (EACH, EACH),
     "smoketest-test: Outcomes A": (ONE, BOTH),
 }
-DJANGO_PROMETHEUS_PANELS = {"Requests", "5xx responses", "Latency"}
+OF_DJANGO = {"Requests", "5xx responses", "Latency"}
 
 
 def expected(query: Query) -> tuple[Expected, Expected]:
-    """Return the expected results before and after the failures."""
+    """Return the expected results while all tests pass, and after."""
     keys = (str(query), f"{query.where} {query.ref}", query.where)
-    return next(EXPECTED_RESULTS[key] for key in keys if key in EXPECTED_RESULTS)
+    return next(OF_PANELS[key] for key in keys if key in OF_PANELS)
 
 
 @pytest.mark.parametrize("state", ["passing", "failing"])
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_query__result(history: History, query: Query, state: str) -> None:
-    """Each query returns the expected number of series and, if known, the expected value."""
-    if query.where in DJANGO_PROMETHEUS_PANELS:
+def test_query__returns_expected_series(history: History, query: Query, state: str) -> None:
+    """Each query returns the expected number of series, and the expected value."""
+    if query.where in OF_DJANGO:
         require_django_prometheus()
     wanted = expected(query)[state == "failing"]
-    found = history.evaluate(query, getattr(history, state))
+    found = history.ask(query, getattr(history, state))
     labels = [series["metric"] for series in found]
     assert len(found) == wanted.series, labels
     assert found or wanted.reason
     values = [float(series["values"][-1][1]) for series in found if series["values"]]
     if wanted.value is not None:
         assert values == [wanted.value]
-    assert all(value >= 0 for value in values)  # also fails for NaN
+    assert all(value >= 0 for value in values)  # no NaN either
     if wanted is EACH:
         assert {label["test"] for label in labels} == history.tests
 
 
 def rows(history: History, title: str, at: float, chosen: Chosen | None = None) -> list[Any]:
-    """Return the rows of a table, merged by the labels that all queries return, as Grafana does."""
+    """Return the rows of a table, merged by the labels that all queries share, as in Grafana."""
     queries = [q for q in OVERVIEW.queries if q.where == title]
-    frames = [history.evaluate(query, at, chosen) for query in queries]
+    frames = [history.ask(query, at, chosen) for query in queries]
     keys = set.intersection(*(set(frame[0]["metric"]) for frame in frames))
     merged: dict[tuple[str, ...], dict[str, Any]] = {}
     for query, frame in zip(queries, frames, strict=True):
@@ -307,8 +320,8 @@ def rows(history: History, title: str, at: float, chosen: Chosen | None = None) 
     return [{names[key]: row[key] for key in names if key in row} for row in merged.values()]
 
 
-def test_tests__columns(history: History) -> None:
-    """The table shows the owner, outcome, links and durations of each test."""
+def test_tests__rows_are_complete(history: History) -> None:
+    """Each row shows the labels, the outcome and the links of a test."""
     table = {row["Test"]: row for row in rows(history, "Tests", history.failing)}
     assert table.keys() == history.tests
 
@@ -341,8 +354,8 @@ def test_tests__columns(history: History) -> None:
     assert row["Runbook"] == "https://wiki.example.com/runbooks/archive"
 
 
-def test_replicas__columns(history: History) -> None:
-    """The table has the release and the state of each replica."""
+def test_replicas__one_row_each(history: History) -> None:
+    """Each replica has a row with its release and state."""
     table = {row["Instance"]: row for row in rows(history, "Replicas", history.failing)}
     seen = {
         instance: (row["Release"], row["Status"], row["Runs"], row["Store"], row["Tests"])
@@ -356,32 +369,32 @@ def test_replicas__columns(history: History) -> None:
     assert table[history.first]["Abandoned"] == 1
 
 
-def test_instance__selected(history: History) -> None:
-    """A selected instance is matched literally, although it contains dots."""
+def test_choice__of_one_replica(history: History) -> None:
+    """The dots in an address are escaped, and other replicas do not count."""
     (stale,) = (q for q in OVERVIEW.queries if q.where == "Stale")
     (failing,) = (q for q in OVERVIEW.queries if q.where == "Failing")
     for instance, counts in {history.first: ("0", "3"), history.second: ("16", "0")}.items():
         chosen = {"job": "shop", "instance": [instance, "127x0x0x1:1"]}
-        found = [history.evaluate(query, history.failing, chosen) for query in (stale, failing)]
+        found = [history.ask(query, history.failing, chosen) for query in (stale, failing)]
         assert tuple(series["value"][1] for (series,) in found) == counts
         assert len(rows(history, "Tests", history.failing, chosen)) == len(history.tests)
 
 
-def test_deploy__marked_once(history: History) -> None:
-    """The release of the second replica is marked as a deploy."""
+def test_deploy__is_marked_once(history: History) -> None:
+    """The deployment of the second release has one annotation."""
     (deploys,) = (q for q in OVERVIEW.queries if q.where == "Deploys")
-    (series,) = history.evaluate(deploys, history.failing)
+    (series,) = history.ask(deploys, history.failing)
     assert (series["metric"]["job"], series["metric"]["release"]) == ("shop", "r2")
-    ((time_of_deploy, _),) = series["values"]
-    assert history.passing < time_of_deploy < history.failing
+    ((moment, _),) = series["values"]
+    assert history.passing < moment < history.failing
 
 
-def test_history__state_changes_once(history: History) -> None:
-    """The state timeline of a test changes once, from passed to errored."""
+def test_history__shows_the_change(history: History) -> None:
+    """The timeline of a test changes from passed to errored once."""
     (outcomes,) = (q for q in OVERVIEW.queries if q.where == "Outcomes")
     (series,) = (
         series
-        for series in history.evaluate(outcomes, history.failing)
+        for series in history.ask(outcomes, history.failing)
         if series["metric"]["test"] == IN_DEPTH
     )
     states = [value for _, value in series["values"]]
@@ -389,9 +402,17 @@ def test_history__state_changes_once(history: History) -> None:
     assert states == sorted(states)
 
 
-def test_traffic__server_errors(history: History) -> None:
-    """The panel shows the 500 responses of a page that needs the broken database."""
+def test_traffic__shows_server_errors(history: History) -> None:
+    """The dashboard shows the responses with status 500 of a page without its database."""
     require_django_prometheus()
     (errors,) = (q for q in OVERVIEW.queries if q.where == "5xx responses")
-    (series,) = history.evaluate(errors, history.failing)
+    (series,) = history.ask(errors, history.failing)
     assert max(float(value) for _, value in series["values"]) > 0
+
+
+def test_sites__one_row(history: History) -> None:
+    """The site has one row for its two replicas, with the worst status."""
+    (row,) = rows(history, "Sites", history.failing)
+    assert (row["Job"], row["Status"], row["Replicas"], row["Up"]) == ("shop", 0, 2, 2)
+    assert row["Failing tests"] == len(ERRORED | TIMED_OUT | WARNINGS)
+    assert row["Only"] == "&var-job=shop"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
-CURL, ASSETS, CHECK, PROMETHEUS, CHECK_ALERTS, ALERTMANAGER, ROUTES = COMMANDS
+CURL, ASSETS, CHECK, PROMETHEUS, CHECK_ALERTS, ALERTMANAGER, ROUTES, REPLICAS = COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,15 @@ def test_files__used_by_start_commands(folder: Path) -> None:
 def test_routes(folder: Path) -> None:
     """A failing critical test is routed to the receiver of its maintainer."""
     assert run(ROUTES, folder).splitlines()[0] == "payments-pager"
+
+
+def test_replicas(folder: Path) -> None:
+    """The command adds labels to every list of replica labels, and the rules stay valid."""
+    run(REPLICAS, folder)
+    rules = (folder / "monitoring/prometheus/rules/smoketest.yml").read_text()
+    lists = rules.count("instance, pod, container, endpoint, node")
+    assert lists == rules.count("node, host, pod_template_hash") > 10
+    assert "SUCCESS" in run(CHECK, folder)
 
 
 def test_pause(site: ExampleSite) -> None:

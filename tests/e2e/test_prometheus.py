@@ -1,4 +1,4 @@
-"""Scraping by a real Prometheus server."""
+"""Samples in a real Prometheus server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.servers.site import ExampleSite, gunicorn
 
 pytestmark = pytest.mark.e2e
 
-#: Time of the import, before the first run.
+#: Time before the first run.
 BEGAN_AT = time.time()
-#: the only test that a broken cache fails
-CACHE_TEST = "shop.smoke.CacheTest.test_cache_keeps_a_value"
+#: Test that fails if the cache of the example is broken.
+VICTIM = "shop.smoke.CacheTest.test_cache_keeps_a_value"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[ExampleSite]:
-    """Start a site with two workers and run its tests once."""
+    """Start a site with two processes and run its tests once."""
     with ExampleSite(gunicorn(workers=2)) as site:
         site.run_tests()
         yield site
@@ -34,14 +34,14 @@ def prometheus(site: ExampleSite) -> Iterator[Prometheus]:
         yield prometheus
 
 
-def test_run__can_be_queried(prometheus: Prometheus) -> None:
-    """The status, the duration of each test and the last success can be queried."""
+def test_run__is_in_prometheus(prometheus: Prometheus) -> None:
+    """The result of the run, the duration of each test and the last success can be queried."""
     assert prometheus.wait_for("smoketest_last_run_success")[0].value == 1
 
     durations = prometheus.wait_for("smoketest_test_last_run_duration_seconds")
     tests = {sample.labels["test"] for sample in durations}
     assert len(tests) == prometheus.query("smoketest_tests")[0].value
-    assert CACHE_TEST in tests
+    assert VICTIM in tests
     assert all(0 <= sample.value < 10 for sample in durations)
 
     (success,) = prometheus.query("smoketest_last_success_timestamp_seconds")
@@ -51,28 +51,28 @@ def test_run__can_be_queried(prometheus: Prometheus) -> None:
     assert (target["health"], target["lastError"]) == ("up", "")
 
 
-def test_failure__changes_only_its_series(site: ExampleSite, prometheus: Prometheus) -> None:
-    """Only the series of the failing test becomes 0, and returns to 1 when the test passes."""
+def test_failure__shows_in_its_own_series(site: ExampleSite, prometheus: Prometheus) -> None:
+    """Only the series of the failing test becomes 0, and 1 again once the test passes."""
     prometheus.wait_for("smoketest_last_run_success == 1")
     site.break_("cache")
     try:
         assert site.run_tests()["status"] == "FAIL"
         failing = prometheus.wait_for("smoketest_test_success == 0")
-        assert [sample.labels["test"] for sample in failing] == [CACHE_TEST]
+        assert [sample.labels["test"] for sample in failing] == [VICTIM]
         assert failing[0].labels["severity"] == "critical"
         assert prometheus.query("smoketest_last_run_success")[0].value == 0
-        streak = f'smoketest_test_consecutive_failures{{test="{CACHE_TEST}"}}'
+        streak = f'smoketest_test_consecutive_failures{{test="{VICTIM}"}}'
         assert prometheus.query(streak)[0].value == 1
     finally:
         site.repair()
     assert site.run_tests()["status"] == "PASS"
     prometheus.wait_for("smoketest_test_success == 0", lambda failing: not failing)
-    prometheus.wait_for(f'smoketest_test_success{{test="{CACHE_TEST}"}} == 1')
+    prometheus.wait_for(f'smoketest_test_success{{test="{VICTIM}"}} == 1')
     assert prometheus.query("smoketest_last_run_success")[0].value == 1
 
 
-def test_exposition__valid(site: ExampleSite) -> None:
-    """promtool reports no problem, and a strict parser accepts the OpenMetrics page."""
+def test_exposition__is_clean(site: ExampleSite) -> None:
+    """Promtool accepts the text format, and a strict parser reads the OpenMetrics format."""
     site.run_tests()
     done = check_metrics(site.metrics().text)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,1 +1,1 @@
-"""The dashboards, without a Grafana server."""
+"""Tests of the dashboards that need no Grafana server."""

@@ -1,4 +1,4 @@
-"""The committed dashboards, and what Grafana does with them before it asks Prometheus."""
+"""Model of the committed dashboards and of how Grafana interpolates their queries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 
-#: What is chosen of a variable: one value, several, or all that there are.
+#: Values of variables: one, several, or all of them if the variable is missing.
 Chosen = Mapping[str, str | Sequence[str]]
 
-#: What Grafana fills in by itself, for a range of five minutes.
+#: Built-in variables of Grafana, for a range of five minutes.
 BUILT_IN = {"__interval": "15s", "__rate_interval": "1m", "__range": "5m"}
 
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)\}|(?P<bare>\w+))")
+# Not ``$1``, which is a group of a regular expression in label_replace().
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[a-z_]\w*)\}|(?P<bare>[a-z_]\w*))")
 _SELECTOR = re.compile(r"(?P<metric>[a-zA-Z_:][\w:]*)\{(?P<matchers>[^}]*)\}(?P<range>\[[^]]*\])?")
 _MATCHER = re.compile(r'(?P<label>\w+)(?P<operator>=~|!~|!=|=)"(?P<value>[^"]*)"')
 
@@ -28,15 +29,15 @@ class Selector:
     """A selector in an expression."""
 
     metric: str
-    #: Operator and value by label; the last one of a label that is there twice.
+    #: Operator and value by label; the last one if a label has several.
     matchers: Mapping[str, tuple[str, str]]
-    #: ``[5m]``, or nothing.
+    #: ``[5m]``, or empty.
     range: str
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query in PromQL, and where it stands."""
+    """A PromQL query and its place in a dashboard."""
 
     dashboard: str
     #: Title of the panel, or name of the variable or annotation.
@@ -51,7 +52,7 @@ class Query:
 
     @property
     def selectors(self) -> list[Selector]:
-        """All selectors of the expression."""
+        """Selectors of the expression."""
         return [
             Selector(
                 found["metric"],
@@ -66,13 +67,13 @@ class Query:
 
     @property
     def rest(self) -> str:
-        """The expression without its selectors."""
+        """Expression without its selectors."""
         return _SELECTOR.sub(" ", self.expression)
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One dashboard file."""
+    """A dashboard file."""
 
     name: str
     json: Mapping[str, Any]
@@ -82,27 +83,27 @@ class Dashboard:
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """The panels that are only titles."""
+        """Rows: panels that only have a title."""
         return [panel for panel in self.json["panels"] if panel["type"] == "row"]
 
     @property
     def panels(self) -> list[Mapping[str, Any]]:
-        """The panels that show something."""
+        """Panels that are not rows."""
         return [panel for panel in self.json["panels"] if panel["type"] != "row"]
 
     def panel(self, title: str) -> Mapping[str, Any]:
-        """The one panel of a title."""
+        """Return the panel with a title."""
         (panel,) = (panel for panel in self.panels if panel["title"] == title)
         return panel
 
     @property
     def variables(self) -> Mapping[str, Mapping[str, Any]]:
-        """The variables by name."""
+        """Variables by name."""
         return {variable["name"]: variable for variable in self.json["templating"]["list"]}
 
     @property
     def queries(self) -> Iterator[Query]:
-        """Every query of every panel, variable and annotation."""
+        """Queries of all panels, variables and annotations."""
         for panel in self.panels:
             for target in panel["targets"]:
                 kind = "instant" if target.get("instant") else "range"
@@ -110,7 +111,7 @@ class Dashboard:
         for name, variable in self.variables.items():
             if variable["type"] == "query":
                 found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
-                assert found is not None, f"{name} is no label_values query"
+                assert found is not None, f"{name} is not a label_values query"
                 selector, label = found.groups()
                 expression = selector if "{" in selector else f"{selector}{{}}"
                 yield Query(self.name, f"${name}", label, expression, "series")
@@ -123,10 +124,10 @@ class Dashboard:
         chosen: Chosen | None = None,
         built_in: Mapping[str, str] = BUILT_IN,
     ) -> str:
-        """The expression as Grafana sends it; what is not chosen has all its values."""
+        """Return the expression as Grafana sends it. Variables without a choice have all values."""
         values = {name: self._value(name, (chosen or {}).get(name)) for name in self.variables}
         values |= built_in
-        # A name that is no variable is an error here; Grafana would leave it as it is.
+        # An unknown name is an error here; Grafana would not replace it.
         return _VARIABLE.sub(lambda found: values[found["braced"] or found["bare"]], expression)
 
     def _value(self, name: str, chosen: str | Sequence[str] | None) -> str:
@@ -134,16 +135,16 @@ class Dashboard:
         if chosen is None:
             return str(variable.get("allValue", ""))
         if not variable.get("multi"):
-            assert isinstance(chosen, str), f"{name} can have one value only"
+            assert isinstance(chosen, str), f"{name} accepts a single value"
             return chosen.replace("\\", "\\\\").replace('"', '\\"')
         values = [chosen] if isinstance(chosen, str) else chosen
-        # The regular expression stands in a PromQL string: every backslash is there twice.
+        # The regular expression is part of a PromQL string, so every backslash is doubled.
         escaped = [re.sub(r"[\\^$*+?.()|{}\[\]]", r"\\\\\g<0>", value) for value in values]
         return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
 def load(name: str) -> Dashboard:
-    """The dashboard of a file."""
+    """Load a dashboard."""
     return Dashboard(name, json.loads((FOLDER / f"{name}.json").read_text()))
 
 
@@ -153,5 +154,5 @@ PANELS = [(dashboard, panel) for dashboard in DASHBOARDS for panel in dashboard.
 
 
 def panel_id(value: object) -> str | None:
-    """The name of a panel in the id of a test."""
+    """Return the title of a panel as the id of a test."""
     return str(value["title"]) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""The generator makes what is committed."""
+"""Committed dashboards are the output of the generator."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.grafana.model import FOLDER
 
 @pytest.mark.parametrize("name", generator.DASHBOARDS)
 def test_dashboard__generating_again_changes_nothing(name: str) -> None:
-    """The committed file is what the code makes, byte for byte."""
+    """The committed file equals the generated one."""
     made = generator.render(generator.DASHBOARDS[name]().build())
     assert (FOLDER / name).read_text() == made, "out of date: python -m grafana.generator"
 
 
-def test_dashboards__are_all_made_by_the_code() -> None:
-    """No file in the folder is made by hand."""
+def test_dashboards__are_all_generated() -> None:
+    """The folder only has generated files."""
     assert {path.name for path in FOLDER.iterdir()} == set(generator.DASHBOARDS)
 
 

@@ -1,4 +1,4 @@
-"""The dashboards can be read: nothing overlaps, is cut off, or speaks by its colour alone."""
+"""Layout of the dashboards: places, widths, colors, texts and links."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from smoketest.results import Outcome
 from tests.grafana.model import DASHBOARDS, OVERVIEW, PANELS, TEST, Dashboard, panel_id
 
 WIDTH = 24
-#: Names of Grafana's palette, which look right in both themes.
+#: Names in the palette of Grafana, which each theme renders in its own shade.
 PALETTE = re.compile(
     r"(?:(?:super-light|light|semi-dark|dark)-)?(?:red|orange|yellow|green|blue|purple)|text"
 )
 
 
 def everywhere(value: Any, key: str) -> Iterator[Any]:
-    """All values of a key, at any depth."""
+    """Yield all values of a key, at any depth."""
     if isinstance(value, Mapping):
         yield from (v for k, v in value.items() if k == key)
         for inner in value.values():
@@ -31,7 +31,7 @@ def everywhere(value: Any, key: str) -> Iterator[Any]:
 
 
 def columns(panel: Mapping[str, Any]) -> dict[str, str]:
-    """The title of each column of a table by its raw name, from left to right."""
+    """Return the title of each column of a table by its raw name, from left to right."""
     (organize,) = (t["options"] for t in panel["transformations"] if t["id"] == "organize")
     places = organize["indexByName"]
     assert organize["renameByName"].keys() == places.keys()
@@ -46,7 +46,7 @@ TABLES = [(d, p) for d, p in PANELS if p["type"] == "table"]
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
 def test_panels__fill_every_row(dashboard: Dashboard) -> None:
-    """From top to bottom every place is taken exactly once, in rows of equal height."""
+    """Panels cover the grid without gaps and overlaps, in rows of equal height."""
     taken: dict[tuple[int, int], str] = {}
     for panel in dashboard.json["panels"]:
         place = panel["gridPos"]
@@ -61,8 +61,8 @@ def test_panels__fill_every_row(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
-def test_panels__have_ids_and_titles_of_their_own(dashboard: Dashboard) -> None:
-    """A link to a panel finds that panel, and a reader knows which one is meant."""
+def test_panels__have_unique_ids_and_titles(dashboard: Dashboard) -> None:
+    """A link to a panel and a title identify one panel."""
     panels = dashboard.json["panels"]
     assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
     assert len({panel["title"] for panel in panels}) == len(panels)
@@ -70,7 +70,7 @@ def test_panels__have_ids_and_titles_of_their_own(dashboard: Dashboard) -> None:
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
 def test_tiles__come_first(dashboard: Dashboard) -> None:
-    """What a reader sees first is the state, in tiles whose titles fit."""
+    """The first row has the current state, in stat panels whose titles fit."""
     first = [panel for panel in dashboard.panels if panel["gridPos"]["y"] == 0]
     assert {panel["type"] for panel in first} == {"stat"}
     for panel in first:
@@ -79,12 +79,12 @@ def test_tiles__come_first(dashboard: Dashboard) -> None:
 
 @pytest.mark.parametrize(("_dashboard", "panel"), TABLES, ids=panel_id)
 def test_table__columns_fit(_dashboard: Dashboard, panel: Mapping[str, Any]) -> None:
-    """The fixed columns leave room for the one that grows, on a screen of 1,920 pixels."""
+    """Fixed columns leave room for the growing one on a screen of 1,920 pixels."""
     widths = {
         override["matcher"]["options"]: {p["id"]: p["value"] for p in override["properties"]}
         for override in panel["fieldConfig"]["overrides"]
     }
-    assert list(widths) == list(columns(panel).values())  # each column has an override of its own
+    assert list(widths) == list(columns(panel).values())  # each column has an override
     growing = [name for name, settings in widths.items() if "custom.width" not in settings]
     assert len(growing) == 1
     fixed = sum(settings.get("custom.width", 0) for settings in widths.values())
@@ -93,7 +93,7 @@ def test_table__columns_fit(_dashboard: Dashboard, panel: Mapping[str, Any]) -> 
 
 @pytest.mark.parametrize(("_dashboard", "panel"), TABLES, ids=panel_id)
 def test_table__titles_fit(_dashboard: Dashboard, panel: Mapping[str, Any]) -> None:
-    """A title takes about 7 pixels a letter, and 30 for its padding and the filter."""
+    """A title needs about 7 pixels per letter and 30 for padding and the filter."""
     for override in panel["fieldConfig"]["overrides"]:
         width = {p["id"]: p["value"] for p in override["properties"]}.get("custom.width", 1000)
         title = override["matcher"]["options"]
@@ -101,10 +101,8 @@ def test_table__titles_fit(_dashboard: Dashboard, panel: Mapping[str, Any]) -> N
 
 
 @pytest.mark.parametrize(("_dashboard", "panel"), TABLES, ids=panel_id)
-def test_table__names_only_columns_that_there_are(
-    _dashboard: Dashboard, panel: Mapping[str, Any]
-) -> None:
-    """Sorted and merged by what its queries return, and showing all that is renamed."""
+def test_table__names_existing_columns(_dashboard: Dashboard, panel: Mapping[str, Any]) -> None:
+    """Sorting, merging and renaming only use columns that the queries return."""
     names = columns(panel)
     refs = [target["refId"] for target in panel["targets"]]
     values = {"Value"} if len(refs) == 1 else {f"Value #{ref}" for ref in refs}
@@ -117,10 +115,8 @@ def test_table__names_only_columns_that_there_are(
 @pytest.mark.parametrize(
     ("_dashboard", "panel"), [(d, p) for d, p in PANELS if p["type"] == "timeseries"], ids=panel_id
 )
-def test_time_series__has_a_table_for_a_legend(
-    _dashboard: Dashboard, panel: Mapping[str, Any]
-) -> None:
-    """The table names each line, whatever its colour, with a number to go by."""
+def test_time_series__has_a_legend_table(_dashboard: Dashboard, panel: Mapping[str, Any]) -> None:
+    """The legend table names each line and shows a value, so that colors are not required."""
     legend = panel["options"]["legend"]
     assert (legend["showLegend"], legend["displayMode"]) == (True, "table")
     assert legend["calcs"]
@@ -128,12 +124,12 @@ def test_time_series__has_a_table_for_a_legend(
     assert panel["fieldConfig"]["defaults"]["min"] == 0
 
 
-# Colours and words
+# Colors and texts
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
 def test_colors__are_names_of_the_palette(dashboard: Dashboard) -> None:
-    """No colour is fixed: each theme has its own shade."""
+    """Colors are names, so that each theme has its own shade."""
     colors = [
         color
         for key in ("color", "fixedColor", "iconColor")
@@ -146,7 +142,7 @@ def test_colors__are_names_of_the_palette(dashboard: Dashboard) -> None:
 
 
 def outcome_texts(panel: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The texts that the panel shows for outcomes, by number."""
+    """Return the texts of a panel for outcomes, by number."""
     (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
     return dict(mapping["options"])
 
@@ -156,34 +152,32 @@ def outcome_texts(panel: Mapping[str, Any]) -> Mapping[str, Any]:
     [OVERVIEW.panel("Outcomes"), TEST.panel("Outcomes"), TEST.panel("Outcome")],
     ids=panel_id,
 )
-def test_outcomes__have_words(panel: Mapping[str, Any]) -> None:
-    """Every outcome there is has its own word and its own colour; passed is the least bad."""
+def test_outcomes__have_texts_and_symbols(panel: Mapping[str, Any]) -> None:
+    """Each outcome has its own symbol, word and color, so that no color is needed to read it."""
     texts = outcome_texts(panel)
-    words = [texts[str(code)]["text"] for code in range(len(texts))]
+    parts = [texts[str(code)]["text"].partition(" ") for code in range(len(texts))]
+    symbols, words = {symbol for symbol, _, _ in parts}, [word for _, _, word in parts]
+    assert len(symbols) == len(texts)
+    assert {len(symbol) for symbol in symbols} == {1}
     assert sorted(words) == sorted(outcome.replace("_", " ") for outcome in Outcome)
     assert words[0] == "passed"
     assert len({text["color"] for text in texts.values()}) == len(texts)
 
 
 @pytest.mark.parametrize(("_dashboard", "panel"), PANELS, ids=panel_id)
-def test_panel__says_what_it_means_when_it_is_empty(
-    _dashboard: Dashboard, panel: Mapping[str, Any]
-) -> None:
-    """Where there is nothing to show, a panel does not just stay blank.
-
-    An empty cell of a table would say the same: it has a dash of its own.
-    """
+def test_panel__has_a_text_without_data(_dashboard: Dashboard, panel: Mapping[str, Any]) -> None:
+    """A panel without data shows a text, and an empty cell of a table shows a dash."""
     assert panel["fieldConfig"]["defaults"]["noValue"]
     if panel["type"] == "table":
         for override in panel["fieldConfig"]["overrides"]:
             assert {"id": "noValue", "value": "-"} in override["properties"]
 
 
-# Ways from here to there
+# Links
 
 
 def test_uids__are_stable() -> None:
-    """Links to the dashboards, from alerts and bookmarks, keep working."""
+    """The uids do not change, so that links from alerts and bookmarks keep working."""
     assert [(d.name, d.json["uid"]) for d in DASHBOARDS] == [(d.name, d.name) for d in DASHBOARDS]
 
 
@@ -191,6 +185,7 @@ def test_uids__are_stable() -> None:
     ("title", "test", "job"),
     [
         ("Tests", "${__value.raw}", "${__data.fields.Job}"),
+        ("Firing alerts", "${__value.raw}", "${__data.fields.Job}"),
         (
             "Slowest tests compared with threshold and median",
             "${__value.raw}",
@@ -199,8 +194,8 @@ def test_uids__are_stable() -> None:
         ("Outcomes", "${__field.labels.test}", "${__field.labels.job}"),
     ],
 )
-def test_test__leads_to_its_dashboard(title: str, test: str, job: str) -> None:
-    """With the test, its job, the other variables and the time range."""
+def test_test__links_to_its_dashboard(title: str, test: str, job: str) -> None:
+    """The link sets the test and its job, and keeps the other variables and the time range."""
     panel = OVERVIEW.panel(title)
     urls = [link["url"] for links in links_of(panel) for link in links]
     (url,) = (url for url in urls if url.startswith("/d/"))
@@ -217,16 +212,20 @@ def test_test__leads_to_its_dashboard(title: str, test: str, job: str) -> None:
 
 
 def links_of(panel: Mapping[str, Any]) -> Iterator[Any]:
-    """The links of all fields of a panel, and of single ones."""
+    """Yield the links of all fields of a panel and of single fields."""
     config = panel["fieldConfig"]
     yield config["defaults"].get("links", [])
     for override in config["overrides"]:
         yield from (p["value"] for p in override["properties"] if p["id"] == "links")
 
 
-@pytest.mark.parametrize("panel", [OVERVIEW.panel("Tests"), TEST.panel("Attributes")], ids=panel_id)
-def test_test__leads_to_its_page_and_runbook(panel: Mapping[str, Any]) -> None:
-    """The cell holds the address; it shows a short word instead."""
+@pytest.mark.parametrize(
+    "panel",
+    [OVERVIEW.panel("Tests"), OVERVIEW.panel("Firing alerts"), TEST.panel("Attributes")],
+    ids=panel_id,
+)
+def test_test__links_to_its_page_and_runbook(panel: Mapping[str, Any]) -> None:
+    """The cell contains the URL and shows a short word."""
     names = columns(panel)
     for label in ("url", "runbook_url"):
         (properties,) = (
@@ -244,8 +243,27 @@ def test_test__leads_to_its_page_and_runbook(panel: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
-def test_dashboard__leads_to_the_other(dashboard: Dashboard) -> None:
-    """By their common tag, keeping variables and time."""
-    (link,) = dashboard.json["links"]
+def test_dashboard__links_to_the_other(dashboard: Dashboard) -> None:
+    """The dashboards share a tag; the link keeps variables and time."""
+    (link,) = (link for link in dashboard.json["links"] if link["type"] == "dashboards")
     assert link["tags"] == dashboard.json["tags"] == ["django-smoketest"]
     assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=str)
+def test_dashboard__links_to_all_sites(dashboard: Dashboard) -> None:
+    """A link to the overview resets the variables, including the hidden ones."""
+    (link,) = (link for link in dashboard.json["links"] if link["type"] == "link")
+    assert (link["title"], link["url"], link["includeVars"]) == (
+        "All sites",
+        f"/d/{OVERVIEW.json['uid']}",
+        False,
+    )
+
+
+def test_site__links_to_its_overview() -> None:
+    """The link of a row sets the variables of the site."""
+    panel = OVERVIEW.panel("Sites")
+    ((link,),) = (links for links in links_of(panel) if links)
+    assert link["url"].startswith(f"/d/{OVERVIEW.json['uid']}?${{__value.raw}}&")
+    assert "variables" in columns(panel)

@@ -1,4 +1,4 @@
-"""The provisioning files, as far as they can be read without Grafana and without YAML."""
+"""Settings in the provisioning files."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ FOLDER = ROOT / "grafana" / "provisioning"
 
 
 def settings(path: str) -> dict[str, str]:
-    """Every ``key: value`` of a file, at any depth; no key is there twice."""
+    """Return every ``key: value`` of a file, at any depth; keys are unique."""
     found = re.findall(r"^[ -]*(\w+): (\S.*)$", (FOLDER / path).read_text(), re.MULTILINE)
     assert len(dict(found)) == len(found)
     return dict(found)
 
 
-def test_provisioning__is_in_the_folders_that_grafana_looks_into() -> None:
-    """One file each, in the folders of Grafana's names."""
+def test_provisioning__has_the_folders_of_grafana() -> None:
+    """Each folder of Grafana has one file."""
     files = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*"))
     assert files == ["dashboards/smoketest.yml", "datasources/smoketest.yml"]
 
 
 def test_dashboards__come_from_a_folder_of_files() -> None:
-    """Grafana reads the dashboards from files, and does not let anyone save over them."""
+    """Grafana reads the dashboards from files and does not overwrite them."""
     found = settings("dashboards/smoketest.yml")
     assert found == {
         "apiVersion": "1",
@@ -39,7 +39,7 @@ def test_dashboards__come_from_a_folder_of_files() -> None:
 
 
 def test_datasource__is_a_prometheus() -> None:
-    """A data source that the dashboards can choose, and that takes no other's place."""
+    """The data source can be selected and does not become the default."""
     found = settings("datasources/smoketest.yml")
     assert found["type"] == "prometheus"
     assert found["url"] == "http://localhost:9090"

@@ -1,1 +1,1 @@
-"""Tests of what stands in prometheus/: rules and example configuration."""
+"""Tests of the files in ``prometheus/``: rules and example configuration."""

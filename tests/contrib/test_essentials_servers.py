@@ -335,7 +335,8 @@ class TestMail:
         """Sending mail would fail, and there is no host name to resolve."""
         self.configure(site, host=host)
         message = problems(site.run("mail"))[MAIL]
-        assert "has no host, so no mail can be sent." in message
+        # Django 6.1 does not create a mailer without a host.
+        assert re.search("has no host, so no mail can be sent|OPTIONS must define 'host'", message)
         assert not any("HostName" in name for name in site.run("host").outcomes)
 
     def test_down(self, site: Site) -> None:

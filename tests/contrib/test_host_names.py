@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import django
 import pytest
 from django.test import override_settings
 from hypothesis import given, settings
@@ -95,23 +96,30 @@ def test_in_cache(
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 
 
+def mail_settings(backend: str, host: str | None) -> override_settings:
+    """Return the settings of this version of Django; MAILERS since 6.1."""
+    if django.VERSION < (6, 1):
+        return override_settings(EMAIL_BACKEND=backend, EMAIL_HOST=host)
+    return override_settings(MAILERS={"default": {"BACKEND": backend, "OPTIONS": {"host": host}}})
+
+
 @pytest.mark.parametrize("host", [None, "", "localhost", "10.0.0.1"])
 def test_mail__no_host_name(host: str | None) -> None:
-    with override_settings(EMAIL_BACKEND=SMTP, EMAIL_HOST=host):
+    with mail_settings(SMTP, host):
         assert dict(targets.hosts()) == {}
 
 
 @pytest.mark.parametrize("name", ["console", "filebased", "locmem", "dummy"])
 def test_mail__other_backend(name: str) -> None:
     """A host that the backend does not use is not resolved."""
-    backend = f"django.core.mail.backends.{name}.EmailBackend"
-    with override_settings(EMAIL_BACKEND=backend, EMAIL_HOST="smtp.internal"):
+    with mail_settings(f"django.core.mail.backends.{name}.EmailBackend", "smtp.internal"):
         assert dict(targets.hosts()) == {}
 
 
 def test_mail__smtp() -> None:
-    with override_settings(EMAIL_BACKEND=SMTP, EMAIL_HOST="smtp.internal"):
-        assert dict(targets.hosts()) == {"smtp.internal": ["EMAIL_HOST"]}
+    origin = "EMAIL_HOST" if django.VERSION < (6, 1) else "MAILERS['default']"
+    with mail_settings(SMTP, "smtp.internal"):
+        assert dict(targets.hosts()) == {"smtp.internal": [origin]}
 
 
 def _values() -> st.SearchStrategy[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.test_ways_out import has_django_prometheus
+from tests.e2e.test_exports import has_django_prometheus
 from tests.exporters.test_django_prometheus import require_django_prometheus
 from tests.grafana.model import DASHBOARDS, OVERVIEW, QUERIES, ROOT, Chosen, Query
 from tests.servers.prometheus import Prometheus

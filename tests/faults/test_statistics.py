@@ -33,7 +33,8 @@ class Nests(SmokeTest):
                 with suppress(ZeroDivisionError), transaction.atomic():
                     raise ZeroDivisionError
                 transaction.set_rollback(True)
-        transaction.savepoint_rollback(transaction.savepoint())
+        create = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+        transaction.savepoint_rollback(create())
 
     test_2 = test_3 = test_1
 

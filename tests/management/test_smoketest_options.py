@@ -329,14 +329,14 @@ def test_pause__without_a_shared_store(run: Run, arguments: list[str]) -> None:
 
 
 def test_unusable_lock(run: Run, tmp_path: Path) -> None:
-    """A state directory that cannot be used is reported with the setting to change."""
+    """A state directory that cannot be used is reported with what to do."""
     run()
     lock = tmp_path / "state" / "run.lock"
     lock.unlink()
     lock.mkdir()
     code, _, stderr = run()
     assert code != 0
-    assert "Set SMOKETEST_STATE_DIR" in stderr
+    assert f"{lock} is not a regular file. Find out who created it, then delete it." in stderr
     assert "Traceback" not in stderr
 
 

@@ -95,7 +95,9 @@ def check_store(**_: Any) -> list[CheckMessage]:
         return [
             Error(
                 f"Every user of this host can replace files in {folder.path} and forge results.",
-                hint=f"Remove the permission: chmod o-w {folder.path}",
+                hint=f"Remove the permission with chmod o-w {folder.path}. If it is the root of a"
+                " volume, set SMOKETEST_STATE_DIR to a folder in it, which is then created with"
+                " mode 0700.",
                 id="smoketest.E018",
             )
         ]

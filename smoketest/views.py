@@ -76,6 +76,11 @@ NOT_STORED = (
     "No stored result is fresh enough. Repeat the request without only-if-cached to run the tests."
 )
 
+CROSS_SITE = (
+    "Another site sent this request, so no test was run, and no stored result is fresh enough. Open"
+    " the URL directly to run the tests."
+)
+
 BUSY = "The smoke tests are running, and too many requests are waiting."
 
 STATE_UNUSABLE = (
@@ -92,6 +97,8 @@ class EndpointView(View):
 
     http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as Django declares it
     role: Role
+    #: Whether another site made the browser send the request.
+    is_cross_site = False
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -102,14 +109,17 @@ class EndpointView(View):
         return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response: HttpResponseBase
         try:
             self.role = role_of(request, conf.tokens)
             if self.role is Role.DENIED:
-                return self.answer_denied(request)
-            return _without_body_for_head(request, super().dispatch(request, *args, **kwargs))
+                response = self.answer_denied(request)
+            else:
+                response = super().dispatch(request, *args, **kwargs)
         except ImproperlyConfigured as error:
             logger.error("%s Nothing was run.", error)  # noqa: TRY400 - no traceback needed
-            return _error_response(request, 503, MISCONFIGURED)
+            response = _error_response(request, 503, MISCONFIGURED)
+        return _without_body(response) if request.method == "HEAD" else response
 
     def answer_denied(self, request: HttpRequest) -> HttpResponse:
         """Return status 401 and ask for a token."""
@@ -149,7 +159,8 @@ class EndpointView(View):
             case NothingSelectedError(unknown=unknown):
                 return problem(404, _nothing_selected(query.selection, unknown), query.format)
             case NotStoredError():
-                return problem(504, NOT_STORED, query.format)
+                message = CROSS_SITE if self.is_cross_site else NOT_STORED
+                return problem(504, message, query.format)
             case PausedError(pause=pause):
                 message = (
                     f"The smoke tests are paused until {utc(pause.until)} ({pause.reason}), and no"
@@ -186,7 +197,9 @@ class IndexView(EndpointView):
             return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             # Another site made the browser send this request (https://www.w3.org/TR/fetch-metadata/).
-            query = replace(query, freshness=Freshness(only_if_cached=True))
+            self.is_cross_site = True
+            freshness = replace(query.freshness, no_cache=False, only_if_cached=True)
+            query = replace(query, freshness=freshness)
         if query.format.render_event and request.method != "HEAD":
             return self.stream(query, query.format.render_event)
         return self.respond(query)
@@ -356,12 +369,12 @@ def _nothing_selected(selection: Selection, unknown: Iterable[Unknown]) -> str:
     return " ".join(sentences)
 
 
-def _without_body_for_head(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+def _without_body(response: HttpResponseBase) -> HttpResponseBase:
     """Remove the body of a response to HEAD, but not its length (RFC 9110, section 9.3.2).
 
     Some servers log a warning about a body that they must not send.
     """
-    if request.method == "HEAD" and isinstance(response, HttpResponse):
+    if isinstance(response, HttpResponse) and response.content:
         response.headers.setdefault("Content-Length", str(len(response.content)))
         response.content = b""
     return response

@@ -50,20 +50,25 @@ _HARMLESS = frozenset({
     "AUTHENTICATION_BACKENDS", "AUTH_PASSWORD_VALIDATORS", "AUTH_USER_MODEL",
     "CACHE_MIDDLEWARE_KEY_PREFIX", "OLDPWD", "PASSWORD_HASHERS", "PWD",
 })  # fmt: skip
+#: Variables that Kubernetes sets for each service, such as ``TOKEN_SERVICE_PORT``:
+#: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_VARIABLE = re.compile(
+    r"_SERVICE_(HOST|PORT)(_\w+)?\Z|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?\Z"
+)
 #: Keys whose values may equal the password of the same entry, and are then not secret.
 _NOT_SECRET = frozenset({"USER", "USERNAME", "NAME", "DB", "DATABASE", "DBNAME", "LOGIN"})
 
 _URL = re.compile(
-    r"(?<![a-z0-9+.-])(?P<start>[a-z][a-z0-9+.-]*://(?P<user>[^\s/:@'\"<>]*)):"
-    r"(?P<password>[^\s/'\"<>]+)@",
+    r"(?<![a-z0-9+.-])(?P<start>[a-z][a-z0-9+.-]*://(?P<user>[^\s/:@?#'\"<>]*)):"
+    r"(?P<password>[^\s/?#'\"<>]+)@",
     re.IGNORECASE,
 )
 _HTTP_USER = re.compile(r"(?<![a-z0-9.-])(https?://)(?P<secret>[^\s/:@'\"<>]+)@", re.IGNORECASE)
 _ASSIGNMENT = re.compile(
     r"(?<![\w.-])(?:[\w.-]*(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key"
-    r"|access[_-]?key|private[_-]?key|sslkey|credentials?)|sig|signature)"
+    r"|(?:access|account|private)[_-]?key|sslkey|credentials?)|sig|(?:x-(?:amz|goog)-)?signature)"
     r"(?:['\"]?\s*=(?!=)\s*|['\"]\s*:\s*)"
-    r"(?:b?(?P<quote>['\"])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)|(?P<secret>[^\s&;,()\[\]{}'\"<>=]+))",
+    r"(?:[bruf]{0,2}(?P<quote>['\"])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)|(?P<secret>[^\s&;,()\[\]{}'\"<>=]+=*))",
     re.IGNORECASE | re.DOTALL,
 )
 _AUTHORIZATION = re.compile(
@@ -78,8 +83,8 @@ _WEBHOOK = re.compile(
 #: Keys with a documented prefix: GitHub, GitLab, Slack, Stripe, AWS, SendGrid and JSON Web Tokens.
 _PREFIXED_KEY = re.compile(
     r"(?<![\w.-])(?P<secret>gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}"
-    r"|xox[abeoprs]-[\w-]{10,}|[rs]k_(?:live|test)_\w{10,}|AKIA[0-9A-Z]{16}"
-    r"|SG\.[\w-]{10,}\.[\w-]{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|xox[abeoprs]-[\w-]{10,}|[rs]k_(?:live|test)_\w{10,}|A[KS]IA[0-9A-Z]{16}"
+    r"|SG\.[\w-]{10,}\.[\w-]{10,}|sk-(?:proj|ant)-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?P<secret>.*?)(?:-----END |\Z)", re.DOTALL
@@ -91,7 +96,7 @@ _LITERALS = frozenset({"", "none", "null", "true", "false", "required", MASK})
 #: Marks of truncated text, also those of unittest. Only the beginning or end of a secret may be
 #: left beside them.
 _TRUNCATION = re.compile(
-    r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\[\d+ chars\]|\.\.\.(?=\s|\Z)|…"
+    r"(\n\[\.\.\. \d+ characters left out \.\.\.\]\n|\[\d+ chars\]|(?<!\.)\.\.\.(?!\.)|…"
     r"| \[truncated\]\.\.\.)"
 )
 #: A position between words, also after an escape sequence of ``repr()`` or of a URL.
@@ -204,16 +209,21 @@ def _secrets(
 def _secrets_of_members(
     values: Mapping[str, object], hidden: re.Pattern[str], strength: Strength, seen: frozenset[int]
 ) -> Iterator[str]:
-    for name, value in values.items():
-        users = _users(values, str(name))
-        for secret in _secrets(value, hidden, max(strength, _strength(str(name), hidden)), seen):
-            if secret not in users:
-                yield secret
-                yield from _basic(users, secret)
+    for name in list(values):
+        try:
+            value = values[name]
+            users = _users(values, str(name))
+            own = max(strength, _strength(str(name), hidden))
+            found = set(_secrets(value, hidden, own, seen))
+        except Exception:  # noqa: BLE001, S112 - a lazy value or a mapping of the site raised it
+            continue
+        for secret in found - users:
+            yield secret
+            yield from _basic(users, secret)
 
 
 def _strength(name: str, hidden: re.Pattern[str]) -> Strength:
-    if name in _HARMLESS:
+    if name in _HARMLESS or _SERVICE_VARIABLE.search(name):
         return Strength.NONE
     if _STRONG_NAME.search(name):
         return Strength.STRONG
@@ -240,8 +250,7 @@ _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 def _names_code(value: str) -> bool:
     """Return whether the value is the dotted name of a module or of a member of one."""
-    is_dotted = _DOTTED_NAME.fullmatch(value) is not None
-    return is_dotted and (value.partition(".")[0] in sys.modules or value.isalpha())
+    return _DOTTED_NAME.fullmatch(value) is not None and value.partition(".")[0] in sys.modules
 
 
 def _is_random(value: str) -> bool:
@@ -255,7 +264,7 @@ def _users(values: Mapping[str, object], name: str) -> set[str]:
     return {
         str(value)
         for key, value in values.items()
-        if isinstance(value, str) and (str(key).upper() in _NOT_SECRET or key in keys - {name})
+        if (str(key).upper() in _NOT_SECRET or key in keys - {name}) and isinstance(value, str)
     }
 
 
@@ -271,7 +280,9 @@ def _credentials(text: str) -> Iterator[str]:
             yield password
             yield from _basic([user], password)
     for match in _ASSIGNMENT.finditer(text):
-        yield match["quoted"] or match["secret"] or ""
+        secret = match["quoted"] or match["secret"] or ""
+        if secret.lower() not in _LITERALS:
+            yield secret
     for match in _HTTP_USER.finditer(text):
         if _is_random(match["secret"]):
             yield match["secret"]
@@ -324,5 +335,9 @@ def _to_pattern(form: str) -> str:
 
 def _forms(secret: str) -> Iterable[str]:
     """Yield the secret as it is, URL-encoded, and as ``repr()`` and JSON escape it."""
-    yield from (secret, quote(secret, safe=""), quote_plus(secret))
+    try:
+        encoded = secret.encode("utf-8", "surrogateescape")  # as in os.environ
+    except UnicodeEncodeError:
+        encoded = secret.encode("utf-8", "surrogatepass")
+    yield from (secret, quote(encoded), quote(encoded, safe=""), quote_plus(encoded))
     yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1])

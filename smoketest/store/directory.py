@@ -51,7 +51,7 @@ class StateFolder:
             status, folder = path.lstat(), self.path.stat()
         except OSError:
             return  # it does not exist, or the caller cannot use it either
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise StateError(
                 f"{path} is not a regular file. Find out who created it, then delete it."
             )
@@ -61,8 +61,9 @@ class StateFolder:
         is_shared = folder.st_mode & stat.S_IWGRP and status.st_gid == folder.st_gid
         if not (is_trusted or is_shared):
             raise StateError(
-                f"{path} belongs to neither the owner of the folder nor this user. Find out who"
-                " created it, then delete it."
+                f"{path} belongs to neither the owner of the folder nor this user. If both users"
+                " belong to this site, give the folder to a group of both, with mode 2770."
+                " Otherwise, find out who created the file, then delete it."
             )
 
     @property

@@ -53,6 +53,12 @@ TEXTS = [
     (r"password='a\'b' user='c'", rf"password='{M}' user='c'"),
     ("private_key=abc, retries=3", f"private_key={M}, retries=3"),
     ("/?next=/&csrfmiddlewaretoken=abc123", f"/?next=/&csrfmiddlewaretoken={M}"),
+    ("AccountName=shop;AccountKey=abc/def==;Suffix=x", f"AccountName=shop;AccountKey={M};Suffix=x"),
+    (
+        "https://s3.example/x?X-Amz-Signature=abc&a=1",
+        f"https://s3.example/x?X-Amz-Signature={M}&a=1",
+    ),
+    ("login(password=u'hunter2')", f"login(password=u'{M}')"),
     # Headers
     ("Authorization: Bearer abcdef123456", f"Authorization: Bearer {M}"),
     ("{'Authorization': 'Bearer abcdef123456'}", f"{{'Authorization': 'Bearer {M}'}}"),
@@ -91,6 +97,7 @@ TEXTS = [
 #: Texts in which nothing is secret.
 PLAIN = [
     "1 != 2",
+    "redis://cache:6379?client=a@b",
     "relation auth_user: column email is missing",
     "http://host:80/a@b",
     "https://shop.example/login/?next=/orders/7",
@@ -202,6 +209,8 @@ SETTINGS: list[tuple[dict[str, Any], set[str], set[str]]] = [
     ),
     ({"MIRROR": "https://8a7f3c1d@mirror.example/"}, {"8a7f3c1d"}, set()),
     ({"MIRROR": "https://anonymous@mirror.example/"}, set(), {"anonymous"}),
+    ({"BROKER": "amqp://broker/?token=none", "OPTIONS": "--use_token=true"}, set(), {"none"}),
+    ({"TOKEN_SERVICE_PORT": "8080", "TOKEN_PORT_8000_TCP_PROTO": "http"}, set(), {"8080", "http"}),
     # Weak names
     ({"API_KEY": "abc12345"}, {"abc12345"}, set()),
     ({"PAYMENTS": {"api_key": "pay-key-1"}}, {"pay-key-1"}, set()),

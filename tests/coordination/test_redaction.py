@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import pytest
 from django.test import override_settings
+from django.urls import reverse_lazy
+from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,3 +228,38 @@ def test_endpoint__masks_secrets(
         assert "the-secret-key" not in text
         assert "pay-secret-1" not in text
         assert "oops" not in text
+
+
+class RaisingMapping(dict[str, str]):
+    """A mapping that reads its values from a server."""
+
+    def __getitem__(self, name: str) -> str:
+        raise OSError(name)
+
+
+def test_secrets_in__values_that_raise() -> None:
+    """A lazy value of the site that cannot be evaluated does not fail the run."""
+    values = {
+        "LOGIN_URL": reverse_lazy("no-such-view"),
+        "LAZY": SimpleLazyObject(lambda: 1 / 0),
+        "VAULT": RaisingMapping(password="x"),
+        "PASSWORD": "hunter2",
+    }
+    assert secrets_in(values, re.compile("$^")) == {"hunter2"}
+
+
+@pytest.mark.parametrize("secret", ["p\udce4sswo", f"p{chr(0xD800)}sswo"])
+def test_secret__not_utf_8(secret: str) -> None:
+    """Environment variables may contain bytes that are not UTF-8."""
+    assert Redactor([secret])(f"a {secret} b") == f"a {MASK} b"
+
+
+@pytest.mark.parametrize("mark", ["...; it", "..., not", "...'", "…"])
+def test_secret__truncated_before_a_mark(mark: str) -> None:
+    secret = "".join(map(chr, range(65, 105)))
+    masked = Redactor([secret])(f"X is '{secret[:29]}{mark}")
+    assert secret[:SHORTEST] not in masked
+
+
+def test_secret__with_slash_in_a_url() -> None:
+    assert Redactor(["ab/cd+ef=="])("/path/ab/cd%2Bef%3D%3D") == f"/path/{MASK}"

@@ -250,9 +250,12 @@ def test_cross_site__starts_no_run(site: Site) -> None:
     """A page of another site cannot make browsers of its visitors run the tests."""
     client = site(PASSES)
     headers = {"Sec-Fetch-Site": "cross-site", "Cache-Control": "no-cache"}
-    assert client.get("/smoketest/", headers=headers).status_code == 504
+    response = client.get("/smoketest/", headers=headers)
+    assert response.status_code == 504
+    assert "Another site sent this request, so no test was run" in response.text
     first = client.get("/smoketest/?format=json").json()["started_at"]
-    for query in ("?format=json", "?format=json&max_age=0"):
+    assert client.get("/smoketest/?format=json&max_age=0", headers=headers).status_code == 504
+    for query in ("?format=json", "?format=json&max_age=60"):
         response = client.get(f"/smoketest/{query}", headers=headers)
         assert response.status_code == 200
         assert response.json()["started_at"] == first

@@ -48,7 +48,10 @@ def in_cache(backend: str, location: object, options: Mapping[str, Any]) -> Iter
     With Redis Sentinel, the LOCATION contains the name of a service, and the sentinels are options.
     """
     if sentinels := options.get("SENTINELS"):
-        yield from _valid(str(sentinel[0]) for sentinel in sentinels)
+        pairs = sentinels if isinstance(sentinels, (list, tuple)) else ()
+        yield from _valid(
+            str(pair[0]) for pair in pairs if isinstance(pair, (list, tuple)) and pair
+        )
         return
     if (
         "sentinel"

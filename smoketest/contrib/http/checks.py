@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -43,6 +44,7 @@ def describe_missing_client() -> str:
     if find_spec("urllib3") is None:
         return f"{required}, which is not installed."
     installed = version("urllib3")
-    if tuple(map(int, installed.split(".")[:2])) < OLDEST_CLIENT:
+    match = re.match(r"(\d+)\.(\d+)", installed)
+    if match and (int(match[1]), int(match[2])) < OLDEST_CLIENT:
         return f"{required}; {installed} is installed."
     return ""

@@ -24,6 +24,8 @@ from smoketest.contrib.http.targets import (
 #: Maximum size of a body in bytes, after decompression.
 MAX_BODY = 10_000_000
 _SHOWN = 200
+#: Characters of a body in which an excerpt is looked for, so that whitespace does not count.
+MAX_EXCERPT = 10_000
 
 
 class NoResponseError(AssertionError):
@@ -55,7 +57,7 @@ class Received:
     def text(self) -> str:
         try:
             return self.body.decode(self.charset, "replace")
-        except LookupError:  # unknown charset
+        except (LookupError, ValueError):  # unknown charset, or one that is not for text
             return self.body.decode("utf-8", "replace")
 
 
@@ -159,7 +161,7 @@ def _json(check: Check, received: Received) -> Iterator[str]:
         return
     try:
         document = json.loads(received.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # or nested too deeply
         yield f"the body is not valid JSON{_excerpt(received)}"
         return
     for path, wanted in check.json.items():
@@ -210,8 +212,8 @@ def _short(value: object) -> str:
 
 
 def _excerpt(received: Received) -> str:
-    text = " ".join(received.text[: 4 * _SHOWN].split())
-    return f"; the body starts with {_short(text[:_SHOWN])}" if text else "; the body is empty"
+    text = " ".join(received.text[:MAX_EXCERPT].split())
+    return f"; the body starts with {_short(text)}" if text else "; the body is empty"
 
 
 def _ranges(statuses: frozenset[int]) -> str:

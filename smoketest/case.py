@@ -80,7 +80,8 @@ class SmokeTest(unittest.TestCase):
         for name, validator in _VALIDATORS.items():
             validator.validate(f"{cls.__qualname__}.{name}", getattr(cls, name))
         for name in ("fixtures", "reset_sequences"):
-            if getattr(cls, name, None):
+            value = getattr(cls, name, None)
+            if value is True or (isinstance(value, (list, tuple)) and value):
                 msg = (
                     f"{cls.__qualname__}.{name} is not supported: it sets sequences of the"
                     " database, which a rollback does not undo. Create rows in setUp or setUpClass."

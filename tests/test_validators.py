@@ -45,7 +45,7 @@ def test_or_none() -> None:
 
 
 def test_did_you_mean() -> None:
-    assert did_you_mean("tiemout", ["timeout", "severity"]) == "Did you mean timeout?"
+    assert did_you_mean("time_out", ["timeout", "severity"]) == "Did you mean timeout?"
     assert did_you_mean("tag", ["tags", "tagged"], 2) == "Did you mean tags or tagged?"
     assert did_you_mean("zzz", ["timeout"]) == ""
 

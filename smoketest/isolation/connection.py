@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -141,6 +142,12 @@ _STATE = frozenset({
 })  # fmt: skip
 
 
+#: Modules of Django that read limits and settings from the driver's connection. They are trusted.
+_READERS = frozenset({
+    "django.db.backends.sqlite3.features", "django.db.backends.sqlite3.operations",
+})  # fmt: skip
+
+
 class PrivateConnection(BaseDatabaseWrapper):
     """Mixin for the site's connection class, see `private_connection`.
 
@@ -152,6 +159,9 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     policy: ConnectionPolicy = _DenyAll()
     _driver: Any = None
+
+    #: Connection class of the site.
+    site_class: type[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.isolation_vendor = _vendor(type(self))
@@ -192,7 +202,12 @@ class PrivateConnection(BaseDatabaseWrapper):
         not be able to use a reference that this one has kept.
         """
         is_open = self._driver is not None or self._is_replaced
-        if is_open and not self.isolation_vendor.is_trusted:
+        reader = sys._getframe(1).f_globals.get("__name__")
+        if is_open and not (self.isolation_vendor.is_trusted or reader in _READERS):
+            try:
+                self.policy.check_allowed(self.alias)
+            except IsolationError:
+                return None  # as if it was not open, which Django's own code expects
             self._enter()
             self._is_tainted = True
         return self._driver
@@ -229,7 +244,7 @@ class PrivateConnection(BaseDatabaseWrapper):
     def init_connection_state(self) -> None:
         super().init_connection_state()
         # The signal follows, before the transaction begins.
-        if connection_created.has_listeners(type(self)):
+        if connection_created.has_listeners(type(self)) or self._site_receivers():
             self._opening.enter_context(self._restrict_receivers())
 
     def savepoint(self) -> str | None:
@@ -512,6 +527,7 @@ class PrivateConnection(BaseDatabaseWrapper):
             if not self._savepoints:
                 if self.isolation_vendor.is_serialized:
                     self.policy.acquire_slot(self.alias)
+                    self.policy.check_allowed(self.alias)  # it may have timed out meanwhile
                 self._begin_transaction(scopes)
             for limits in scopes[len(self._savepoints) :]:
                 self._create_savepoint(limits)
@@ -558,6 +574,9 @@ class PrivateConnection(BaseDatabaseWrapper):
         before = self._attributes()
         with self._opening:
             super().ensure_connection()
+            # Django sends the signal with the class of the connection, which is a private one here.
+            for receiver in self._site_receivers():
+                receiver(signal=connection_created, sender=self.site_class, connection=self)
         self.isolation_vendor.opened(self)
         self._opened_attributes |= {
             name: value
@@ -579,6 +598,12 @@ class PrivateConnection(BaseDatabaseWrapper):
                 " smoke test, receivers may change settings of the session, but not write."
             )
             raise IsolationError(msg) from error
+
+    def _site_receivers(self) -> list[Any]:
+        """Return receivers of `connection_created` that are connected to the site's class only."""
+        everyone, _ = connection_created._live_receivers(type(self))
+        of_site, _ = connection_created._live_receivers(self.site_class)
+        return [receiver for receiver in of_site if receiver not in everyone]
 
     def _create_savepoint(self, limits: Limits) -> None:
         # The code under test does not know the name, and the statistics of the server, which keep
@@ -687,7 +712,7 @@ _OF_CLASS = frozenset({"__dict__", "__doc__", "__init__", "__module__", "__weakr
 @cache
 def _private_class(site_class: type[Any]) -> type[PrivateConnection]:
     bases = (PrivateConnection, _without_pool(site_class), site_class)
-    return type("PrivateConnection", bases, {})
+    return type("PrivateConnection", bases, {"site_class": site_class})
 
 
 def _without_pool(site_class: type[Any]) -> type[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -223,7 +224,15 @@ def _guarded_cursor(factory: type[Any], connection: Guarded) -> type[Any]:
         return method
 
     methods = {name: guarded(name) for name in _CURSOR_METHODS if hasattr(factory, name)}
-    return type(factory.__name__, (factory,), methods)
+    original = factory.connection
+
+    def driver(self: Any) -> Any:
+        # The driver itself reads it for each statement.
+        if not sys._getframe(1).f_globals.get("__name__", "").startswith("psycopg"):
+            _ = connection.connection  # begins the transaction; the session is not reused
+        return original.__get__(self)
+
+    return type(factory.__name__, (factory,), {**methods, "connection": property(driver)})
 
 
 def _holders(connection: Guarded, sql: str) -> list[Holder]:

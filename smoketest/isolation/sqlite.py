@@ -64,6 +64,8 @@ class _Connection(sqlite3.Connection):
         self.call_lock = threading.RLock()
         #: Context manager that checks a statement of the code under test.
         self.statement: Callable[[Any], AbstractContextManager[None]] = nullcontext
+        #: Called when the code under test takes this connection from a cursor.
+        self.on_access: Callable[[], object] = lambda: None
 
     def cursor(self, factory: Any = None) -> Any:
         with self.call_lock:
@@ -92,7 +94,7 @@ def _cursor_class(factory: type[sqlite3.Cursor]) -> type[sqlite3.Cursor]:
 
         @wraps(original)
         def method(self: sqlite3.Cursor, *args: Any, **kwargs: Any) -> Any:
-            connection: Any = self.connection
+            connection: Any = _OWNER(self)
             with connection.call_lock:
                 return original(self, *args, **kwargs)
 
@@ -103,23 +105,31 @@ def _cursor_class(factory: type[sqlite3.Cursor]) -> type[sqlite3.Cursor]:
 
         @wraps(original)
         def method(self: sqlite3.Cursor, sql: str, *args: Any) -> Any:
-            connection: Any = self.connection
+            connection: Any = _OWNER(self)
             with connection.statement(sql):
                 return original(self, sql, *args)
 
         return method
 
     def executescript(self: sqlite3.Cursor, script: str) -> Any:
-        connection: Any = self.connection
+        connection: Any = _OWNER(self)
         # The driver commits before it executes the script.
         with connection.statement(f"COMMIT; {script}"), connection.call_lock:
             return factory.executescript(self, script)
 
-    methods = {name: locked(name) for name in _FETCHES}
+    def driver(self: sqlite3.Cursor) -> Any:
+        connection: Any = _OWNER(self)
+        connection.on_access()
+        return connection
+
+    methods: dict[str, Any] = {name: locked(name) for name in _FETCHES}
     methods |= {name: statement(name) for name in ("execute", "executemany")}
-    return type(factory.__name__, (factory,), {**methods, "executescript": executescript})
+    methods |= {"executescript": executescript, "connection": property(driver)}
+    return type(factory.__name__, (factory,), methods)
 
 
+#: The connection of a cursor, without `on_access`.
+_OWNER = sqlite3.Cursor.connection.__get__
 _FETCHES = ("__next__", "close", "fetchall", "fetchmany", "fetchone")
 
 
@@ -188,6 +198,7 @@ class SQLite(Vendor):
         driver = connection.connection
         driver.set_authorizer(authorize)
         driver.statement = connection.statement
+        driver.on_access = lambda: connection.connection
         check_before_close(connection)
         refuse_methods(connection, lambda: self.is_trusted, "commit", "rollback")
 

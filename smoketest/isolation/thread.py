@@ -204,8 +204,6 @@ class ThreadIsolation:
         Called from another thread. Returns without waiting for the databases.
         """
         self._abandoned = True
-        for outermost in self._scopes[:1]:
-            clear_if_changed(outermost.cached_rows)
         for alias, private in list(self._private.items()):
             if not private.is_connected:
                 self.release_slot(alias)
@@ -216,6 +214,8 @@ class ThreadIsolation:
                 )
                 self._kills.append(kill)
                 kill.start()
+        for outermost in self._scopes[:1]:
+            clear_if_changed(outermost.cached_rows)
 
     def wait_until_killed(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until the databases have released all locks."""
@@ -244,8 +244,9 @@ class ThreadIsolation:
             if not _slots[name].acquire(timeout=timeout):
                 msg = (
                     f"Timed out after {timeout:g} s (SMOKETEST_LOCK_TIMEOUT) waiting for another"
-                    f" smoke test that writes to database {alias!r}. Both write to several"
-                    " databases; write to them in the same order."
+                    f" smoke test that has written to database {alias!r}. A test that has written"
+                    " to a database waits only that long for a second one. Write to one database"
+                    " per test, or run with fewer SMOKETEST_WORKERS."
                 )
                 raise OperationalError(msg)
         with self._slots_lock:

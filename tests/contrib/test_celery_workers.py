@@ -27,7 +27,7 @@ from tests.servers.redis import Redis
 from tests.servers.services import missing
 
 # One worker, so that the servers start once.
-pytestmark = pytest.mark.xdist_group(__name__)
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group(__name__)]
 
 APP = "smoketest.contrib.celery"
 PASSWORD = "correct-horse"

@@ -113,13 +113,29 @@ class ReadOnlyInsertByDriverFirst(SmokeTest):
         insert()
 
 
-@fault(KEPT, fails(outcomes=("passed", "errored"), word="refused"))
+_KEPT_CLOSED = fails(outcomes=("passed", "errored"), word="refused")
+
+
+@fault(KEPT, _KEPT_CLOSED)
 class DriverOfAnEarlierTest(SmokeTest):
     """Inserts first with the driver's connection that an earlier test has kept."""
 
     def test_1(self) -> None:
         write()
         _kept[:] = [connection.connection]
+
+    def test_2(self) -> None:
+        insert_through(_kept.pop())
+
+
+@fault(KEPT, sqlite=_KEPT_CLOSED, postgresql=_KEPT_CLOSED)
+class DriverOfACursorOfAnEarlierTest(SmokeTest):
+    """Inserts first with the driver's connection that an earlier test took from a cursor."""
+
+    def test_1(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            _kept[:] = [cursor.connection]
 
     def test_2(self) -> None:
         insert_through(_kept.pop())

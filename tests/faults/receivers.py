@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 
 from smoketest import SmokeTest
@@ -23,17 +23,20 @@ REFUSED = fails("receiver of connection_created", word="refused")
 
 
 @contextmanager
-def receiving(receive: Callable[[Any], None], _: Backend) -> Iterator[None]:
-    """Call `receive` with each new connection."""
+def receiving(
+    receive: Callable[[Any], None], _: Backend, *, by_class: bool = False
+) -> Iterator[None]:
+    """Call `receive` with each new connection, or with those of the site's class."""
 
     def receiver(connection: Any, **_: object) -> None:
         receive(connection)
 
-    connection_created.connect(receiver)
+    sender = type(connections["default"]) if by_class else None
+    connection_created.connect(receiver, sender=sender)
     try:
         yield
     finally:
-        connection_created.disconnect(receiver)
+        connection_created.disconnect(receiver, sender=sender)
 
 
 def insert(created: Any) -> None:
@@ -117,6 +120,26 @@ class ReceiverInsertsForReadOnlyTest(SmokeTest):
 def receiver_commits() -> None:
     """A receiver runs COMMIT, and inserts a row."""
     write()
+
+
+@fault(NOT_KEPT, REFUSED, context=partial(receiving, insert, by_class=True))
+def receiver_of_the_class_inserts() -> None:
+    """A receiver that is connected to the site's connection class inserts a row."""
+    write()
+
+
+@fault(
+    SESSION,
+    passes("passed", "passed"),
+    context=partial(receiving, change_session, by_class=True),
+)
+class ReceiverOfTheClassChangesSession(SmokeTest):
+    """A receiver that is connected to the site's connection class changes a setting."""
+
+    def test_1(self) -> None:
+        assert_session(self)
+
+    test_2 = test_1
 
 
 @fault(SESSION, passes("passed", "passed"), context=partial(receiving, change_session))

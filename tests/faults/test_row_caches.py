@@ -116,3 +116,34 @@ def test_row_caches__do_not_keep_rows_of_a_hung_test() -> None:
     released.set()
     wait_for(abandoned.count, lambda count: not count, what="the threads to end")
     assert_site_is_as_before()
+
+
+@pytest.mark.usefixtures("_site_with_row_caches")
+def test_row_caches__of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the site's own, and one that cannot be cleared, do not fail a test."""
+
+    class OwnCache:
+        def __getitem__(self, key: int) -> object:
+            raise KeyError(key)
+
+        def clear(self) -> None:
+            raise AssertionError("the whole cache would be flushed")
+
+    def clear_cache() -> None:
+        raise OSError("the cache is down")
+
+    class UsesRows(SmokeTest):
+        def test_it(self) -> None:
+            ContentType.objects.create(app_label="ledger", model="changed")
+            ContentType.objects.get(model="changed")
+            ContentType.objects.get_by_natural_key("ledger", "changed")
+
+    from django.contrib.contenttypes.models import ContentType  # noqa: PLC0415
+    from django.contrib.sites import models  # noqa: PLC0415
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "SITE_CACHE", OwnCache())
+        patch.setattr(ContentType.objects, "clear_cache", clear_cache)
+        report = run_suite(suite(UsesRows, "row_caches"))
+    ContentType.objects.clear_cache()
+    assert outcomes(report) == ("passed",), report.results[0].message

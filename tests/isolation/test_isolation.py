@@ -1013,7 +1013,8 @@ def test_private_connections__are_opened_once_and_closed(isolation: ThreadIsolat
     drivers = []
     for _ in range(2):
         with scope(isolation), connection.cursor() as cursor:
-            drivers.append(cursor.connection)
+            cursor.execute("SELECT 1")
+            drivers.append(connection._driver)
     assert drivers[0] is drivers[1]
     isolation.__exit__(None, None, None)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):

@@ -31,6 +31,8 @@ help:
 	@echo "make demo      start the example site, a small book shop"
 	@echo "make clean     remove everything that these commands created"
 
+# Most tests wait for a server or a timeout most of the time, so there are more processes than CPUs.
+test: export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 test: $(INSTALLED)
 	rm -f .coverage.test.*
 	$(call PYTEST,test) --dist loadgroup -m "not e2e" $(PYTEST_ARGS)

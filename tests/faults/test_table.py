@@ -43,6 +43,14 @@ ignore_garbage_warnings = [
 ]
 
 
+def marks_of(vendor: str, fault: Fault) -> list[pytest.MarkDecorator]:
+    """Return the marks of a row; most rows do not depend on SQLite's journal mode."""
+    marks = list(ignore_garbage_warnings) if fault.leaves_garbage else []
+    if vendor == "sqlite-wal" and not fault.expected["sqlite"].in_wal:
+        marks.append(pytest.mark.e2e)
+    return marks
+
+
 def cases() -> list[object]:
     """Return each row for each of its databases, sorted by database."""
     return [
@@ -50,7 +58,7 @@ def cases() -> list[object]:
             vendor.values[0],
             fault,
             id=f"{vendor.id}-{fault.id}",
-            marks=[*vendor.marks, *(ignore_garbage_warnings if fault.leaves_garbage else [])],
+            marks=[*vendor.marks, *marks_of(str(vendor.values[0]), fault)],
         )
         for vendor in BACKENDS
         for fault in TABLE

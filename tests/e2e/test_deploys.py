@@ -480,6 +480,7 @@ def test_probes__no_stored_result(open_site: Site) -> None:
     (parameters,) = set(re.findall(r"`(max_age=\d+&only_if_cached=1)`", PAGE))
     paths = (f"/smoketest/?tag=readiness&{parameters}", balancer_path())
     open_site.repair()
+    open_site.variables["EXAMPLE_RELEASE"] = "the next one"
     open_site.restart()
     assert [open_site.get(path).status for path in paths] == [504, 504]
     open_site.run_tests()

@@ -72,7 +72,7 @@ def wait_until_all_report(site: Site, value: float) -> None:
 
 def test_full_disk(site: Site) -> None:
     """All workers report that the store is down, and soon after there is room, that it is up."""
-    site.wait_until_each_answers(WORKERS)
+    site.wait_until_all_workers_respond(WORKERS)
     wait_for(
         lambda: site.metrics().matching("smoketest_last_run_success"), what="the first full run"
     )

@@ -80,9 +80,10 @@ def test_routes(folder: Path) -> None:
     assert run(ROUTES, folder).splitlines()[0] == "payments-pager"
 
 
-def test_replicas(folder: Path) -> None:
+def test_replicas(site: ExampleSite, folder: Path) -> None:
     """The command adds labels to every list of replica labels, and the rules stay valid."""
-    run(REPLICAS, folder)
+    _, _, command, name, *arguments = shlex.split(REPLICAS)
+    site.manage(command, str(folder / name), *arguments)
     rules = (folder / "monitoring/prometheus/rules/smoketest.yml").read_text()
     lists = rules.count("instance, pod, container, endpoint, node")
     assert lists == rules.count("node, host, pod_template_hash") > 10

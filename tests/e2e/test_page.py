@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -61,7 +62,8 @@ class PageSite(ExampleSite):
         self.run_tests()
 
     def make_stale(self) -> None:
-        """Restart, so that the stored results belong to an earlier deployment."""
+        """Deploy another release, so that the stored results belong to an earlier deployment."""
+        self.variables["EXAMPLE_RELEASE"] = f"release {time.time()}"
         self.restart()
         self.wait_until_all_workers_respond(WORKERS)
 

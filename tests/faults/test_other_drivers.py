@@ -16,6 +16,8 @@ from tests.faults.harness import assert_nothing_held, changes, outcomes, run_sui
 from tests.ledger.models import Account
 from tests.servers.services import missing
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.mark.xdist_group("mariadb")
 def test_mysql_connector__is_rolled_back_and_guarded(backends: Backends) -> None:

@@ -23,6 +23,8 @@ from tests.servers.pgbouncer import PgBouncer
 from tests.servers.processes import wait_for
 from tests.servers.services import missing
 
+pytestmark = pytest.mark.e2e
+
 #: Number of runs with faulty tests.
 RUNS = 20
 

@@ -16,6 +16,8 @@ from tests.faults.harness import assert_nothing_held, changes, outcomes, run_sui
 from tests.ledger.models import Account
 from tests.servers.processes import wait_for
 
+pytestmark = pytest.mark.e2e
+
 
 class UsesSilentServer(SmokeTest):
     """A test that connects to a server that never answers."""

@@ -16,6 +16,8 @@ from tests.faults.harness import outcomes, run_suite
 from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 
+pytestmark = pytest.mark.e2e
+
 
 class Nests(SmokeTest):
     """Class and module fixtures, and tests with nested blocks and savepoints."""

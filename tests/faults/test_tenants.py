@@ -13,6 +13,8 @@ from tests.faults.fault import suite
 from tests.faults.harness import assert_nothing_held, outcomes, run_suite
 from tests.ledger.models import Account
 
+pytestmark = pytest.mark.e2e
+
 APPS = ["smoketest", "tests.ledger", "django.contrib.contenttypes"]
 
 

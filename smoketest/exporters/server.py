@@ -73,7 +73,7 @@ def serving(
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         attributes = {"address_family": address[0], "tls": tls}
         server_class: type[_Server] = type("Server", (_Server,), attributes)
-        app = _allowing_head(make_wsgi_app(registry))
+        app = _read_only(make_wsgi_app(registry))
         server = make_server(host, port, app, server_class, _QuietHandler)
     except OSError as error:
         msg = f"The metrics cannot be served on {format_address(host, port)}: {error}."
@@ -93,12 +93,19 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _allowing_head(app: WSGIApplication) -> WSGIApplication:
-    """Make an app answer HEAD like GET, but without the body; prometheus_client refuses HEAD."""
+def _read_only(app: WSGIApplication) -> WSGIApplication:
+    """Make an app answer HEAD like GET, but without the body, and refuse methods that write.
 
-    def with_head(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "HEAD":
+    Releases of prometheus_client differ: they refuse HEAD, or answer all methods like GET.
+    """
+
+    def read_only(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method in {"GET", "OPTIONS"}:
             return app(environ, start_response)
+        if method != "HEAD":
+            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD, OPTIONS")])
+            return ()
         answers: list[Any] = []
 
         def remember(*answer: Any) -> Any:
@@ -110,7 +117,7 @@ def _allowing_head(app: WSGIApplication) -> WSGIApplication:
         start_response(status, [*headers, ("Content-Length", str(length))])
         return ()
 
-    return with_head
+    return read_only
 
 
 def _load_certificate(certificate: Path, key: Path | None) -> ssl.SSLContext:

@@ -71,7 +71,6 @@ FORGED = (
     " try again."
 )
 
-
 NOT_STORED = (
     "No stored result is fresh enough. Repeat the request without only-if-cached to run the tests."
 )

@@ -68,7 +68,8 @@ _ASSIGNMENT = re.compile(
     r"(?<![\w.-])(?:[\w.-]*(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key"
     r"|(?:access|account|private)[_-]?key|sslkey|credentials?)|sig|(?:x-(?:amz|goog)-)?signature)"
     r"(?:['\"]?\s*=(?!=)\s*|['\"]\s*:\s*)"
-    r"(?:[bruf]{0,2}(?P<quote>['\"])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)|(?P<secret>[^\s&;,()\[\]{}'\"<>=]+=*))",
+    r"(?:[bruf]{0,2}(?P<quote>['\"])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)"
+    r"|(?P<secret>[^\s&;,()\[\]{}'\"<>=]+=*))",
     re.IGNORECASE | re.DOTALL,
 )
 _AUTHORIZATION = re.compile(
@@ -80,11 +81,13 @@ _WEBHOOK = re.compile(
     r"|api\.telegram\.org/bot)(?P<secret>[^\s'\"<>]+)",
     re.IGNORECASE,
 )
-#: Keys with a documented prefix: GitHub, GitLab, Slack, Stripe, AWS, SendGrid and JSON Web Tokens.
+#: Keys with a documented prefix: GitHub, GitLab, Slack, Stripe, AWS, SendGrid, OpenAI, Anthropic,
+#: Google, and JSON Web Tokens.
 _PREFIXED_KEY = re.compile(
     r"(?<![\w.-])(?P<secret>gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}"
     r"|xox[abeoprs]-[\w-]{10,}|[rs]k_(?:live|test)_\w{10,}|A[KS]IA[0-9A-Z]{16}"
-    r"|SG\.[\w-]{10,}\.[\w-]{10,}|sk-(?:proj|ant)-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|SG\.[\w-]{10,}\.[\w-]{10,}|sk-(?:proj|ant)-[\w-]{10,}|AIza[\w-]{30,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?P<secret>.*?)(?:-----END |\Z)", re.DOTALL

@@ -6,6 +6,7 @@ https://prometheus.io/docs/practices/pushing/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from urllib.error import HTTPError
@@ -20,47 +21,37 @@ from smoketest.exporters import ExportError
 TIMEOUT = 10.0
 
 
-def push(
-    url: str,
-    collector: Collector,
-    *,
-    job: str,
-    grouping_key: Mapping[str, str],
-    username: str = "",
-    password: str = "",
-) -> None:
-    """Replace all metrics of the job and grouping key. Raise `ExportError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A group of metrics on a Pushgateway, which a push replaces."""
+
+    #: URL of the Pushgateway.
+    url: str
+    job: str
+    #: Labels that identify the group, besides the job.
+    grouping_key: Mapping[str, str]
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+def push(group: Group, collector: Collector) -> None:
+    """Replace all metrics of the group. Raise `ExportError`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
-    send = partial(push_to_gateway, registry=registry)
-    _send(send, url, job, grouping_key, username, password)
+    _send(partial(push_to_gateway, registry=registry), group)
 
 
-def delete(
-    url: str,
-    *,
-    job: str,
-    grouping_key: Mapping[str, str],
-    username: str = "",
-    password: str = "",
-) -> None:
-    """Delete all metrics of the job and grouping key. Raise `ExportError`."""
-    _send(delete_from_gateway, url, job, grouping_key, username, password)
+def delete(group: Group) -> None:
+    """Delete all metrics of the group. Raise `ExportError`."""
+    _send(delete_from_gateway, group)
 
 
-def _send(
-    send: Callable[..., None],
-    url: str,
-    job: str,
-    grouping_key: Mapping[str, str],
-    username: str,
-    password: str,
-) -> None:
+def _send(send: Callable[..., None], group: Group) -> None:
     handler: Callable[..., Callable[[], None]] = default_handler
-    if username:
-        handler = partial(basic_auth_handler, username=username, password=password)
-    where = _without_secrets(url)
-    if "@" in url.partition("?")[0]:
+    if group.username:
+        handler = partial(basic_auth_handler, username=group.username, password=group.password)
+    where = _without_secrets(group.url)
+    if "@" in group.url.partition("?")[0]:
         msg = (
             f"The URL of the Pushgateway at {where} contains credentials. Pass the user as"
             " --pushgateway-user, and the password in the environment variable"
@@ -68,7 +59,13 @@ def _send(
         )
         raise ExportError(msg)
     try:
-        send(url, job=job, grouping_key=dict(grouping_key), timeout=TIMEOUT, handler=handler)
+        send(
+            group.url,
+            job=group.job,
+            grouping_key=dict(group.grouping_key),
+            timeout=TIMEOUT,
+            handler=handler,
+        )
     except HTTPError as error:
         with error:
             body = error.read(500).decode(errors="replace").strip()

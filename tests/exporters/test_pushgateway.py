@@ -36,7 +36,8 @@ def collector(*names: str) -> SmokeTestCollector:
 def push(url: str, source: SmokeTestCollector | None = None, **options: Any) -> None:
     """Push with the default labels of the command."""
     defaults: dict[str, Any] = {"job": "smoketest", "grouping_key": {"instance": "web-1"}}
-    pushgateway.push(url, source or collector(), **defaults | options)
+    group = pushgateway.Group(url=url, **defaults | options)
+    pushgateway.push(group, source or collector())
 
 
 class Requests(HTTPServer):

@@ -180,7 +180,7 @@ class Command(BaseCommand):
         if options.textfile:
             textfile.write(options.textfile, services.collector(), project=conf.project)
         if options.pushgateway:
-            pushgateway.push(collector=services.collector(), **_pushed_group(options))
+            pushgateway.push(_group(options.pushgateway, options), services.collector())
 
     # Regular runs
 
@@ -194,8 +194,8 @@ class Command(BaseCommand):
                     close_old_connections()  # receivers of run_finished may have used them
                     time.sleep(max(0.0, every - (time.monotonic() - started)))
         except KeyboardInterrupt as interrupt:
-            if options.delete_on_exit:
-                pushgateway.delete(**_pushed_group(options))
+            if options.pushgateway and options.delete_on_exit:
+                pushgateway.delete(_group(options.pushgateway, options))
             if _interrupted_by(interrupt) is not Exit.TERMINATED:
                 raise
 
@@ -244,18 +244,18 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=Exit.USAGE) from error
 
 
-def _pushed_group(options: Options) -> dict[str, Any]:
-    """Return the arguments that identify the group of metrics on the Pushgateway."""
+def _group(url: str, options: Options) -> pushgateway.Group:
+    """Return the group of the metrics of this site on the Pushgateway at `url`."""
     grouping_key = dict(options.grouping or [("instance", socket.gethostname())])
     if project := conf.project:  # the groups of several sites on a host differ
         grouping_key.setdefault(PROJECT_LABEL, project)
-    return {
-        "url": options.pushgateway,
-        "job": options.job,
-        "grouping_key": grouping_key,
-        "username": options.pushgateway_user,
-        "password": os.environ.get(PASSWORD_VARIABLE, ""),
-    }
+    return pushgateway.Group(
+        url=url,
+        job=options.job,
+        grouping_key=grouping_key,
+        username=options.pushgateway_user,
+        password=os.environ.get(PASSWORD_VARIABLE, ""),
+    )
 
 
 class _TerminatedError(KeyboardInterrupt):

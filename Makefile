@@ -15,6 +15,9 @@ PYTEST = PYTHONDEVMODE=1 COVERAGE_FILE=$(CURDIR)/.coverage.$(1) \
 TOX = PYENV_VERSION="$${PYENV_VERSION-$$(pyenv versions --bare 2>/dev/null \
 	| grep -E '^3\.1[1-4]\.[0-9]+$$' | sort -rV | paste -sd: -)}" .venv/bin/python -m tox
 
+# The tests start hundreds of Python processes, which read the compiled modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help test test-e2e test-all coverage lint types docs bench dev demo clean
 .DEFAULT_GOAL := help
 

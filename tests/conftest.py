@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -157,6 +158,16 @@ def site(apps: Apps, tmp_path: Path) -> Iterator[Site]:
     yield make
     for override in reversed(overrides):
         override.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests that use fixtures of a module in one process, which sets them up once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("xdist_group"):
+            definitions = chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+            if any(d.scope == "module" and d.baseid.startswith("tests/") for d in definitions):
+                item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import pytest
+
 from tests.servers.services import find
 
 T = TypeVar("T")
@@ -151,7 +153,7 @@ class Server(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, pytest.skip.Exception):
             error.add_note(f"---- log of {self.name} ----\n{self.log_tail()}")
         self.close()
 

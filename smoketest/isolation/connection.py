@@ -82,7 +82,7 @@ class ConnectionPolicy(Protocol):
     def record_error(self, error: IsolationError) -> None:
         """Record an error that makes the test errored even if its code catches it."""
 
-    def acquire_slot(self, alias: str) -> None:
+    def acquire_slot(self, alias: str, name: str) -> None:
         """Wait until no other thread uses a serialized database."""
 
     def release_slot(self, alias: str) -> None:
@@ -98,7 +98,7 @@ class _DenyAll:
     def record_error(self, error: IsolationError) -> None:
         """Do nothing; never called, because no statement is allowed."""
 
-    def acquire_slot(self, alias: str) -> None:
+    def acquire_slot(self, alias: str, name: str) -> None:
         """Do nothing; never called, because no transaction begins."""
 
     def release_slot(self, alias: str) -> None:
@@ -210,6 +210,8 @@ class PrivateConnection(BaseDatabaseWrapper):
                 return None  # as if it was not open, which Django's own code expects
             self._enter()
             self._is_tainted = True
+            with self.isolation_vendor.trusted():
+                self.isolation_vendor.exposed(self)
         return self._driver
 
     @connection.setter
@@ -525,8 +527,9 @@ class PrivateConnection(BaseDatabaseWrapper):
     def _begin(self, scopes: list[Limits]) -> None:
         with self._beginning():
             if not self._savepoints:
-                if self.isolation_vendor.is_serialized:
-                    self.policy.acquire_slot(self.alias)
+                slot = self.isolation_vendor.slot(str(self.settings_dict["NAME"]))
+                if slot is not None:
+                    self.policy.acquire_slot(self.alias, slot)
                     self.policy.check_allowed(self.alias)  # it may have timed out meanwhile
                 self._begin_transaction(scopes)
             for limits in scopes[len(self._savepoints) :]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 from django.db import IntegrityError
@@ -134,8 +136,6 @@ _FETCHES = ("__next__", "close", "fetchall", "fetchmany", "fetchone")
 
 
 class SQLite(Vendor):
-    # SQLite allows one writer per file.
-    is_serialized = True
     # In the journal mode "delete", a transaction that has read blocks all writers.
     reads_in_autocommit = True
     driver_settings = ("row_factory", "text_factory")
@@ -169,6 +169,11 @@ class SQLite(Vendor):
         options["factory"] = _Connection
         return private
 
+    def slot(self, database: str) -> str:
+        # SQLite allows one writer per file.
+        path = unquote(urlsplit(database).path) if database.startswith("file:") else database
+        return os.path.realpath(path)
+
     @contextmanager
     def restrict_receivers(self, connection: Guarded, transaction: Atomic) -> Iterator[None]:
         # Not in a transaction, where several PRAGMA statements have no effect.
@@ -201,6 +206,10 @@ class SQLite(Vendor):
         driver.on_access = lambda: connection.connection
         check_before_close(connection)
         refuse_methods(connection, lambda: self.is_trusted, "commit", "rollback")
+
+    def exposed(self, connection: Guarded) -> None:
+        # While a transaction reads, SQLite refuses to overwrite the database with a backup.
+        execute(connection, "SELECT 1 FROM sqlite_master")
 
     def is_read(self, sql: str) -> bool:
         return all(words[0] in _READS for words in leading_words(sql))

@@ -227,13 +227,12 @@ class ThreadIsolation:
         private.kill()
         self.release_slot(alias)
 
-    def acquire_slot(self, alias: str) -> None:
-        """Wait until no other thread writes to a serialized database.
+    def acquire_slot(self, alias: str, name: str) -> None:
+        """Wait until no other thread writes to a serialized database, whose slot has this name.
 
         While this thread holds another slot, it waits for at most the lock timeout, so that two
         threads do not wait for each other. Raises `OperationalError` after that.
         """
-        name = str(self._private[alias].settings_dict["NAME"])
         with self._slots_lock:
             held = set(self._slots.values())
         if not held:

@@ -87,8 +87,6 @@ class Vendor:
     private connection has its own instance.
     """
 
-    #: Whether only one thread at a time may use databases of this kind.
-    is_serialized = False
     #: Whether statements before the first write run without a transaction.
     reads_in_autocommit = False
     #: Pattern for `smoketest.isolation.statements.leading_words`.
@@ -127,6 +125,13 @@ class Vendor:
         """Return the settings of a private connection, based on those of the site's connection."""
         return {**settings, "AUTOCOMMIT": True, "OPTIONS": {**settings.get("OPTIONS", {})}}
 
+    def slot(self, database: str) -> str | None:
+        """Return a name for which only one thread at a time writes, or None.
+
+        `database` is its ``NAME`` in the settings.
+        """
+        return None
+
     def connection_params(self, params: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Return the driver's parameters with a connect timeout of at most `timeout` seconds."""
         return params
@@ -143,6 +148,9 @@ class Vendor:
 
     def opened(self, connection: Guarded) -> None:
         """Prepare a new connection, before its first transaction."""
+
+    def exposed(self, connection: Guarded) -> None:
+        """Prepare the transaction for code under test that uses the driver's connection."""
 
     def attributes(self, driver: Any) -> dict[str, Any]:
         """Return the attributes of the driver's connection that change the results of queries."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from django.db import connection
@@ -95,6 +96,17 @@ class PipelineFirst(_OpensConnection):
         with driver.pipeline():
             driver.execute(INSERT)
         self.assertEqual(Account.objects.count(), 3)
+
+
+@fault(FIRST, sqlite=fails("in use", outcomes=("passed", "errored")))
+class BackupIntoConnection(_OpensConnection):
+    """Overwrites the database with the driver's backup(), as the first use in the test."""
+
+    def test_2(self) -> None:
+        import sqlite3  # noqa: PLC0415
+
+        with closing(sqlite3.connect(":memory:")) as other:
+            other.backup(connection.connection)
 
 
 _READ_ONLY = fails(outcomes=("passed", "errored"), word="refused")

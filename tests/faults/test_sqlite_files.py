@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
@@ -165,6 +167,40 @@ def test_files__are_used_side_by_side() -> None:
 
     both = Suite(classes=(*suite(WritesOne, "one").classes, *suite(WritesOther, "other").classes))
     report = run_suite(both, workers=2)
+    assert outcomes(report) == ("passed", "passed"), [r.message for r in report.results]
+
+
+@pytest.mark.parametrize("same", ["{0.parent}/./{0.name}", "file:{0}?mode=rw", "{0.parent}/link"])
+def test_file__has_one_slot_by_any_name(backend: Backend, same: str) -> None:
+    """Wait for a test that has written to the same file by another path."""
+    file = Path(backend.databases()["default"]["NAME"])
+    has_written, is_waiting = threading.Event(), threading.Event()
+
+    class WritesFile(SmokeTest):
+        def test_it(self) -> None:
+            write()
+            has_written.set()
+            self.assertTrue(is_waiting.wait(LONG / 2))
+            time.sleep(0.3)  # longer than the lock timeout
+
+    class WritesFileByOtherName(SmokeTest):
+        def test_it(self) -> None:
+            self.assertTrue(has_written.wait(LONG / 2))
+            is_waiting.set()
+            write(alias="other")
+
+    both = Suite(
+        classes=(*suite(WritesFile, "a").classes, *suite(WritesFileByOtherName, "b").classes)
+    )
+    databases = backend.databases()
+    databases["other"] |= {"NAME": same.format(file), "OPTIONS": {"uri": True}}
+    link = file.parent / "link"
+    link.symlink_to(file)
+    try:
+        with site(databases):
+            report = run_suite(both, workers=2, lock_timeout=0.1)
+    finally:
+        link.unlink()
     assert outcomes(report) == ("passed", "passed"), [r.message for r in report.results]
 
 

@@ -8,9 +8,25 @@ import functools
 import sys
 import unittest
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from contextlib import AbstractContextManager
+from importlib import import_module
+from types import FunctionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.db import DEFAULT_DB_ALIAS
 
 from smoketest.results import Severity
 from smoketest.validators import (
@@ -24,16 +40,76 @@ from smoketest.validators import (
 )
 
 if TYPE_CHECKING:
-    from smoketest.client import SmokeClient
+    from django.test import TestCase
+
+    from smoketest.client import AsyncSmokeClient, SmokeClient
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | type[unittest.TestCase])
 Method = TypeVar("Method", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Name of the attribute in which `options` stores overrides on a method.
 OPTIONS_ATTRIBUTE = "_smoketest_options"
 
 
-class SmokeTest(unittest.TestCase):
+def _testcases() -> Any:
+    """Return Django's test framework, which is slow to import."""
+    return import_module("django.test.testcases")
+
+
+if TYPE_CHECKING:
+
+    class _Borrowed(Generic[P, R]):
+        def __get__(self, test: object, owner: object = None) -> Callable[P, R]: ...
+
+    def _borrow(function: Callable[Concatenate[Any, P], R]) -> _Borrowed[P, R]: ...
+
+
+class _DjangoAssertions(unittest.TestCase):
+    """The assertions of `django.test.TestCase`, imported on first use."""
+
+    if TYPE_CHECKING:
+        assertContains = _borrow(TestCase.assertContains)
+        assertFieldOutput = _borrow(TestCase.assertFieldOutput)
+        assertFormError = _borrow(TestCase.assertFormError)
+        assertFormSetError = _borrow(TestCase.assertFormSetError)
+        assertHTMLEqual = _borrow(TestCase.assertHTMLEqual)
+        assertHTMLNotEqual = _borrow(TestCase.assertHTMLNotEqual)
+        assertInHTML = _borrow(TestCase.assertInHTML)
+        assertJSONEqual = _borrow(TestCase.assertJSONEqual)
+        assertJSONNotEqual = _borrow(TestCase.assertJSONNotEqual)
+        assertNotContains = _borrow(TestCase.assertNotContains)
+        assertNotInHTML = _borrow(TestCase.assertNotInHTML)
+        assertQuerySetEqual = _borrow(TestCase.assertQuerySetEqual)
+        assertRedirects = _borrow(TestCase.assertRedirects)
+        assertURLEqual = _borrow(TestCase.assertURLEqual)
+        assertXMLEqual = _borrow(TestCase.assertXMLEqual)
+        assertXMLNotEqual = _borrow(TestCase.assertXMLNotEqual)
+
+        # Overloaded in Django: with a callable, they call it instead of returning a context.
+        def assertNumQueries(
+            self, num: int, *, using: str = DEFAULT_DB_ALIAS
+        ) -> AbstractContextManager[Any]: ...
+        def assertRaisesMessage(
+            self, expected_exception: type[BaseException], expected_message: str
+        ) -> AbstractContextManager[Any]: ...
+        def assertWarnsMessage(
+            self, expected_warning: type[Warning], expected_message: str
+        ) -> AbstractContextManager[Any]: ...
+
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith(("assert", "_assert")):
+                function = getattr(_testcases().TestCase, name, None)
+                if isinstance(function, FunctionType):
+                    return function.__get__(self)
+            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(msg, name=name, obj=self)
+
+
+class SmokeTest(_DjangoAssertions):
     """Base class of smoke tests: a `unittest.TestCase` whose tests run in the live site.
 
     Define subclasses in the ``smoke`` module of an app::
@@ -44,7 +120,9 @@ class SmokeTest(unittest.TestCase):
             def test_order_can_be_saved(self):
                 Order.objects.create(reference="smoke")
 
-    Each test runs in a transaction that is rolled back, on every database that it uses.
+    Each test runs in a transaction that is rolled back, on every database that it uses. The
+    assertions of `django.test.TestCase` are available, such as ``assertContains()`` and
+    ``assertNumQueries()``.
 
     Override the attributes in a subclass, or for a single method with `options` (except `databases`
     and `read_only`). An invalid value raises `TypeError` or `ValueError` when the class or method
@@ -52,7 +130,7 @@ class SmokeTest(unittest.TestCase):
     """
 
     #: ``"critical"``, or ``"warning"``: a failure is reported, but the run passes.
-    severity: ClassVar[str] = "critical"
+    severity: ClassVar[Literal["critical", "warning"]] = "critical"
     #: Timeout of a test in seconds, including ``setUp()`` and ``tearDown()``. None means
     #: ``SMOKETEST_TIMEOUT``.
     timeout: ClassVar[float | None] = None
@@ -63,7 +141,7 @@ class SmokeTest(unittest.TestCase):
     every: ClassVar[float] = 0
     #: Aliases of the databases that the tests may use; access to others is refused.
     #: ``"__all__"`` means all databases of the site.
-    databases: ClassVar[Collection[str]] = "__all__"
+    databases: ClassVar[Collection[str] | Literal["__all__"]] = "__all__"
     #: Whether the databases refuse writes.
     read_only: ClassVar[bool] = False
     #: Team or person responsible for the tests; a label of the metrics, used to route alerts.
@@ -79,14 +157,77 @@ class SmokeTest(unittest.TestCase):
         super().__init_subclass__(**kwargs)
         for name, validator in _VALIDATORS.items():
             validator.validate(f"{cls.__qualname__}.{name}", getattr(cls, name))
-        for name in ("fixtures", "reset_sequences"):
-            value = getattr(cls, name, None)
-            if value is True or (isinstance(value, (list, tuple)) and value):
+        for base in cls.__mro__:
+            if base.__module__ == "django.test.testcases":
                 msg = (
-                    f"{cls.__qualname__}.{name} is not supported: it sets sequences of the"
-                    " database, which a rollback does not undo. Create rows in setUp or setUpClass."
+                    f"{cls.__qualname__} may not derive from {base.__qualname__}, which changes"
+                    " connections and settings of the whole process. Derive it from SmokeTest,"
+                    " which has Django's assertions."
                 )
                 raise TypeError(msg)
+        for name, reason in _UNSUPPORTED.items():
+            value = getattr(cls, name, None)
+            if value is True or (isinstance(value, (list, tuple)) and value):
+                raise TypeError(f"{cls.__qualname__}.{name} is not supported: {reason}")
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Call `setUpTestData`. Each test has its own copies of the objects that it assigns."""
+        super().setUpClass()
+        before = dict(vars(cls))
+        cls.setUpTestData()
+        for name, value in dict(vars(cls)).items():
+            if value is not before.get(name):
+                setattr(cls, name, _testcases().TestData(name, value))
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        """Create rows for all tests of the class, and assign them to attributes of the class.
+
+        They are locked until the last test of the class has ended.
+        """
+
+    @classmethod
+    def captureOnCommitCallbacks(  # noqa: N802 - Django's name
+        cls, *, using: str = DEFAULT_DB_ALIAS, execute: bool = False
+    ) -> AbstractContextManager[list[Callable[[], object]]]:
+        """Collect the ``on_commit()`` callbacks that the block registers; they never run.
+
+        Raises `TypeError` if `execute` is true: callbacks have effects outside of the database.
+        """
+        if execute:
+            msg = (
+                "captureOnCommitCallbacks(execute=True) is not supported in a smoke test: callbacks"
+                " have effects that are not rolled back, such as tasks and mail. Call the function"
+                " under test directly."
+            )
+            raise TypeError(msg)
+        callbacks: AbstractContextManager[list[Callable[[], object]]]
+        callbacks = _testcases().TestCase.captureOnCommitCallbacks(using=using)
+        return callbacks
+
+    def settings(self, **kwargs: object) -> NoReturn:
+        """Raise `TypeError`: the settings of a live site must not change."""
+        raise TypeError(_CHANGES_SETTINGS.format("settings"))
+
+    def modify_settings(self, **kwargs: object) -> NoReturn:
+        """Raise `TypeError`: the settings of a live site must not change."""
+        raise TypeError(_CHANGES_SETTINGS.format("modify_settings"))
+
+    def assertTemplateUsed(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raise `TypeError`: the templates of a live site are not instrumented."""
+        raise TypeError(_NEEDS_TEMPLATES.format("assertTemplateUsed"))
+
+    def assertTemplateNotUsed(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raise `TypeError`: the templates of a live site are not instrumented."""
+        raise TypeError(_NEEDS_TEMPLATES.format("assertTemplateNotUsed"))
+
+    @functools.cached_property
+    def async_client(self) -> AsyncSmokeClient:
+        """A `smoketest.client.AsyncSmokeClient`: `client` for tests that are coroutines."""
+        from smoketest.client import AsyncSmokeClient  # noqa: PLC0415
+
+        return AsyncSmokeClient(self.client)
 
     @functools.cached_property
     def client(self) -> SmokeClient:
@@ -177,7 +318,18 @@ def tag(*names: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-def options(**overrides: Any) -> Callable[[Method], Method]:
+class MethodOptions(TypedDict, total=False):
+    """The arguments of `options`."""
+
+    severity: Literal["critical", "warning"]
+    timeout: float | None
+    slow_after: float | None
+    every: float
+    maintainer: str
+    runbook_url: str
+
+
+def options(**overrides: Unpack[MethodOptions]) -> Callable[[Method], Method]:
     """Override attributes of the class for a single test method.
 
     The keyword arguments are attributes of `SmokeTest`: `severity`, `timeout`, `slow_after`,
@@ -207,6 +359,25 @@ def options(**overrides: Any) -> Callable[[Method], Method]:
     return decorate
 
 
+#: Attributes of Django's test cases.
+_SETS_SEQUENCES = (
+    "it sets sequences of the database, which a rollback does not undo. Create rows in setUp,"
+    " setUpClass or setUpTestData."
+)
+_UNSUPPORTED = {
+    "fixtures": _SETS_SEQUENCES,
+    "reset_sequences": _SETS_SEQUENCES,
+    "serialized_rollback": "a smoke test never flushes the tables of a live site. Remove it.",
+}
+_CHANGES_SETTINGS = (
+    "{}() is not supported in a smoke test, because its process also serves visitors. Pass the"
+    " value to the code under test, or write a unit test."
+)
+_NEEDS_TEMPLATES = (
+    "{}() is not supported in a smoke test, because the templates of a live site are not"
+    " instrumented. Check the content of the response, for example with assertContains()."
+)
+
 _DATABASES = Validator(
     "a collection of database aliases, such as {'default'}, or '__all__'",
     lambda value: (
@@ -231,4 +402,4 @@ _VALIDATORS = {
 
 #: Arguments of `options`. `databases` and `read_only` apply to the class, because its tests share
 #: the transaction of the class fixtures.
-METHOD_OPTIONS = tuple(name for name in _VALIDATORS if name not in {"databases", "read_only"})
+METHOD_OPTIONS = tuple(MethodOptions.__annotations__)

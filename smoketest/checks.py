@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 from django.apps import apps
@@ -21,6 +23,7 @@ from django.db import DatabaseError, connections
 
 from smoketest.conf import Conf, InvalidSettingError, Settings, unknown_settings
 from smoketest.isolation import VENDORS, is_supported
+from smoketest.runner.overlooked import contains_assert
 from smoketest.services import state_folder
 from smoketest.store import SharedStore, StoreError
 from smoketest.store.directory import StateError
@@ -114,6 +117,28 @@ def check_store(**_: Any) -> list[CheckMessage]:
             id="smoketest.W004",
         )
         for path in store.set_aside
+    ]
+
+
+@register(TAG)
+def check_assert_statements(**_: Any) -> list[CheckMessage]:
+    """Check that Python has not removed assert statements from smoke modules (E019)."""
+    if not sys.flags.optimize:
+        return []
+    paths = [
+        path
+        for app in apps.get_app_configs()
+        for path in (Path(app.path, "smoke.py"), *Path(app.path, "smoke").rglob("*.py"))
+        if contains_assert(path)
+    ]
+    return [
+        Error(
+            f"Python runs with -O, which removes the assert statements of {path}.",
+            hint="Run Python without -O and PYTHONOPTIMIZE, or use methods such as"
+            " self.assertTrue(). Until then, these smoke tests are reported as errored.",
+            id="smoketest.E019",
+        )
+        for path in paths
     ]
 
 

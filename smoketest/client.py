@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends import cached_db, db
 from django.core.handlers.base import BaseHandler
@@ -183,6 +184,26 @@ class SmokeClient(Client):
     def _session_key(self) -> str:
         cookie = self.cookies.get(settings.SESSION_COOKIE_NAME)
         return cookie.value if cookie else ""
+
+
+class AsyncSmokeClient:
+    """A `SmokeClient` for coroutines: requests, logins and logouts are awaited.
+
+    They run in the thread of the test, with its transaction. Everything else, such as ``cookies``
+    and ``outbox``, is that of the client.
+    """
+
+    _AWAITED = frozenset({
+        "delete", "force_login", "generic", "get", "head", "login", "logout", "options", "patch",
+        "post", "put", "request", "trace",
+    })  # fmt: skip
+
+    def __init__(self, client: SmokeClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        return sync_to_async(attribute) if name in self._AWAITED else attribute
 
 
 class _Stream:

@@ -55,6 +55,107 @@ def test_assertions__failed_and_errored(run_smoke: RunSmoke) -> None:
     assert result_of(report, "test_plain_assert").message == "plain"
 
 
+def test_assert_statement(run_smoke: RunSmoke) -> None:
+    """A bare assert shows its source on one line; a message takes precedence."""
+    report = run_smoke("""
+        class Test(SmokeTest):
+            def test_one_line(self):
+                total = 2
+                assert total == 3
+
+            def test_several_lines(self):
+                assert isinstance(
+                    self,
+                    str,
+                )
+
+            def test_message(self):
+                assert 1 == 2, "wrong total"
+
+            def test_raise(self):
+                raise AssertionError
+    """)
+    assert {result.id.rpartition(".")[2]: result.message for result in report.results} == {
+        "test_one_line": "assert total == 3",
+        "test_several_lines": "assert isinstance( self, str, )",
+        "test_message": "wrong total",
+        "test_raise": "AssertionError",
+    }
+
+
+@uses_databases
+def test_assertions__of_django(run_smoke: RunSmoke) -> None:
+    """The assertions of django.test.TestCase work, and fail with their messages."""
+    report = run_smoke("""
+        from django.http import HttpResponse
+        from django.test import TestCase
+
+        class Test(SmokeTest):
+            @classmethod
+            def setUpTestData(cls):
+                cls.account = Account.objects.create(name="of the class")
+
+            def test_assertions(self):
+                response = HttpResponse("<p>Hello</p>")
+                self.assertContains(response, "Hello")
+                self.assertNotContains(response, "Bye")
+                self.assertHTMLEqual("<p> Hello </p>", "<p>Hello</p>")
+                self.assertInHTML("<b>x</b>", "<p><b>x</b></p>")
+                self.assertJSONEqual('{"a": 1}', {"a": 1})
+                self.assertXMLEqual("<a b='1'/>", "<a b='1'></a>")
+                self.assertURLEqual("/?a=1&b=2", "/?b=2&a=1")
+                with self.assertRaisesMessage(ValueError, "bad"):
+                    raise ValueError("bad")
+
+            def test_database(self):
+                with self.assertNumQueries(1):
+                    found = Account.objects.filter(name="of the class")
+                    self.assertQuerySetEqual(found, [self.account])
+                with self.captureOnCommitCallbacks() as callbacks:
+                    transaction.on_commit(print)
+                self.assertEqual(callbacks, [print])
+
+            def test_data__changed(self):
+                self.account.name = "changed"
+
+            def test_data__changed_later(self):
+                self.assertEqual(self.account.name, "of the class")
+
+            def test_failure(self):
+                self.assertNumQueries(1, lambda: None)
+
+            def test_unknown(self):
+                self.assertContians("a", "b")
+
+            def test_all(self):
+                for name in dir(TestCase):
+                    if name.startswith("assert"):
+                        getattr(self, name)
+    """)
+    assert outcomes(report) == {
+        "test_all": "passed",
+        "test_assertions": "passed",
+        "test_data__changed": "passed",
+        "test_data__changed_later": "passed",
+        "test_database": "passed",
+        "test_failure": "failed",
+        "test_unknown": "errored",
+    }, [result.message for result in report.results]
+    assert "0 queries executed, 1 expected" in result_of(report, "test_failure").message
+    assert "has no attribute 'assertContians'" in result_of(report, "test_unknown").message
+
+
+@pytest.mark.parametrize("name", ["SimpleTestCase", "TestCase", "TransactionTestCase"])
+def test_base__of_django(name: str) -> None:
+    """Django's test cases change connections of the process, so they are refused at import."""
+    import django.test  # noqa: PLC0415
+
+    with pytest.raises(TypeError, match=f"may not derive from .*{name[-12:]}|SimpleTestCase"):
+        type("Test", (SmokeTest, getattr(django.test, name)), {})
+    with pytest.raises(TypeError, match="serialized_rollback is not supported: a smoke test never"):
+        type("Test", (SmokeTest,), {"serialized_rollback": True})
+
+
 def test_failure_exception(run_smoke: RunSmoke) -> None:
     """An exception of the class's `failureException` is a failure."""
     report = run_smoke("""

@@ -37,6 +37,7 @@ from django.test.client import RequestFactory
 from django.urls import get_script_prefix, include, path, reverse
 from django.utils import timezone, translation
 from django.utils.decorators import async_only_middleware
+from django.views.generic import RedirectView
 
 import smoketest.client
 from smoketest import SmokeTest
@@ -206,6 +207,7 @@ PAGES = (
     path("stream/", stream),
     path("stream-async/", stream_async),
     path("order-async/", order_async),
+    path("redirect/", RedirectView.as_view(url="/describe/?a=1")),
     path("meet/", meet),
     path("hang/", hang),
     path("break/", break_connection),
@@ -922,11 +924,10 @@ def test_it(self):
 def test_stream__async(run_on_site: RunOnSite) -> None:
     report = run_on_site("""\
 async def test_it(self):
-    from asgiref.sync import sync_to_async
-    response = await sync_to_async(self.client.get)("/stream-async/")
+    response = await self.async_client.get("/stream-async/")
     chunks = [chunk async for chunk in response.streaming_content]
     self.assertEqual(chunks, [b"0,", b"1,", b"2,"])
-    self.assertEqual(len(self.client.outbox), 3)
+    self.assertEqual(len(self.async_client.outbox), 3)
 """)
     assert_passed(report)
     assert mail.outbox == []
@@ -943,9 +944,13 @@ def test_sync(self):
     self.assertEqual(len(self.client.outbox), 1)
 
 async def test_async(self):
-    from asgiref.sync import sync_to_async
-    response = await sync_to_async(self.client.get)("/order-async/")
+    response = await self.async_client.get("/order-async/")
     self.assertEqual(response.text, "1 accounts")
+
+def test_redirect(self):
+    response = self.client.get("/redirect/")
+    self.assertRedirects(response, "/describe/?a=1")
+    self.assertContains(self.client.get("/redirect/", follow=True), "a=1", status_code=200)
 """,
         workers=workers,
     )

@@ -16,7 +16,7 @@ from smoketest.isolation.errors import (
     RefusedStatementError,
     TransactionEndedError,
 )
-from smoketest.isolation.thread import Scope, ThreadIsolation, Waiting, is_isolated
+from smoketest.isolation.thread import Scope, ThreadIsolation, Waiting, is_isolated, refuse
 from smoketest.isolation.vendor import Limits
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "Waiting",
     "is_isolated",
     "is_supported",
+    "refuse",
 ]

@@ -1,8 +1,8 @@
-"""Exceptions for database use that isolation does not allow."""
+"""Exceptions for what isolation does not allow."""
 
 
 class IsolationError(RuntimeError):
-    """A smoke test used a database in a way that isolation refuses."""
+    """A smoke test tried something that isolation refuses."""
 
     #: Whether a result already reports the error.
     is_reported = False

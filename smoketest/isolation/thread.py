@@ -79,6 +79,17 @@ def is_isolated() -> bool:
     return isolation is not None and isolation.is_active
 
 
+def refuse(reason: str) -> IsolationError:
+    """Return the error for something that isolated code tried.
+
+    It makes the running test errored even if its code catches it.
+    """
+    error = IsolationError(reason)
+    if (isolation := _current.get()) is not None:
+        isolation.record_error(error)
+    return error
+
+
 class _RefusedConnection(BaseDatabaseWrapper):
     """Mixin for a connection that isolated code has made Django create.
 

@@ -22,6 +22,7 @@ from django.apps import apps
 from smoketest.case import METHOD_OPTIONS, OPTIONS_ATTRIBUTE, SmokeTest
 from smoketest.results import Declaration, Outcome, Result, Selection, Severity
 from smoketest.runner.failures import Failure, clean, encodable, from_exception, is_interrupt
+from smoketest.runner.overlooked import overlooked, require_asserts
 
 MODULE_NAME = "smoke"
 METHOD_PREFIX = "test_"
@@ -46,6 +47,8 @@ class Suite:
 
     classes: tuple[SmokeClass, ...] = ()
     collection_errors: tuple[Result, ...] = ()
+    #: Sentences about tests that do not run, see `smoketest.runner.overlooked`.
+    overlooked: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -75,7 +78,11 @@ def discover(
     for app in apps.get_app_configs():
         if app.name not in skip_apps and app.label not in skip_apps:
             builder.visit(app.label, f"{app.name}.{MODULE_NAME}")
-    return Suite(classes=tuple(builder.classes), collection_errors=tuple(builder.collection_errors))
+    return Suite(
+        classes=tuple(builder.classes),
+        collection_errors=tuple(builder.collection_errors),
+        overlooked=tuple(builder.overlooked),
+    )
 
 
 def collection_error(
@@ -117,6 +124,7 @@ class _SuiteBuilder:
     ) -> None:
         self.classes: list[SmokeClass] = []
         self.collection_errors: list[Result] = []
+        self.overlooked: list[str] = []
         self._selection = selection
         self._timeout = timeout
         self._slow_after = slow_after
@@ -131,7 +139,9 @@ class _SuiteBuilder:
             if importlib.util.find_spec(module_name) is None:
                 return
             module = importlib.import_module(module_name)
+            require_asserts(module)
             self.classes += self._classes_of(module, app_label)
+            self.overlooked += overlooked(module, METHOD_PREFIX)
         except BaseException as error:
             if is_interrupt(error):
                 raise

@@ -115,6 +115,10 @@ class Execution:
         self._test: SmokeTest | None = None
 
     def run(self, batch: Batch) -> None:
+        # Imports Django's test framework, which is slow, so not at the start of the process.
+        from smoketest.runner.process import refuse_helpers  # noqa: PLC0415
+
+        refuse_helpers()
         for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
             if _has_module_fixtures(module):
                 self._run_with_module_fixtures(module, list(group))
@@ -416,12 +420,10 @@ def _has_module_fixtures(module: ModuleType) -> bool:
 def _has_class_fixtures(case: type[SmokeTest]) -> bool:
     if getattr(case, "__unittest_skip__", False):
         return False
-    inherited = (unittest.TestCase.setUpClass.__func__, unittest.TestCase.tearDownClass.__func__)  # type: ignore[attr-defined]
-    own = (
-        getattr(case.setUpClass, "__func__", None),
-        getattr(case.tearDownClass, "__func__", None),
+    return any(
+        getattr(getattr(case, name), "__func__", None) is not getattr(SmokeTest, name).__func__
+        for name in ("setUpClass", "setUpTestData", "tearDownClass")
     )
-    return own != inherited
 
 
 def _do_class_cleanups(case: type[SmokeTest]) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import linecache
 import sys
 import threading
 import traceback
@@ -107,10 +108,21 @@ def _message(error: BaseException, name: str) -> str:
     except BaseException as broken:  # noqa: BLE001 - a test may raise anything
         text = f"{name} (its message cannot be shown: {type(broken).__qualname__})"
     if not text.strip():
-        text = name
+        text = _assert_statement(error) or name
     elif isinstance(error, KeyError):  # str() is only the repr of the key
         text = f"{name}: {text}"
     return clean(text, MESSAGE_LIMIT)
+
+
+def _assert_statement(error: BaseException) -> str:
+    """Return the ``assert`` statement that failed, on one line, or an empty string."""
+    if not isinstance(error, AssertionError) or error.__traceback__ is None:
+        return ""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    first, last = frame.lineno or 0, frame.end_lineno or 0
+    lines = [linecache.getline(frame.filename, line).strip() for line in range(first, last + 1)]
+    statement = " ".join(lines)
+    return statement if statement.startswith("assert ") else ""
 
 
 def _traceback(error: BaseException) -> str:

@@ -141,3 +141,11 @@ def test_output(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "tests.txt"
     assert run("--list", "--output", str(path), smoke=SEVERAL) == (0, "", "")
     assert path.read_text().splitlines()[0] == "app0.smoke.T.test_one"
+
+
+def test_overlooked(run: Run) -> None:
+    """Tests that do not run are reported on stderr, so that a shell can read the ids."""
+    code, stdout, stderr = run("--list", smoke=f"{SEVERAL}\ndef test_function():\n    pass\n")
+    assert code == 0
+    assert len(stdout.splitlines()) == 3
+    assert stderr.startswith("Warning: app0.smoke.test_function() does not run, because it is a")

@@ -73,7 +73,7 @@ def test_result__start_and_duration(run_smoke: RunSmoke) -> None:
 ENDINGS = {
     "return": ("pass", "passed", "", ""),
     "assert": ("assert False, 'not so'", "failed", "AssertionError", "not so"),
-    "bare assert": ("assert False", "failed", "AssertionError", "AssertionError"),
+    "bare assert": ("assert False", "failed", "AssertionError", "assert False"),
     "KeyError": ("{}[3]", "errored", "KeyError", "KeyError: 3"),
     "SystemExit": ("raise SystemExit(3)", "errored", "SystemExit", "3"),
     "exit": ("import sys; sys.exit()", "errored", "SystemExit", "SystemExit"),

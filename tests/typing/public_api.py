@@ -22,8 +22,16 @@ class OrdersTest(SmokeTest):
     def test_orders(self) -> None:
         self.assertTrue(True)
 
+    def test_assertions_of_django(self) -> None:
+        response = self.client.get("/orders/")
+        self.assertContains(response, "Orders", status_code=200)
+        with self.assertNumQueries(1, using="default"):
+            self.assertQuerySetEqual([], [])
+        with self.captureOnCommitCallbacks() as callbacks:
+            assert_type(len(callbacks), int)
+
     async def test_async(self) -> None:
-        pass
+        await self.async_client.get("/orders/")
 
 
 test: TestCase = OrdersTest("test_orders")

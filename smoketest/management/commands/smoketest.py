@@ -171,6 +171,8 @@ class Command(BaseCommand):
             output.write(options.output, names)
         else:
             write(self.stdout, names)
+        for sentence in suite.overlooked:
+            self.stderr.write(f"Warning: {sentence}")
         for error in suite.collection_errors:
             self.stderr.write(f"{error.id} {error.message}")
         if suite.collection_errors:

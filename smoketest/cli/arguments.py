@@ -1,4 +1,4 @@
-"""Options of ``manage.py smoketest`` and their validation."""
+"""Options of ``manage.py smoketest``, their help and their validation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 
 from smoketest.cli.exits import Exit
 from smoketest.cli.remote import check_url
 from smoketest.formats import COMMAND_FORMATS, TEXT
 from smoketest.results import Selection
-from smoketest.validators import parse_duration
+from smoketest.validators import did_you_mean, parse_duration, suggest
 
 JOB = "smoketest"
 PASSWORD_VARIABLE = "SMOKETEST_PUSHGATEWAY_PASSWORD"  # noqa: S105 - the name of a variable
@@ -36,6 +36,7 @@ class Options:
     names: Sequence[str]
     tag: Sequence[str]
     exclude_tag: Sequence[str]
+    pattern: Sequence[str]
     failed: bool
     list: bool
     failfast: bool
@@ -66,16 +67,60 @@ class Options:
     resume: bool
     #: Options of Django.
     verbosity: int
+    traceback: bool
     force_color: bool
 
     @property
     def selection(self) -> Selection:
-        """The named tests and tags; `--failed` narrows it further."""
+        """The named tests and tags; `-k` and `--failed` narrow it further."""
         return Selection(
             names=tuple(dict.fromkeys(self.names)),
             tags=tuple(dict.fromkeys(self.tag)),
             excluded_tags=tuple(dict.fromkeys(self.exclude_tag)),
         )
+
+
+DESCRIPTION = """\
+Run the smoke tests of the site, each in a database transaction that is rolled
+back, and print the report."""
+EPILOG = """\
+examples:
+  manage.py smoketest                                 run all tests
+  manage.py smoketest shop.smoke.OrderTest            run the tests of a class
+  manage.py smoketest -k order --tag readiness        run some tests
+  manage.py smoketest --failed --traceback            run failed tests, with tracebacks
+  manage.py smoketest --until-stable 30s              wait for a healthy site
+  manage.py smoketest --url https://shop.example.com/smoketest/
+  manage.py smoketest --format junit --output smoke.xml
+
+exit codes:
+  0    no critical test failed
+  1    a critical test failed, or the site did not respond
+  2    an option or a setting is invalid, or a file cannot be written
+  3    no test was selected
+  4    a deadline was reached
+  130  interrupted by Ctrl-C (SIGINT)
+  143  terminated by SIGTERM"""
+
+
+class HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Django's formatter, which keeps the line breaks of the description and the epilog."""
+
+
+class Parser(CommandParser):
+    """A parser that prints an error before the usage, and suggests options."""
+
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            unknown = message.removeprefix(prefix).split()[0].partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            abbreviated = suggest([option for option in known if option.startswith(unknown)])
+            suggestion = abbreviated or did_you_mean(unknown, known)
+            message = f"unknown argument {unknown}. {suggestion}".rstrip()
+        if self.called_from_command_line:
+            self.exit(int(Exit.USAGE), f"{self.prog}: error: {message}\n\n{self.format_usage()}")
+        raise CommandError(message, returncode=Exit.USAGE)
 
 
 def parse_options(options: Mapping[str, Any]) -> Options:
@@ -93,6 +138,15 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="ID",
         help="select a test, class, module or package by its dotted name, such as"
         " shop.smoke.OrderTest or shop.smoke",
+    )
+    selection.add_argument(
+        "-k",
+        action="append",
+        dest="pattern",
+        type=_name,
+        default=[],
+        metavar="PATTERN",
+        help="select tests whose ids contain the pattern, in which * matches any text (repeatable)",
     )
     selection.add_argument(
         "--tag",
@@ -141,7 +195,11 @@ def add_arguments(parser: CommandParser) -> None:
     run.add_argument("--no-store", action="store_true", help="do not store the results")
     output = parser.add_argument_group("output options")
     output.add_argument(
-        "--format", choices=FORMATS, default=TEXT.name, help="report format (default: %(default)s)"
+        "--format",
+        type=_format,
+        default=TEXT.name,
+        metavar=f"{{{','.join(FORMATS)}}}",
+        help="report format (default: %(default)s)",
     )
     output.add_argument(
         "--output",
@@ -229,7 +287,17 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     """Raise `CommandError` if options contradict each other or would be ignored."""
     given = _Given(options)
     runs = {
-        *("names", "tag", "exclude_tag", "failed", "list", "failfast", "workers", "timeout"),
+        *(
+            "names",
+            "pattern",
+            "tag",
+            "exclude_tag",
+            "failed",
+            "list",
+            "failfast",
+            "workers",
+            "timeout",
+        ),
         *("run_timeout", "no_store", "format", "output", "until_stable", "url"),
         *("every", "textfile", "pushgateway"),
     }
@@ -253,7 +321,7 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     for one, other in (("certificate", "key"), ("key", "certificate")):
         given.require(one, other, "--certificate and --key must be used together.")
     given.require("certificate", "serve", "--certificate and --key require --serve.")
-    selecting = {"names", "tag", "exclude_tag", "failed", "failfast", "list"}
+    selecting = {"names", "pattern", "tag", "exclude_tag", "failed", "failfast", "list"}
     of_one_run = {"no_store", "format", "output", "until_stable", "url"}
     message = "{} runs all tests regularly and prints a line for each run; leave out {}."
     given.forbid({"every"}, selecting | of_one_run, message)
@@ -271,7 +339,7 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
             f" {deadline:g}s; increase the --deadline."
         )
     given.require("token", "url", "--token requires --url.")
-    local = {"failed", "workers", "timeout", "no_store", "list"} | exports
+    local = {"failed", "pattern", "workers", "timeout", "no_store", "list"} | exports
     message = "{} runs the tests on the deployed site, with its settings; leave out {}."
     given.forbid({"url"}, local, message)
     if options["list"]:
@@ -316,8 +384,8 @@ def read_token(options: Options) -> str:
 
 
 def _options(names: set[str]) -> str:
-    written = ("ID" if name == "names" else f"--{name.replace('_', '-')}" for name in names)
-    return " and ".join(sorted(written))
+    special = {"names": "ID", "pattern": "-k"}
+    return " and ".join(sorted(special.get(one, f"--{one.replace('_', '-')}") for one in names))
 
 
 def _refuse(message: str) -> None:
@@ -340,6 +408,13 @@ def _parse_name(value: str) -> str:
     if not value:
         msg = "the name is empty; leave it out to run all tests"
         raise ValueError(msg)
+    return value
+
+
+def _parse_format(value: str) -> str:
+    if value not in FORMATS:
+        msg = f"{value!r} is not a format; use {', '.join(FORMATS)}. {did_you_mean(value, FORMATS)}"
+        raise ValueError(msg.rstrip())
     return value
 
 
@@ -369,6 +444,7 @@ def _parse_address(value: str) -> tuple[str, int]:
 _duration = _as_argument(parse_duration)
 _url = _as_argument(check_url)
 _name = _as_argument(_parse_name)
+_format = _as_argument(_parse_format)
 _count = _as_argument(_parse_count)
 _key_and_value = _as_argument(_parse_key_and_value)
 _address = _as_argument(_parse_address)

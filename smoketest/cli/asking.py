@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from django.core.management.base import CommandError
 
@@ -14,6 +15,7 @@ from smoketest.cli.exits import Exit
 from smoketest.cli.remote import NothingMatchesError, RefusedError, RemoteSite
 from smoketest.cli.stability import NoAnswerError
 from smoketest.coordination.coordinator import (
+    EVERYTHING,
     GRACE,
     Answer,
     BusyError,
@@ -26,6 +28,7 @@ from smoketest.results import Listener, Selection, is_dotted_prefix, utc
 from smoketest.runner.discovery import Suite
 from smoketest.store import Pause, StoreError
 from smoketest.store.directory import StateError
+from smoketest.validators import did_you_mean
 
 #: Function that runs the tests within a number of seconds; ``math.inf`` applies only the options.
 #: It raises `CommandError`, or `smoketest.cli.stability.NoAnswerError` if a retry may help.
@@ -60,6 +63,15 @@ class LocalRunner:
         self._options = options
         self._listener = listener
         self._selection = self._select()
+
+    def notices(self) -> Iterator[str]:
+        """Yield a sentence for each excluded tag that no test has."""
+        if not self._options.exclude_tag:
+            return
+        tags = {tag for one in self._find(EVERYTHING).declarations for tag in one.tags}
+        for tag in self._options.exclude_tag:
+            if tag not in tags:
+                yield f"No smoke test has the tag {tag}. {did_you_mean(tag, tags)}".rstrip()
 
     def find(self) -> Suite:
         """Return the selected tests. Raise `CommandError`."""
@@ -98,17 +110,46 @@ class LocalRunner:
             raise _nothing(error, selection) from None
 
     def _select(self) -> Selection:
-        """Return the selection; with ``--failed``, only tests that failed when they last ran."""
-        selection = self._options.selection
-        if not self._options.failed:
-            return selection
+        """Return the selection of names and tags, narrowed by ``-k`` and ``--failed``."""
+        selection = self._complete(self._options.selection)
+        if patterns := self._options.pattern:
+            globs = [pattern if "*" in pattern else f"*{pattern}*" for pattern in patterns]
+            ids = [one for one in self._ids(selection) if any(fnmatchcase(one, g) for g in globs)]
+            selection = _narrow(
+                selection, ids, f"No test matches -k {' or '.join(patterns)} ({selection})."
+            )
+        if self._options.failed:
+            failed = self._failed()
+            ids = [
+                one
+                for one in self._ids(selection)
+                if any(is_dotted_prefix(name, one) for name in failed)
+            ]
+            selection = _narrow(
+                selection,
+                ids,
+                f"No test failed when it last ran ({selection}). Leave out --failed to run them.",
+            )
+        return selection
+
+    def _ids(self, selection: Selection) -> list[str]:
         suite = self._find(selection)
-        ids = [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
-        failed = self._failed()
-        names = [one for one in ids if any(is_dotted_prefix(name, one) for name in failed)]
-        if not names:
-            msg = f"No test failed when it last ran ({selection}). Leave out --failed to run them."
-            raise CommandError(msg, returncode=Exit.NOTHING)
+        return [*(one.id for one in suite.collection_errors), *(d.id for d in suite.declarations)]
+
+    def _complete(self, selection: Selection) -> Selection:
+        """Replace names of classes and methods by their ids, if there is a single one."""
+        known: set[str] = set()
+        if selection.names:
+            for one in self._ids(EVERYTHING):
+                known |= {one, one.rpartition(".")[0]}
+        names = []
+        for name in selection.names:
+            found = sorted(one for one in known if one.endswith(f".{name}"))
+            is_id = any(is_dotted_prefix(name, one) for one in known)
+            if len(found) > 1 and not is_id:
+                msg = f"{name} is not unique; use one of {', '.join(found)}."
+                raise CommandError(msg, returncode=Exit.NOTHING)
+            names.append(found[0] if found and not is_id else name)
         return replace(selection, names=tuple(names))
 
     def _failed(self) -> list[str]:
@@ -122,6 +163,13 @@ class LocalRunner:
             for result in results
             if result.is_problem
         ]
+
+
+def _narrow(selection: Selection, ids: Sequence[str], problem: str) -> Selection:
+    """Return the selection of these tests. Raise `CommandError` if there are none."""
+    if not ids:
+        raise CommandError(problem, returncode=Exit.NOTHING)
+    return replace(selection, names=tuple(ids))
 
 
 def _nothing(error: NothingSelectedError, selection: Selection) -> CommandError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from django.core.management.base import OutputWrapper
 from django.core.management.color import Style, no_style
@@ -29,18 +30,28 @@ else:
 
 
 def write(stream: OutputWrapper, text: str) -> None:
-    """Write to a stream of the command, and ignore a closed pipe, such as that of ``head``."""
+    """Write to a stream of the command, and ignore a closed pipe, such as that of ``head``.
+
+    Raises `smoketest.cli.output.OutputError` if the stream is closed or cannot be written for
+    another reason, such as a full disk.
+    """
+    if getattr(stream, "_out", None) is None:  # Python has no stream for a closed descriptor
+        msg = "The output cannot be written: it is closed. Redirect it, for example to /dev/null."
+        raise output.OutputError(msg)
     try:
         try:
             stream.write(text, str, ending="")
         except UnicodeEncodeError:  # the encoding of the locale does not support all characters
             stream.write(text.encode("ascii", "backslashreplace").decode(), str, ending="")
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Keeps Python from flushing the stream at exit, which would print an error.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
+        if not isinstance(error, BrokenPipeError):
+            msg = f"The output cannot be written: {error.strerror}."
+            raise output.OutputError(msg) from error
 
 
 class Screen:
@@ -63,6 +74,9 @@ class Screen:
         #: A stability check prints a line per round instead of a line per test.
         self._prints_tests = options.verbosity > bool(options.until_stable)
         self._is_silent = not options.verbosity
+        self._with_tracebacks = options.traceback or options.verbosity > 1
+        #: The report shows the messages, unless it is in another format than text.
+        self._with_messages = options.format != TEXT.name and not options.output
         if os.environ.get("NO_COLOR") and not options.force_color:  # https://no-color.org
             style = no_style()
         always = bool(options.force_color)
@@ -71,6 +85,8 @@ class Screen:
         self._render_event = STREAMED_FORMATS.get(options.format)
         #: Rendered events, to be written to a file at the end.
         self._lines: list[str] = []
+        #: Why a rendered event could not be written; the run continues and is recorded.
+        self._error: output.OutputError | None = None
 
     @contextmanager
     def progress(self) -> Iterator[Listener]:
@@ -89,6 +105,8 @@ class Screen:
 
     def show(self, answer: Answer) -> None:
         """Print the report, or write it to a file and print it as text. Raise `OutputError`."""
+        if self._error is not None:
+            raise self._error
         if self._format != TEXT.name:
             content = self._render(answer)
             if not self._file:
@@ -99,6 +117,11 @@ class Screen:
         if self._file and self._format == TEXT.name:
             output.write(self._file, plain)
         write(self._stdout, self._colored(plain, answer))
+        if self._with_tracebacks:
+            for result in answer.report.problems:
+                if result.traceback:
+                    self.message(f"{result.id} {result.outcome.words}:")
+                    self._write(result.traceback)
 
     def message(self, message: str, *, is_ok: bool | None = None) -> None:
         """Print a message to standard error; with ``--verbosity 0``, only errors."""
@@ -109,7 +132,12 @@ class Screen:
             False: self._style.ERROR,
             None: str,
         }
-        write(self._stderr, f"{paints[is_ok](escape_controls(message))}\n")
+        self._write(f"{paints[is_ok](escape_controls(message))}\n")
+
+    def _write(self, text: str) -> None:
+        """Write to standard error, whose loss must not change the result."""
+        with suppress(output.OutputError):
+            write(self._stderr, text)
 
     def _display(self) -> AbstractContextManager[Listener]:
         if self._is_silent or (self._render_event and not self._file):
@@ -119,13 +147,15 @@ class Screen:
             console = live.make_console(sys.stderr, with_colors=with_colors)
             if live.can_show(console):
                 return live.live(console)
-        return display.lines(self._write_line) if self._prints_tests else nullcontext(ignore_events)
+        if not self._prints_tests:
+            return nullcontext(ignore_events)
+        return display.lines(self._write_line, with_messages=self._with_messages)
 
     def _write_line(self, line: str, result: Result | None) -> None:
         paint: Paint = str
         if result is not None and result.is_problem:
             paint = self._style.ERROR if result.is_critical else self._style.WARNING
-        write(self._stderr, f"{paint(line)}\n")
+        self._write(f"{paint(line)}\n")
 
     def _render(self, answer: Answer) -> str:
         if self._format == PROMETHEUS:
@@ -138,13 +168,18 @@ class Screen:
     def _add_line(self, line: str) -> None:
         if self._file:
             self._lines.append(line)
-        else:
-            write(self._stdout, line)
+        elif self._error is None:
+            try:
+                write(self._stdout, line)
+            except output.OutputError as error:
+                self._error = error
 
     def _colored(self, plain: str, answer: Answer) -> str:
-        """Add colors to the status and the failures."""
+        """Add colors to the status and the failures, and on a terminal the number of warnings."""
         style = self._report_style
-        status, rest = plain.split("\n", 1)
+        status, rest = re.sub(r"\n{3,}", "\n\n", plain).split("\n", 1)
+        if (warnings := len(answer.report.warnings)) and self._stdout.isatty():
+            status += f" ({warnings} warning{'s' * (warnings > 1)})"
         paint = style.SUCCESS if answer.report.passed else style.ERROR
         head, *problems = rest.split("\n\n")
         return "\n\n".join([f"{paint(status)}\n{head}", *map(style.ERROR, problems)])

@@ -28,7 +28,14 @@ URL = "http://127.0.0.1:1/smoketest/"
         (["--run-timeout", "long"], "--run-timeout: 'long' is not a valid duration"),
         (["--until-stable", "ever"], "--until-stable: 'ever' is not a valid duration"),
         (["--until-stable", "1s", "--deadline", "x"], "--deadline: 'x' is not a valid duration"),
-        (["--format", "yaml"], "invalid choice: 'yaml'"),
+        (
+            ["--format", "yaml"],
+            "'yaml' is not a format; use text, json, junit, ndjson, prometheus.",
+        ),
+        (["--format", "jsn"], "Did you mean json?"),
+        (["--until", "5s"], "unknown argument --until. Did you mean --until-stable?"),
+        (["--formt=json"], "unknown argument --formt. Did you mean --format?"),
+        (["-k", ""], "-k: the name is empty"),
         (["--url", "shop.example"], "is not a valid URL; use that of the smoke test page, such as"),
         (["--url", ""], "is not a valid URL"),
         (["--url", "https://a:hunter@b.example/"], "the URL contains a password, which"),
@@ -160,6 +167,12 @@ class U(SmokeTest):
         (["--tag", "db", "--tag", "mail"], {"one", "two", "three"}),
         (["--tag", "db", "--exclude-tag", "slow"], {"one"}),
         (["--exclude-tag", "db", "--exclude-tag", "nothing-has-it"], {"three", "four"}),
+        (["U"], {"four"}),
+        (["test_one", "U.test_four"], {"one", "four"}),
+        (["-k", "three"], {"three"}),
+        (["-k", "T.test_t*", "-k", "four"], {"four"}),
+        (["-k", "*.T.test_t*", "-k", "four"], {"two", "three", "four"}),
+        (["-k", "smoke.T", "--exclude-tag", "db"], {"three"}),
         (["app0.smoke.T", "--tag", "mail"], {"three"}),
     ],
 )
@@ -178,7 +191,8 @@ def test_selection(run: Run, arguments: list[str], names: set[str]) -> None:
             ["app0.smoke.T.test_on"],
             "is named app0.smoke.T.test_on. Did you mean app0.smoke.T.test_",
         ),
-        (["test_four"], "Did you mean app0.smoke.U.test_four?"),
+        (["test_foor"], "Did you mean app0.smoke.U.test_four"),
+        (["-k", "nothing", "-k", "x*y"], "No test matches -k nothing or x*y (every test)."),
         (["--tag", "mial"], "No smoke test has the tag mial. Did you mean mail?"),
         (["--tag", "db", "--tag", "dv"], "No smoke test has the tag dv."),
         (["app0.smoke.U", "--tag", "db"], "No smoke test matches test app0.smoke.U, tag db."),
@@ -189,6 +203,21 @@ def test_selection__no_match(run: Run, arguments: list[str], message: str) -> No
     code, stdout, stderr = run(*arguments, smoke=SEVERAL)
     assert (code, stdout) == (3, "")
     assert message in stderr
+
+
+def test_selection__name_of_several_tests(run: Run) -> None:
+    """A name without its module must be unique."""
+    smoke = f"{SEVERAL}\nclass V(SmokeTest):\n    def test_four(self):\n        pass\n"
+    code, stdout, stderr = run("test_four", smoke=smoke)
+    assert (code, stdout) == (3, "")
+    assert "test_four is not unique; use one of app0.smoke.U.test_four, app0.smoke.V.test" in stderr
+
+
+def test_exclude_tag__unknown(run: Run) -> None:
+    """A notice suggests a known tag, and the tests run."""
+    code, _, stderr = run("--exclude-tag", "slwo", smoke=SEVERAL)
+    assert code == 0
+    assert stderr.startswith("No smoke test has the tag slwo. Did you mean slow?\nRunning 4 tests")
 
 
 # --failed
@@ -261,10 +290,10 @@ def test_failed__fixture_error(run: Run, hook: str) -> None:
     else:
         smoke = f"{PASSES}\n    @classmethod\n    def {hook}(cls):\n        raise RuntimeError\n"
     assert run(smoke=smoke)[0] == 1
-    code, _, stderr = run("--failed")
+    code, stdout, stderr = run("--failed")
     assert code == 1
     assert "app0.smoke.T.test_it" in stderr
-    assert f"{hook}" in stderr
+    assert hook in stdout
 
 
 def test_failed__module_importable_again(run: Run, apps: Apps) -> None:

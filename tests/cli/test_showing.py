@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def test_streams(show: Show) -> None:
     assert stdout.endswith("\n")
     assert stderr.splitlines() == [
         "Running 2 tests.",
-        "failed    polls.smoke.PollsTest.test_vote (0.250 s): 1 != 2",
+        "failed    polls.smoke.PollsTest.test_vote (0.250 s)",
         "failed    a.T.test_w (0.250 s) [warning]",
         "Done.",
         "Not well.",
@@ -77,11 +78,11 @@ def test_colors(show: Show) -> None:
     """The colors are those of Django's palette."""
     stdout, stderr = show(stdout=Terminal(), stderr=Terminal())
     style = color_style(force_color=True)
-    assert stdout.startswith(style.ERROR("FAIL") + "\n")
+    assert stdout.startswith(style.ERROR("FAIL (1 warning)") + "\n")
     assert style.ERROR("polls.smoke.PollsTest.test_vote failed: 1 != 2") in stdout
     lines = stderr.splitlines()
     assert lines[0] == "Running 2 tests."
-    assert lines[1] == style.ERROR("failed    polls.smoke.PollsTest.test_vote (0.250 s): 1 != 2")
+    assert lines[1] == style.ERROR("failed    polls.smoke.PollsTest.test_vote (0.250 s)")
     assert lines[2] == style.WARNING("failed    a.T.test_w (0.250 s) [warning]")
     assert lines[4] == style.ERROR("Not well.")
 
@@ -92,7 +93,7 @@ def test_colors__same_text_as_without(show: Show) -> None:
     codes = {"\x1b[31;1m", "\x1b[33;1m", "\x1b[32;1m", "\x1b[0m"}
     for code in codes:
         stdout, stderr = stdout.replace(code, ""), stderr.replace(code, "")
-    assert (stdout, stderr) == plain
+    assert (stdout.replace(" (1 warning)", "", 1), stderr) == plain
 
 
 @pytest.mark.parametrize(
@@ -246,3 +247,55 @@ def test_write__broken_pipe() -> None:
         wrapper = OutputWrapper(stream)
         for _ in range(3):
             write(wrapper, "x" * 100_000)
+
+
+TRACEBACKS = """
+class T(SmokeTest):
+    def test_fails(self):
+        self.helper()
+
+    def helper(self):
+        raise ValueError("in a helper")
+"""
+
+
+@pytest.mark.parametrize("option", [["--traceback"], ["-v", "2"], []])
+def test_tracebacks(run: Run, option: list[str]) -> None:
+    """The traceback has only frames of the site; without the option, there is its last line."""
+    code, stdout, stderr = run(*option, smoke=TRACEBACKS)
+    assert code == 1
+    assert "Traceback" not in stdout
+    assert re.search(r"test_fails \(.* s\) at .*app0/smoke.py:\d+\n", stderr)
+    assert ("app0.smoke.T.test_fails errored:\nTraceback (most recent" in stderr) == bool(option)
+    assert stderr.count('app0/smoke.py", line') == 2 * bool(option)
+    assert "unittest" not in stderr
+
+
+@pytest.mark.parametrize("format_name", ["text", "json", "ndjson"])
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_unwritable_output(site: Site, format_name: str, redirection: str) -> None:
+    """The exit code is 2, the message says why, and the run is recorded."""
+    code, stderr = _run_redirected(site, f"--format {format_name}", redirection)
+    assert code == 2
+    assert "CommandError: The output cannot be written: " in stderr
+    assert "Traceback" not in stderr
+    assert "smoketest_test_success" in site.run("--format", "prometheus")[1]
+
+
+def test_unwritable_errors(site: Site) -> None:
+    """Progress that cannot be written does not change the result."""
+    assert _run_redirected(site, "", "2>/dev/full")[0] == 0
+
+
+def _run_redirected(site: Site, arguments: str, redirection: str) -> tuple[int, str]:
+    command = f"{sys.executable} -m django smoketest {arguments} {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=site.folder,
+        env=site.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    return done.returncode, done.stderr

@@ -65,7 +65,7 @@ def test_options__are_all_listed() -> None:
         for action in parser()._actions
         if action.option_strings and action.option_strings[-1] not in inherited
     }
-    shown = re.findall(r"^\| `(--[\w-]+)", tables.options_table(), re.MULTILINE)
+    shown = re.findall(r"^\| `(--?[\w-]+)", tables.options_table(), re.MULTILINE)
     assert sorted(shown) == sorted(ours)
     assert "| `[ID ...]` |" in tables.options_table()
 
@@ -90,7 +90,7 @@ def test_options__of_smoketest_assets() -> None:
     }
     _, _, section = PAGE.partition("\n## Writing configuration files\n")
     shown = {
-        re.match(r"`(--[\w-]+)", option)[0][1:]: meaning
+        re.match(r"`(--?[\w-]+)", option)[0][1:]: meaning
         for option, meaning in table(section, "option")
     }
     assert list(shown) == list(ours)

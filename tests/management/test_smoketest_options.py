@@ -49,7 +49,7 @@ from tests.servers.services import require
         (["--every", "60s", "--serve", "localhost"], "is not a valid [HOST:]PORT"),
         (["--every", "60s", "--serve", "localhost:"], "is not a valid [HOST:]PORT"),
         (["--every", "60s", "--serve", "http://localhost:9100/"], "is not a valid [HOST:]PORT"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--nonsense"], "unknown argument --nonsense"),
     ],
 )
 def test_invalid_value(run: Run, arguments: list[str], message: str) -> None:

@@ -24,8 +24,12 @@ from smoketest import services
 from smoketest.cli import asking, listing, output
 from smoketest.cli.arguments import (
     DEADLINE,
+    DESCRIPTION,
+    EPILOG,
     PASSWORD_VARIABLE,
+    HelpFormatter,
     Options,
+    Parser,
     add_arguments,
     parse_options,
 )
@@ -42,15 +46,18 @@ from smoketest.store import Pause, StoreError
 
 
 class Command(BaseCommand):
-    help = (
-        "Runs the smoke tests of the site, each in a database transaction that is rolled back, and"
-        " prints the report. Exit codes: 0 if no critical test failed, 1 if a critical test failed,"
-        " 2 if an option or a setting is invalid, 3 if no test is selected, 4 if a deadline was"
-        " reached."
-    )
+    help = DESCRIPTION
     requires_system_checks = ["smoketest"]  # noqa: RUF012 - as Django declares it
     #: Django sets it if the command was started from the command line.
     _called_from_command_line = False
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        kwargs |= {"allow_abbrev": False, "epilog": EPILOG, "formatter_class": HelpFormatter}
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.__class__ = Parser  # Django's method always creates a CommandParser
+        (traceback,) = (action for action in parser._actions if action.dest == "traceback")
+        traceback.help = "print the tracebacks of failed tests, and of errors of the command"
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
@@ -114,7 +121,10 @@ class Command(BaseCommand):
                 if options.url:
                     ask = asking.remote(options.url, options)
                 else:
-                    ask = asking.LocalRunner(options, listener).run
+                    local = asking.LocalRunner(options, listener)
+                    for notice in local.notices():
+                        screen.message(notice)
+                    ask = local.run
                 answer, exit_code = self._answer(ask, options, screen)
         except RunInterrupted as interrupt:
             screen.show(Answer(report=interrupt.report, age=0.0))

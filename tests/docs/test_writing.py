@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_examples__are_rolled_back(project: Project, report: dict[str, Any]) -> 
     code = "from orders.models import Order; print(Order.objects.count())"
     done = project.django("manage.py", "shell", "--verbosity=0", f"--command={code}")
     assert done.stdout.strip() == "0"
+
+
+def test_pytest(tmp_path: Path) -> None:
+    """pytest collects smoke modules with the shown configuration, and rolls back their tests."""
+    project = Project(tmp_path)
+    twice = "Order.objects.create(reference='x')\n        assert Order.objects.count() == 1\n"
+    shutil.rmtree(tmp_path / "orders" / "smoke")
+    (tmp_path / "orders" / "smoke.py").write_text(
+        "from orders.models import Order\nfrom smoketest import SmokeTest\n"
+        "class OrdersTest(SmokeTest):\n"
+        f"    def test_1(self):\n        {twice}"
+        f"    def test_2(self):\n        {twice}"
+    )
+    (configuration,) = blocks(PAGE, "ini")
+    (tmp_path / "pytest.ini").write_text(configuration.content)
+    done = project.django("-m", "pytest", "-p", "no:cacheprovider", check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
 
 
 # The table

@@ -115,7 +115,7 @@ def status(store: ResultsStore) -> Status | None:
     current = _read_status(store)
     if current is None or not current.is_up:
         return current
-    has_failed = store.write_failed
+    has_failed = store.write_error is not None
     if has_failed or is_overdue(current, conf.interval):
         try:
             store.probe()

@@ -68,6 +68,7 @@ class Options:
     #: Options of Django.
     verbosity: int
     traceback: bool
+    skip_checks: bool
     force_color: bool
 
     @property

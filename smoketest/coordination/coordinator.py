@@ -40,6 +40,7 @@ logger = logging.getLogger("smoketest")
 #: Logs each test that did not pass. It is a separate logger so that a caller that displays the
 #: report can silence it.
 problem_logger = logging.getLogger("smoketest.problems")
+store_logger = logging.getLogger("smoketest.store")
 
 #: Seconds past the deadline of a run after which waiting requests stop waiting for it.
 GRACE = 5.0
@@ -476,4 +477,4 @@ def is_overdue(status: Status, interval: float | None) -> bool:
 
 def _log_store_error(error: StoreError) -> None:
     """Log a failure of the store, which does not fail the request."""
-    logger.error("The results store failed. %s", error)
+    store_logger.error("The results store failed. %s", error)

@@ -44,7 +44,7 @@ class ResultsStore(ABC):
     def __init__(self, render: Render = render_nothing) -> None:
         self._render = render
         #: Whether the latest write of this process failed.
-        self.write_failed = False
+        self.write_error: StoreError | None = None
 
     @abstractmethod
     def connect(self) -> Any:
@@ -231,7 +231,7 @@ class ResultsStore(ABC):
                         database.execute("ROLLBACK")
                     raise
                 database.execute("COMMIT")
-        except StoreError:
-            self.write_failed = True
+        except StoreError as error:
+            self.write_error = error
             raise
-        self.write_failed = False
+        self.write_error = None

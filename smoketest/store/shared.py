@@ -99,7 +99,9 @@ class SharedStore(ResultsStore):
                     self._set_aside(error)
                 raise
         except sqlite3.DatabaseError as error:
-            msg = f"{self._path} cannot be used: {error}"
+            msg = f"{self._path} cannot be used: {error}."
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                msg = f"{self._path} cannot be written, because the disk is full. Free some space."
             raise StoreError(msg) from error
         except (OSError, StateError) as error:
             raise StoreError(str(error)) from error
@@ -119,8 +121,8 @@ class SharedStore(ResultsStore):
             if (version := schema_version(database)) > SCHEMA_VERSION:
                 msg = (
                     f"{path} was written by a newer django-smoketest (schema {version}; this one"
-                    f" knows {SCHEMA_VERSION}). The file was not changed; upgrade django-smoketest"
-                    " in this process."
+                    f" knows {SCHEMA_VERSION}). The file was not changed. Upgrade django-smoketest"
+                    " in this process or, after a downgrade, delete the file and its history."
                 )
                 raise StoreError(msg)
             yield database

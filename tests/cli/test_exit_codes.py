@@ -59,6 +59,20 @@ def test_failed__is_printed_once(site: Site) -> None:
     assert re.search(r"failed    shop.smoke.T.test_it \(.*\) at shop/smoke.py:\d+\n", stderr)
 
 
+@pytest.mark.parametrize("skip_checks", [True, False])
+def test_store__of_a_newer_release(site: Site, skip_checks: bool) -> None:
+    """The reason is printed once, with both remedies, and no results are said to be stored."""
+    assert site.run()[0] == 0
+    store = site.folder / "state" / "results.sqlite3"
+    with closing(sqlite3.connect(store)) as database:
+        database.execute("PRAGMA user_version = 99")
+    code, _, stderr = site.run(*(["--skip-checks"] if skip_checks else []))
+    assert code == 0
+    assert stderr.count("was written by a newer django-smoketest") == 1
+    assert "Upgrade django-smoketest in this process or, after a downgrade, delete the" in stderr
+    assert "Results were not stored." in stderr.splitlines()[-1]
+
+
 def test_passed__failing_warning(site: Site) -> None:
     """A failing test of severity warning does not change the exit code."""
     site.smoke(FAILS.replace("def", "severity = 'warning'\n    def"))

@@ -748,7 +748,8 @@ def test_shared_store__newer_schema(
             use()
         assert str(caught.value) == (
             f"{shared.location} was written by a newer django-smoketest (schema 3; this one knows"
-            " 2). The file was not changed; upgrade django-smoketest in this process."
+            " 2). The file was not changed. Upgrade django-smoketest in this process or, after a"
+            " downgrade, delete the file and its history."
         )
     assert Path(shared.location).read_bytes() == before
     assert sorted(tmp_path.iterdir()) == files
@@ -803,7 +804,7 @@ def test_shared_store__full_disk(folder: StateFolder) -> None:
     store = FullStore(folder)
     assert store.snapshot().tests == ()
     many = [result_of(f"a.A.test_{number}") for number in range(200)]
-    with pytest.raises(StoreError, match="database or disk is full"):
+    with pytest.raises(StoreError, match="cannot be written, because the disk is full"):
         record(store, *many)
     assert store.snapshot().tests == ()
 
@@ -814,7 +815,7 @@ def test_shared_store__corrupt_on_full_disk(
     """A corrupt store that cannot be replaced raises StoreError."""
 
     def is_full(_: sqlite3.Connection) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        raise sqlite3.OperationalError("database or disk is full")  # without an error code
 
     record(shared, result_of(A))
     Path(shared.location).write_bytes(b"no database" * 1000)

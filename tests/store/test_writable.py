@@ -92,7 +92,7 @@ def test_failed_write(unwritable: Unwritable, caplog: pytest.LogCaptureFixture) 
         assert not is_up()
         assert not is_up()
     assert is_up()
-    assert not store().write_failed
+    assert store().write_error is None
     assert store().snapshot() == before
     assert store().status().generation == generation
     assert caplog.records == []  # the caller that failed logs the error
@@ -114,7 +114,7 @@ def test_overdue(unwritable: Unwritable, caplog: pytest.LogCaptureFixture) -> No
     """A process that has not written yet tests the store if no other process starts a run."""
     begin(seconds_ago=OVERDUE)
     with unwritable():
-        assert not store().write_failed
+        assert store().write_error is None
         assert not is_up()
         assert not is_up()
         assert len(caplog.records) == 1

@@ -37,7 +37,7 @@ from smoketest.cli.exits import Exit
 from smoketest.cli.showing import Screen, write
 from smoketest.cli.stability import NoAnswerError, Round, until_stable
 from smoketest.conf import conf
-from smoketest.coordination.coordinator import Answer, problem_logger
+from smoketest.coordination.coordinator import Answer, problem_logger, store_logger
 from smoketest.exporters import ExportError, pushgateway, server, textfile
 from smoketest.metrics import PROJECT_LABEL
 from smoketest.results import Report, StopReason, ignore_events, utc
@@ -76,8 +76,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         parsed = parse_options(options)
-        # Failures are in the report. Without a handler, Python would also print them to stderr.
-        problem_logger.addHandler(logging.NullHandler())
+        # The command reports failures of tests and of the store. Without a handler, Python would
+        # also print them to standard error.
+        for logger in (problem_logger, store_logger):
+            logger.addHandler(logging.NullHandler())
         try:
             with self._handling_sigterm():
                 self._do(parsed)
@@ -135,7 +137,7 @@ class Command(BaseCommand):
         if answer is not None:
             screen.show(answer)
         if not (options.url or options.no_store):
-            screen.message(f"Results are stored in {services.state().store.location}")
+            self._say_where_results_are(screen, options)
             self._export(options)
         if exit_code is not Exit.PASSED:
             raise SystemExit(int(exit_code))
@@ -173,6 +175,15 @@ class Command(BaseCommand):
         if answer.report.stop_reason is StopReason.DEADLINE:
             return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
+
+    def _say_where_results_are(self, screen: Screen, options: Options) -> None:
+        store = services.state().store
+        if store.write_error is None:
+            screen.message(f"Results are stored in {store.location}")
+        elif options.skip_checks:
+            screen.message(f"Results were not stored. {store.write_error}", is_ok=False)
+        else:  # a system check has reported the reason
+            screen.message("Results were not stored.", is_ok=False)
 
     def _list(self, options: Options) -> None:
         suite = asking.LocalRunner(options, ignore_events).find()

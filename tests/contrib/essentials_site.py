@@ -126,3 +126,9 @@ class Site:
     @property
     def _file(self) -> Path:
         return self.folder / "site_of_test" / "settings.py"
+
+
+def only(run: Run) -> tuple[str, str]:
+    """Return the outcome and message of the only test."""
+    (name,) = run.outcomes
+    return run.outcomes[name], run.messages[name]

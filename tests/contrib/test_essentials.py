@@ -5,10 +5,8 @@ from __future__ import annotations
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +32,11 @@ from smoketest.contrib.essentials import (
     targets,
 )
 from smoketest.contrib.essentials.conf import PARTS, EssentialsConf
-from smoketest.results import Report, Selection
-from smoketest.runner.loader import find
-from smoketest.runner.supervisor import run
-from smoketest.store.abandoned import LocallyAbandoned
-from tests.conftest import options
-from tests.contrib.essentials_site import PREFIX, Run, Site
+from tests.contrib.conftest import APPS, TEMPLATES, Essentials
+from tests.contrib.essentials_site import Site, only
 from tests.ledger.models import Account
 from tests.servers.mounts import hanging_mount, small_file_system, stale_mount
 from tests.servers.services import missing
-
-APPS = [
-    "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
-    "django.contrib.staticfiles", "smoketest", "smoketest.contrib.essentials",
-]  # fmt: skip
-TEMPLATES = {
-    "BACKEND": "django.template.backends.django.DjangoTemplates",
-    "OPTIONS": {
-        "context_processors": [
-            "django.template.context_processors.request",
-            "django.contrib.auth.context_processors.auth",
-        ]
-    },
-}
-
-Essentials = Callable[..., Run]
 
 #: This module is the URLconf of a test.
 urlpatterns: list[Any] = []
@@ -97,6 +75,19 @@ class UndeletingStorage(FileSystemStorage):
         """Do not delete the file."""
 
 
+class DeniedError(Exception):
+    """An error of Google Cloud, such as google.api_core.exceptions.Forbidden."""
+
+    code = 403
+
+
+class KeepingStorage(FileSystemStorage):
+    """A storage in which the site may not delete, and whose files are not overwritten."""
+
+    def delete(self, name: str) -> None:
+        raise DeniedError
+
+
 class LaggingCache(BaseCache):
     """A cache that writes to one server and reads from another with a replication lag."""
 
@@ -118,59 +109,12 @@ class LaggingCache(BaseCache):
         return values[-1] if values else default
 
 
-def _unload_smoke_modules() -> None:
-    """Unload the smoke modules, which read settings when they are imported."""
-    for name in list(sys.modules):
-        if name.startswith(PREFIX):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def essentials(tmp_path: Path) -> Iterator[Essentials]:
-    """Run tests of the app in this process: ``essentials("caches", CACHES=...)``."""
-
-    def run_with(*names: str, timeout: float = 10, **settings: Any) -> Run:
-        _unload_smoke_modules()
-        state = tmp_path / "state"
-        state.mkdir(exist_ok=True)
-        defaults = {"INSTALLED_APPS": APPS, "SMOKETEST_STATE_DIR": state, "TEMPLATES": [TEMPLATES]}
-        with override_settings(**{**defaults, **settings}):
-            selection = Selection(names=tuple(f"{PREFIX}.{name}" for name in names))
-            chosen = options(timeout=timeout)
-            suite = find(selection, chosen)
-            assert not suite.collection_errors, suite.collection_errors
-            report = run(
-                suite, selection, chosen, abandoned=LocallyAbandoned(),
-                carried={}, failfast=False,
-            )  # fmt: skip
-        return _summary(report)
-
-    yield run_with
-    _unload_smoke_modules()
-
-
 @pytest.fixture
 def mount_point(tmp_path: Path) -> Path:
     """A mount point outside the directories of the tests."""
     folder = tmp_path / "mount"
     folder.mkdir()
     return folder
-
-
-def _summary(report: Report) -> Run:
-    results = {result.id.removeprefix(f"{PREFIX}."): result for result in report.results}
-    return Run(
-        status=str(report.status),
-        seconds=report.duration,
-        outcomes={name: str(result.outcome) for name, result in results.items()},
-        messages={name: result.message for name, result in results.items()},
-    )
-
-
-def only(run: Run) -> tuple[str, str]:
-    """Return the outcome and message of the only test."""
-    (name,) = run.outcomes
-    return run.outcomes[name], run.messages[name]
 
 
 @pytest.fixture(scope="module")
@@ -542,6 +486,16 @@ class TestStorages:
         )
         assert outcome == "failed"
         assert "did not delete smoketest-" in message
+
+    def test_deletion_forbidden(self, essentials: Essentials, tmp_path: Path) -> None:
+        """Later runs only read the file of the first run."""
+        backend = {"BACKEND": f"{__name__}.KeepingStorage"}
+        settings = {"MEDIA_ROOT": tmp_path / "media", "STORAGES": {"default": backend}}
+        outcome, message = only(essentials("storages", **settings))
+        assert (outcome, "which stores and returns a file." in message) == ("skipped", True)
+        outcome, message = only(essentials("storages", **settings))
+        assert (outcome, "which returns a file." in message) == ("skipped", True)
+        assert [path.name for path in (tmp_path / "media").iterdir()] == ["smoketest.txt"]
 
 
 class _TimeoutOfMedia:

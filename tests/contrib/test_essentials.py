@@ -19,7 +19,6 @@ from django.core.files.storage import FileSystemStorage
 from django.core.files.storage import storages as staticfiles_storages
 from django.core.management import call_command
 from django.db import connection
-from django.http import HttpResponse
 from django.test import override_settings
 
 from smoketest.contrib.essentials import (
@@ -32,24 +31,11 @@ from smoketest.contrib.essentials import (
     targets,
 )
 from smoketest.contrib.essentials.conf import PARTS, EssentialsConf
-from tests.contrib.conftest import APPS, TEMPLATES, Essentials
+from tests.contrib.conftest import APPS, Essentials
 from tests.contrib.essentials_site import Site, only
 from tests.ledger.models import Account
 from tests.servers.mounts import hanging_mount, small_file_system, stale_mount
 from tests.servers.services import missing
-
-#: This module is the URLconf of a test.
-urlpatterns: list[Any] = []
-
-
-def handler404(*_: object, **__: object) -> HttpResponse:
-    raise AssertionError("never called")
-
-
-def basket(request: Any) -> dict[str, Any]:
-    """A context processor that uses attributes set by middleware."""
-    assert request.user.is_anonymous
-    return {"basket": request.session.get("basket"), "language": request.LANGUAGE_CODE}
 
 
 def early_storage() -> Any:
@@ -757,60 +743,6 @@ class TestHostNames:
         )
         databases = ["DATABASES['pg']"]
         assert printed.strip() == str({"pg1.internal": databases, "pg2.internal": databases})
-
-
-class TestErrorPages:
-    PAGES = {
-        "400.html": "test_bad_request",
-        "403.html": "test_permission_denied",
-        "403_csrf.html": "test_csrf_failure",
-        "404.html": "test_page_not_found",
-        "500.html": "test_server_error",
-    }
-
-    @pytest.mark.parametrize("page", PAGES)
-    def test_rendering_error(self, essentials: Essentials, tmp_path: Path, page: str) -> None:
-        """Only the test of the broken page fails."""
-        (tmp_path / page).write_text("{% url 'no-such-page' %}")
-        run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
-        failed = {name for name, outcome in run.outcomes.items() if outcome != "passed"}
-        assert failed == {f"pages.ErrorPagesTest.{self.PAGES[page]}"}
-        message = run.messages[failed.pop()]
-        assert message.startswith(f"{page} does not render: NoReverseMatch: ")
-        assert f"Fix the template {page}" in message
-
-    def test_request_context(self, essentials: Essentials, tmp_path: Path) -> None:
-        """Templates can use the anonymous user, session, absolute URL and CSRF token."""
-        for page in self.PAGES.keys() - {"500.html"}:
-            (tmp_path / page).write_text("{{ request.build_absolute_uri }}{% csrf_token %}")
-        options = {"context_processors": [f"{__name__}.basket"]}
-        run = essentials(
-            "pages.ErrorPagesTest",
-            TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path], "OPTIONS": options}],
-            ALLOWED_HOSTS=[".example.com"],
-        )
-        assert set(run.outcomes.values()) == {"passed"}
-
-    def test_empty_page(self, essentials: Essentials, tmp_path: Path) -> None:
-        """A template that renders to nothing fails the test; 500.html gets no variables."""
-        (tmp_path / "500.html").write_text("{% if request %}Sorry{% endif %}\n")
-        run = essentials("pages.ErrorPagesTest", TEMPLATES=[{**TEMPLATES, "DIRS": [tmp_path]}])
-        assert run.outcomes["pages.ErrorPagesTest.test_server_error"] == "failed"
-        assert "500.html is empty" in run.messages["pages.ErrorPagesTest.test_server_error"]
-
-    def test_custom_views_skipped(self, essentials: Essentials) -> None:
-        run = essentials(
-            "pages.ErrorPagesTest",
-            ROOT_URLCONF=f"{__name__}",
-            CSRF_FAILURE_VIEW=f"{__name__}.handler404",
-        )
-        skipped = {name for name, outcome in run.outcomes.items() if outcome == "skipped"}
-        assert skipped == {
-            "pages.ErrorPagesTest.test_page_not_found", "pages.ErrorPagesTest.test_csrf_failure"
-        }  # fmt: skip
-        assert (
-            "write a smoke test for it" in run.messages["pages.ErrorPagesTest.test_page_not_found"]
-        )
 
 
 class TestStaticFiles:

@@ -38,7 +38,7 @@ def test_without_permission_to_list(essentials: Essentials, s3: S3) -> None:
     """HEAD of the deleted key is 403, which does not fail the test."""
     s3.allow(*READ_AND_WRITE, "DeleteObject")
     assert check(essentials, s3) == ("passed", "")
-    assert s3.keys() == []
+    assert "smoketest-" not in " ".join(s3.keys())
 
 
 def test_without_permission_to_delete(essentials: Essentials, s3: S3) -> None:

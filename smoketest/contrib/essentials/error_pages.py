@@ -2,89 +2,165 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from importlib import import_module
+from contextlib import suppress
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from django.apps import apps
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import Http404
 from django.middleware.csrf import REASON_NO_CSRF_COOKIE
 from django.urls import get_callable, get_resolver
-from django.utils.module_loading import import_string
-from django.views.csrf import csrf_failure
 
 from smoketest.case import SmokeTest
-from smoketest.contrib.essentials.explain import failing
+from smoketest.client import SmokeClient
+from smoketest.contrib.essentials.explain import describe_error, failing
 
-Handler = Callable[..., HttpResponseBase]
+#: Maximum number of redirects, such as to the host with "www." or to the path of a language.
+_MAX_REDIRECTS = 3
 
 
 class ErrorPages(SmokeTest):
-    """Tests that call the error handlers directly, as Django does after an error."""
+    """Tests that request a path that does not exist.
+
+    The other error pages are rendered for the same request, which has passed the middleware: to
+    raise the errors instead would notify the administrators of the site in each run.
+    """
 
     timeout: ClassVar[float | None] = 5
-    every = 60
+    every = 300
+    response: ClassVar[Any]
 
-    def render(self, status: int, default: Handler, *exceptions: Exception) -> None:
-        """Render the error page of a status. Skip the test if the site has its own handler."""
-        with failing(f"The site's handler{status} cannot be found", "Run: manage.py check"):
-            handler = get_resolver().resolve_error_handler(status)
-        self._render(handler, default, f"handler{status}", f"{status}.html", status, exceptions)
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        client = SmokeClient(raise_request_exception=False)
+        cls.addClassCleanup(client.close)
+        with failing(
+            "A path that does not exist cannot be requested",
+            "Visitors get no error page. Fix the middleware, handler404 or handler500.",
+        ):
+            cls.response = _get_missing_page(client)
+
+    def check_missing_page(self) -> None:
+        """Check the response for the path that does not exist."""
+        handler = self._get_handler(404)
+        page = _Page(handler, "handler404", "404.html", 404)
+        self._skip_unless_resolved(handler)
+        error = _get_error(self.response)
+        if error is not None:
+            self.fail(
+                f"A path that does not exist fails with status {self.response.status_code}:"
+                f" {describe_error(error)} {page.advice}"
+            )
+        match = self.response.wsgi_request.resolver_match
+        if match is not None and self.response.status_code != 404:
+            self.skipTest(
+                f"The URL pattern {match.route!r} matches each path, and its view answers"
+                f" {self.response.status_code}."
+            )
+        if settings.DEBUG:  # the response is Django's page for developers
+            self._render(page, exception=Http404())
+        else:
+            self._check(page, self.response)
+
+    def render(self, status: int, template: str, **arguments: Exception) -> None:
+        """Check the handler of a status, called with the exception as Django does."""
+        page = _Page(self._get_handler(status), f"handler{status}", template, status)
+        self._render(page, **arguments)
 
     def render_csrf_failure(self) -> None:
         with failing("CSRF_FAILURE_VIEW cannot be found", "Run: manage.py check"):
-            handler = get_callable(settings.CSRF_FAILURE_VIEW)
-        reason = (REASON_NO_CSRF_COOKIE,)
-        self._render(handler, csrf_failure, "CSRF_FAILURE_VIEW", "403_csrf.html", 403, reason)
+            view = get_callable(settings.CSRF_FAILURE_VIEW)
+        page = _Page(view, "CSRF_FAILURE_VIEW", "403_csrf.html", 403)
+        self._render(page, reason=REASON_NO_CSRF_COOKIE)
 
-    def _render(
-        self,
-        handler: Handler,
-        default: Handler,
-        name: str,
-        template: str,
-        status: int,
-        arguments: tuple[Any, ...],
-    ) -> None:
-        if handler is not default:
-            self.skipTest(f"The site has its own {name}: write a smoke test for it.")
-        advice = f"Visitors see a bare error page. Fix the template {template}, or remove it."
-        with failing(f"{template} does not render", advice):
-            response = self._ask(handler, template, arguments)
-        self.assertEqual(response.status_code, status)
-        self.assertTrue(response.content.strip(), f"{template} is empty. {advice}")
+    def _get_handler(self, status: int) -> Handler:
+        with failing(f"The site's handler{status} cannot be found", "Run: manage.py check"):
+            urlconf = getattr(self.response.wsgi_request, "urlconf", None)
+            handler: Handler = get_resolver(urlconf).resolve_error_handler(status)
+        return handler
 
-    def _ask(self, handler: Handler, template: str, arguments: tuple[Any, ...]) -> Any:
-        request = visitor_request()
-        try:
-            return handler(request, *arguments)
-        except AttributeError as error:
-            if error.obj is not request:
-                raise
+    def _skip_unless_resolved(self, handler404: Handler) -> None:
+        """Skip the test if middleware has answered, since the request lacks attributes then."""
+        request, status = self.response.wsgi_request, self.response.status_code
+        if request.resolver_match is not None or status == 404 or _failed_in_handler(self.response):
+            return
+        with suppress(Exception):
+            if handler404(request, exception=Http404()).status_code == status:
+                return
+        if _get_error(self.response) is None:
             self.skipTest(
-                f"{template} uses request.{error.name}, which middleware sets: write a smoke test"
-                " with self.client."
+                f"Middleware of the site answers {status} for a path that does not exist, before"
+                " the error pages are used: write a smoke test with self.client."
             )
 
+    def _render(self, page: _Page, **arguments: Any) -> None:
+        self._skip_unless_resolved(self._get_handler(404))
+        with failing(f"{page.name} does not render", page.advice):
+            response = page.view(self.response.wsgi_request, **arguments)
+            if callable(getattr(response, "render", None)):
+                response = response.render()
+        self._check(page, response)
 
-def visitor_request() -> HttpRequest:
-    """Return a request of an anonymous user, with the attributes that Django's middleware adds."""
-    request: Any = HttpRequest()
-    request.method = "GET"
-    request.path = request.path_info = "/"
-    allowed = next((host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"), "")
-    request.META = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": "/",
-        "SERVER_NAME": allowed or "localhost",
-        "SERVER_PORT": "443",
-        "REMOTE_ADDR": "127.0.0.1",
-        "wsgi.url_scheme": "https",
-    }
-    request.LANGUAGE_CODE = settings.LANGUAGE_CODE
-    if apps.is_installed("django.contrib.sessions"):
-        request.session = import_module(settings.SESSION_ENGINE).SessionStore()
-    if apps.is_installed("django.contrib.auth"):
-        request.user = import_string("django.contrib.auth.models.AnonymousUser")()
-    return request  # type: ignore[no-any-return]
+    def _check(self, page: _Page, response: Any) -> None:
+        if 300 <= response.status_code < 400:
+            self.skipTest(f"{page.name} redirects to {response.headers.get('Location')}.")
+        # A site may choose another status, such as 404 to hide that a page is forbidden.
+        self.assertEqual(
+            response.status_code // 100,
+            page.status // 100,
+            f"{page.name} answers {response.status_code} instead of {page.status}, so that browsers"
+            f" and search engines take it for a page of the site. Set the status in {page.place}.",
+        )
+        content = b"streamed" if response.streaming else response.content
+        self.assertTrue(content.strip(), f"{page.name} is empty. {page.advice}")
+
+
+Handler = Callable[..., Any]
+
+
+class _Page:
+    """An error page: the view that renders it, and its name in messages."""
+
+    def __init__(self, view: Handler, setting: str, template: str, status: int) -> None:
+        self.view = view
+        self.status = status
+        module, name = view.__module__, getattr(view, "__qualname__", type(view).__qualname__)
+        if module.startswith("django.views."):
+            self.name, self.place = template, f"the template {template}"
+        else:
+            self.name, self.place = f"{setting} ({module}.{name})", f"the view {module}.{name}"
+        self.advice = f"Visitors do not see this error page. Fix {self.place}."
+
+
+def _get_missing_page(client: SmokeClient) -> Any:
+    """Request a path that does not exist, and follow redirects that keep its name."""
+    name = f"smoketest-{secrets.token_hex(8)}"
+    response = client.get(f"/{name}/")
+    for _ in range(_MAX_REDIRECTS):
+        location = urlsplit(response.headers.get("Location", ""))
+        if name not in location.path:
+            break
+        response = client.get(
+            location.path,
+            secure=location.scheme == "https",
+            headers={"host": location.netloc} if location.netloc else None,
+        )
+    return response
+
+
+def _get_error(response: Any) -> BaseException | None:
+    """Return the exception that a view, a handler or middleware has raised."""
+    return response.exc_info[1] if response.exc_info else None
+
+
+def _failed_in_handler(response: Any) -> bool:
+    """Return whether an error occurred while ``handler404`` handled the missing path."""
+    error = _get_error(response)
+    while error is not None:
+        if isinstance(error, Http404):
+            return True
+        error = error.__context__
+    return False

@@ -1,8 +1,6 @@
 """Smoke tests of error pages and static files."""
 
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.http import Http404
-from django.views import defaults
 
 from smoketest.case import tag
 from smoketest.contrib.essentials.error_pages import ErrorPages
@@ -15,23 +13,23 @@ if is_wanted("error_pages"):
     class ErrorPagesTest(ErrorPages):
         def test_bad_request(self) -> None:
             """The error page for a bad request (400) renders."""
-            self.render(400, defaults.bad_request, BadRequest())
+            self.render(400, "400.html", exception=BadRequest())
 
         def test_permission_denied(self) -> None:
             """The error page for a forbidden page (403) renders."""
-            self.render(403, defaults.permission_denied, PermissionDenied())
+            self.render(403, "403.html", exception=PermissionDenied())
 
         def test_csrf_failure(self) -> None:
             """The error page for a CSRF failure (403) renders."""
             self.render_csrf_failure()
 
         def test_page_not_found(self) -> None:
-            """The error page for a missing page (404) renders."""
-            self.render(404, defaults.page_not_found, Http404())
+            """A path that does not exist has the status 404 and an error page."""
+            self.check_missing_page()
 
         def test_server_error(self) -> None:
             """The error page for a server error (500) renders."""
-            self.render(500, defaults.server_error)
+            self.render(500, "500.html")
 
 
 if is_wanted("static_files"):

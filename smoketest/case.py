@@ -239,6 +239,7 @@ class SmokeTest(_DjangoAssertions):
         from smoketest.client import SmokeClient  # noqa: PLC0415
 
         client = SmokeClient()
+        client.test_id = self.id()
         self.addCleanup(client.close)
         return client
 

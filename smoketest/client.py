@@ -2,12 +2,13 @@
 
 `django.test.Client` is made for test runs: it temporarily disconnects signal receivers of the whole
 process, and would record exceptions of other requests. `SmokeClient` does neither. It also keeps
-mail in an outbox and deletes the sessions that it has created.
+mail in an outbox, deletes the sessions that it has created, and reports files that the site saves.
 """
 
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends import cached_db, db
+from django.core.files.storage import Storage
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest, get_script_name
 from django.core.mail import EmailMessage
@@ -31,6 +33,11 @@ from django.dispatch import receiver
 from django.http.request import split_domain_port, validate_host
 from django.test.client import Client, conditional_content_removal
 from django.urls import set_script_prefix
+
+logger = logging.getLogger("smoketest")
+
+#: Maximum number of saved files in a log message.
+_SHOWN_FILES = 3
 
 #: The client whose request is being processed. A context variable, so that it also applies to
 #: threads and tasks of the request. Use `_active_client` to read it.
@@ -89,6 +96,10 @@ class SmokeClient(Client):
         self._enforce_csrf_checks = enforce_csrf_checks
         #: Mail sent by the site during requests of this client; it is not delivered.
         self.outbox: list[EmailMessage] = []
+        #: Files saved by the site during requests of this client; they are not deleted.
+        self.saved_files: list[SavedFile] = []
+        #: Id of the test that uses the client, for log messages.
+        self.test_id = ""
         #: Whether the client was closed; the next request opens it again.
         self.is_closed = False
         #: Keys of the sessions created for this client.
@@ -98,13 +109,17 @@ class SmokeClient(Client):
     def close(self) -> None:
         """Delete the sessions created for this client, and close unread streaming responses.
 
-        `SmokeTest` calls this method of its client when a test ends.
+        Saved files are reported in the log, once for each test in a process. `SmokeTest` calls this
+        method of its client when a test ends.
         """
         while self._unread:
             self._unread.pop().close()
         self.is_closed = True
         while self._sessions:
             _delete_session(self._sessions.pop())
+        if self.saved_files and self.test_id not in _reported:
+            _reported.add(self.test_id)
+            _report_files(self.test_id, self.saved_files)
 
     def generic(
         self,
@@ -204,6 +219,32 @@ class AsyncSmokeClient:
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._client, name)
         return sync_to_async(attribute) if name in self._AWAITED else attribute
+
+
+class SavedFile(NamedTuple):
+    """A file that the site has saved during a request."""
+
+    #: Class of the storage.
+    storage: str
+    #: Name of the file in the storage.
+    name: str
+
+
+#: Ids of the tests whose saved files were reported.
+_reported: set[str] = set()
+
+
+def _report_files(test_id: str, files: list[SavedFile]) -> None:
+    shown = ", ".join(f"{file.name!r} ({file.storage})" for file in files[:_SHOWN_FILES])
+    logger.warning(
+        "%s saved %s file(s), which remain although the database rows were rolled back: %s%s."
+        " Each run may save more of them. Request the page at the public address of the site"
+        " instead of with self.client, for example with smoketest.contrib.http.",
+        test_id or "A smoke test",
+        len(files),
+        shown,
+        ", ..." if len(files) > _SHOWN_FILES else "",
+    )
 
 
 class _Stream:
@@ -392,3 +433,34 @@ _BACKEND_METHODS: dict[str, Callable[..., object]] = {
 }
 
 _patch_mail()
+
+
+def _patch_storages() -> None:
+    """Patch Django so that files saved during a request of a client are recorded, not changed.
+
+    Storages of the site override `Storage._save` and `Storage._open`, which these methods call.
+    """
+    save, open_file = Storage.save, Storage.open
+
+    def recording_save(self: Storage, *args: Any, **kwargs: Any) -> str:
+        name = save(self, *args, **kwargs)
+        _record_file(self, name)
+        return name
+
+    def recording_open(self: Storage, name: str, mode: str = "rb") -> Any:
+        file = open_file(self, name, mode)
+        if not set(mode).isdisjoint("wax+"):
+            _record_file(self, name)
+        return file
+
+    Storage.save = recording_save  # type: ignore[method-assign]
+    Storage.open = recording_open  # type: ignore[method-assign]
+
+
+def _record_file(storage: Storage, name: str) -> None:
+    if (client := _active_client()) is not None:
+        kind = type(storage)
+        client.saved_files.append(SavedFile(f"{kind.__module__}.{kind.__qualname__}", name))
+
+
+_patch_storages()

@@ -20,6 +20,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core import mail
 from django.core.cache import cache
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.mail import EmailMessage, send_mail
 from django.core.signals import got_request_exception, request_finished, request_started
@@ -1033,3 +1035,73 @@ def test_handler__follows_settings() -> None:
         assert client.get("/german/")["X-Async"] == "yes"
     with override_settings(**SETTINGS | {"MIDDLEWARE": []}):
         assert "X-Async" not in client.get("/german/")
+
+
+def thumbnails(_: HttpRequest) -> HttpResponse:
+    """Save renditions and their rows, as an image library does on the first visit of a page."""
+    for width in range(4):
+        name = default_storage.save(f"tea.{width}.txt", ContentFile(b"thumbnail"))
+        Account.objects.create(name=name)
+    with default_storage.open("cover.txt", "wb") as file:
+        file.write(b"cover")
+    with default_storage.open("cover.txt") as file:
+        return HttpResponse(file.read())
+
+
+@pytest.fixture
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of the default storage; no saved file was reported yet."""
+    monkeypatch.setattr(smoketest.client, "_reported", set())
+    with override_settings(MEDIA_ROOT=tmp_path / "media"):
+        yield tmp_path / "media"
+
+
+def test_saved_files(run_on_site: RunOnSite, media: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Saved files are reported once for each test, and remain."""
+    report = run_on_site(
+        "def test_page(self):\n"
+        "    self.client.get('/')\n"
+        "    self.client.get('/')\n"
+        "    self.assertEqual(len(self.client.saved_files), 10)\n"
+        "    self.assertEqual(self.client.saved_files[0].name, 'tea.0.txt')\n"
+        "    self.client.close()\n"  # as at the end of an earlier run
+        "    self.client.get('/')\n",
+        {"ROOT_URLCONF": (path("", thumbnails),)},
+    )
+    assert_passed(report)
+    (warning,) = (record for record in caplog.records if record.name == "smoketest")
+    assert warning.levelname == "WARNING"
+    text = warning.getMessage()
+    assert text.startswith(f"{report.results[0].id} saved 10 file(s), which remain although")
+    assert "'tea.0.txt' (django.core.files.storage.filesystem.FileSystemStorage), " in text
+    assert text.count(".txt'") == 3
+    assert "Request the page at the public address of the site" in text
+    assert len(list(media.iterdir())) == 13  # four of each request, and the cover
+    assert not Account.objects.exists()
+
+
+def test_saved_files__of_visitors(
+    run_on_site: RunOnSite, media: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of a visitor, and of the test itself, are not recorded."""
+
+    def visit() -> None:
+        assert meetings["inside"].wait(60)
+        default_storage.save("of a visitor.txt", ContentFile(b"photo"))
+        meetings["outside"].set()
+
+    meetings.update(inside=threading.Event(), outside=threading.Event())
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    report = run_on_site(
+        "def test_it(self):\n"
+        "    from django.core.files.base import ContentFile\n"
+        "    from django.core.files.storage import default_storage\n"
+        "    self.client.get('/meet/')\n"
+        "    default_storage.save('of the test.txt', ContentFile(b'1'))\n"
+        "    self.assertEqual(self.client.saved_files, [])\n"
+    )
+    visitor.join()
+    assert_passed(report)
+    assert len(list(media.iterdir())) == 2
+    assert not [record for record in caplog.records if record.name == "smoketest"]

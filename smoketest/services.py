@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from time import monotonic, time
 from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.urls import NoReverseMatch, get_resolver, get_script_prefix, reverse
+from django.utils.module_loading import import_string
 
 from smoketest.conf import conf, secrets_of_site
 from smoketest.coordination.coordinator import Coordinator, is_overdue
@@ -78,7 +81,23 @@ def run_options() -> RunOptions:
         lock_timeout=conf.lock_timeout,
         workers=conf.workers,
         release=conf.release,
+        load_site=load_site,
     )
+
+
+def load_site() -> None:
+    """Import the URLconf, the middleware and the test client.
+
+    Otherwise, this would count as the duration of the first test that requests a page, or resolves
+    a URL. Errors are ignored, because they are reported by the tests that need the module.
+    """
+    with suppress(Exception):
+        get_resolver().url_patterns  # noqa: B018 - imports the modules
+    for name in settings.MIDDLEWARE:
+        with suppress(Exception):
+            import_string(name)
+    with suppress(Exception):
+        import_module("smoketest.client")
 
 
 def state() -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from time import monotonic, time
@@ -15,8 +16,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from smoketest.conf import InvalidSettingError
+from smoketest.results import Selection
+from smoketest.runner.loader import find
 from smoketest.runner.options import RunOptions
-from smoketest.services import coordinator, run_options, site_identity, state, state_folder
+from smoketest.services import (
+    coordinator,
+    load_site,
+    run_options,
+    site_identity,
+    state,
+    state_folder,
+)
 from smoketest.store import FILE_NAME, MemoryStore, SharedStore
 from smoketest.store.abandoned import AbandonedOnHost, LocallyAbandoned
 from smoketest.store.locks import HostLock, ProcessLock
@@ -211,6 +221,7 @@ def test_run_options__from_settings(settings: Any) -> None:
         lock_timeout=4,
         workers=5,
         release="1.2.3",
+        load_site=load_site,
     )
 
 
@@ -251,3 +262,41 @@ def test_coordinator__missing_app() -> None:
         pytest.raises(ImproperlyConfigured, match='"smoketest" is not in INSTALLED_APPS'),
     ):
         coordinator()
+
+
+_URLS = """
+import threading
+from django.db import connection
+from smoketest.isolation import is_isolated
+
+loaded_by = threading.current_thread().name
+was_isolated = is_isolated()
+connection.ensure_connection()
+urlpatterns = []
+"""
+_MIDDLEWARE = """
+def middleware(get_response):
+    raise AssertionError("only imported")
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", ["", "raise RuntimeError"])
+def test_site_is_loaded_before_the_first_test(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """The time is not charged to a test, and modules of the site are not isolated."""
+    (tmp_path / "slow_urls.py").write_text(f"{_URLS}{error}")
+    (tmp_path / "slow_middleware.py").write_text(_MIDDLEWARE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("slow_urls", "slow_middleware"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    settings.ROOT_URLCONF = "slow_urls"
+    settings.MIDDLEWARE = ["no.such.middleware", "slow_middleware.middleware"]
+    suite = find(Selection(), run_options())
+    assert suite.collection_errors == ()
+    assert "slow_middleware" in sys.modules
+    if not error:
+        urls: Any = sys.modules["slow_urls"]
+        assert urls.loaded_by == "smoketest-discovery"
+        assert not urls.was_isolated

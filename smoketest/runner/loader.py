@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic, time  # imported by name, because a smoke module may patch time
 
+from django.db import connections
+
 from smoketest.isolation import IsolationError, ThreadIsolation, is_isolated
 from smoketest.results import Outcome, Selection
 from smoketest.runner.discovery import Suite, collection_error, discover
@@ -29,6 +31,7 @@ def find(selection: Selection, options: RunOptions) -> Suite:
         )
         raise IsolationError(msg)
     if not options.workers:
+        options.load_site()
         with ThreadIsolation():
             return _discover(selection, options, lambda _: None)
     with _discovery_lock:
@@ -49,7 +52,7 @@ class _DiscoveryThread(threading.Thread):
         super().__init__(name="smoketest-discovery", daemon=True)
         self._selection = selection
         self._options = options
-        self._importing = ("", "")
+        self._importing = ("", "URLconf")
         self._started_at = time()
         self._start_clock = monotonic()
         self._suite: Suite | None = None
@@ -58,6 +61,7 @@ class _DiscoveryThread(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._load_site()
             with isolated_thread():
                 self._suite = _discover(self._selection, self._options, self._set_importing)
         except BaseException as error:  # noqa: BLE001 - raised again by result()
@@ -65,6 +69,13 @@ class _DiscoveryThread(threading.Thread):
         finally:
             with _discovery_lock:
                 _discoveries.discard(self)
+
+    def _load_site(self) -> None:
+        """Load the site outside of isolation: its modules may use databases, as in a request."""
+        try:
+            self._options.load_site()
+        finally:
+            connections.close_all()
 
     def result(self, timeout: float) -> Suite:
         """Return the suite; raises the exception of the thread if discovery itself failed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 
@@ -23,3 +23,5 @@ class RunOptions:
     #: Maximum number of threads; 0 runs the tests in the calling thread, without timeouts.
     workers: int
     release: str = ""
+    #: Imports code of the site that most tests need, so that the first test is not charged for it.
+    load_site: Callable[[], object] = lambda: None

@@ -277,6 +277,20 @@ class TestSQLite:
         timer.join()
         writer.close()
 
+    @pytest.mark.django_db(transaction=True, databases="__all__")
+    def test_router_that_reads_from_a_replica(self, essentials: Essentials) -> None:
+        """The row is read where it was written."""
+
+        class ReadsElsewhere:
+            def db_for_read(self, model: object, **hints: object) -> str:
+                return "other"
+
+        run = essentials("databases.DefaultDatabaseTest", DATABASE_ROUTERS=[ReadsElsewhere()])
+        assert run.outcomes == {
+            "databases.DefaultDatabaseTest.test_answers": "passed",
+            "databases.DefaultDatabaseTest.test_takes_a_write": "passed",
+        }
+
     def test_several_databases(self, site: Site) -> None:
         """Replicas are not written to, and databases without migrations are skipped."""
         site.configure(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from smoketest.contrib.essentials import targets
 from smoketest.contrib.redis.client import UnsupportedError, connect, get_address
 from smoketest.contrib.redis.targets import RedisServer, find_servers
 from smoketest.runner.loader import find
@@ -187,6 +190,107 @@ def test_setting__added_and_skipped_servers() -> None:
     assert {name: keywords(server) for name, server in servers.items()} == {
         "sessions": {"host": "a", "port": 1, "db": 2}
     }
+
+
+RQ_QUEUES = {
+    "default": {"HOST": "a", "PORT": 1, "DB": 2, "PASSWORD": "pass", "DEFAULT_TIMEOUT": 360},
+    "high": {"HOST": "a", "PORT": 1, "DB": 2, "PASSWORD": "pass"},
+    "url": {"URL": "redis://user:pass@b:2/3", "DEFAULT_TIMEOUT": 500},
+    "tls": {"HOST": "c", "PORT": 3, "SSL": True, "SSL_CERT_REQS": "none"},
+    "socket": {"UNIX_SOCKET_PATH": "/run/redis.sock", "DB": 1},
+    "cache": {"USE_REDIS_CACHE": "default"},
+    "sentinel": {"SENTINELS": [("d", 26379)], "MASTER_NAME": "m", "DB": 0},
+}
+
+
+@pytest.mark.usefixtures("library")
+def test_django_rq__queues() -> None:
+    """Queues with the same connection are one server, and the connection of a cache is its own."""
+    servers = found(RQ_QUEUES=RQ_QUEUES)
+    with pytest.raises(UnsupportedError, match=r"RQ_QUEUES\['sentinel'\].*REDIS_URLS"):
+        connect(servers.pop("rq sentinel"))
+    assert {name: keywords(server) for name, server in servers.items()} == {
+        "rq default": {"host": "a", "port": 1, "db": 2, "password": "pass"},
+        "rq url": {"host": "b", "port": 2, "db": 3, "username": "user", "password": "pass"},
+        "rq tls": {"host": "c", "port": 3, "ssl_cert_reqs": "none"},
+        "rq socket": {"path": "/run/redis.sock", "db": 1},
+    }
+    pool = connect(servers["rq tls"]).connection_pool
+    assert pool.connection_class.__name__ == "SSLConnection"
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [
+        ({"redis": {"host": "a", "port": 1, "db": 2}}, {"host": "a", "port": 1, "db": 2}),
+        ({"redis": "redis://:pass@a:1"}, {"host": "a", "port": 1, "password": "pass"}),
+        ({"redis": {"unix_socket_path": "/run/redis.sock"}}, {"path": "/run/redis.sock"}),
+        ({"name": "shop"}, {"host": "localhost"}),
+        ({"orm": "default"}, None),
+        ({"sqs": {"aws_region": "eu"}, "redis": {"host": "a"}}, None),
+        ({"django_redis": "default"}, None),
+        ({"redis": {"host": "a"}, "sync": True}, None),
+    ],
+)
+def test_django_q__cluster(cluster: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    servers = found(Q_CLUSTER=cluster)
+    assert [keywords(server) for server in servers.values()] == ([expected] if expected else [])
+
+
+class Storage:
+    """The parts of a storage of huey that a client is taken from."""
+
+    def __init__(self) -> None:
+        self.conn = import_module("redis").Redis(host="a", port=1)
+        self.pool = self.conn.connection_pool
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("huey", "expected"),
+    [
+        ({"name": "shop"}, ("localhost", None)),
+        ({"connection": {"host": "a", "port": 1, "read_timeout": 0}}, ("a", 1)),
+        ({"url": "redis://a:1/0"}, ("a", 1)),
+        ({"huey_class": "huey.PriorityRedisHuey", "connection": {"url": "redis://a:1"}}, ("a", 1)),
+        ({"huey_class": "huey.SqliteHuey"}, None),
+        ({"connection": {"host": "a"}, "immediate": True}, None),
+        (SimpleNamespace(storage=object()), None),
+        ("instance", ("a", 1)),
+        ("pool", ("a", 1)),
+    ],
+)
+def test_huey(huey: Any, expected: tuple[str, int | None] | None) -> None:
+    if huey == "instance":
+        huey = SimpleNamespace(storage=Storage())
+    elif huey == "pool":
+        huey = {"connection": {"connection_pool": Storage().pool}}
+    servers = found(HUEY=huey)
+    assert list(servers) == (["huey"] if expected else [])
+    for server in servers.values():
+        made = keywords(server)
+        assert (made["host"], made.get("port")) == expected
+
+
+def test_task_queues__host_names() -> None:
+    """The host names are resolved by the essentials, without those of services of Sentinel."""
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer"}
+    hosts = [("e", 1), "redis://:pass@f:2/3", {"address": "redis://g"}, {"host": "h"}]
+    with override_settings(
+        RQ_QUEUES=RQ_QUEUES,
+        Q_CLUSTER={"redis": "redis://u:pass@i:1"},
+        HUEY={"connection": {"host": "j"}},
+        CHANNEL_LAYERS={
+            "default": {**layer, "CONFIG": {"hosts": hosts}},
+            "sentinel": {
+                **layer,
+                "CONFIG": {"hosts": [{"sentinels": [("k", 1)], "master_name": "mymaster"}]},
+            },
+            "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+        },
+    ):
+        assert "".join(targets.hosts()) == "abcdijefghk"
 
 
 def ids(**settings: Any) -> list[str | None]:

@@ -75,6 +75,21 @@ def in_mailer(host: object) -> Iterator[str]:
     yield from _valid([str(host or "")])
 
 
+def in_connection(connection: object) -> Iterator[str]:
+    """Yield the host names of a connection: a URL, a (host, port) pair or keyword arguments."""
+    if isinstance(connection, str):
+        yield from in_url(connection)
+    elif isinstance(connection, (list, tuple)) and connection:
+        yield from _valid([str(connection[0])])
+    elif isinstance(connection, Mapping):
+        if sentinels := connection.get("sentinels"):
+            yield from in_cache("", None, {"SENTINELS": sentinels})
+        elif address := connection.get("address"):
+            yield from in_url(str(address))
+        elif "unix_socket_path" not in connection:
+            yield from _valid([str(connection.get("host") or "")])
+
+
 def in_url(url: str) -> Iterator[str]:
     """Yield the host names in the URL of a service."""
     match = _URL.match(url)

@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from smoketest.contrib.essentials import host_names
 from smoketest.contrib.essentials.conf import EssentialsConf, conf
+from smoketest.contrib.redis.queues import find_queues
 from smoketest.services import state_folder
 
 #: Django's default backend of a mailer.
@@ -134,12 +135,26 @@ def _configured_hosts() -> Iterator[tuple[str, str]]:
         backend = str(cache.get("BACKEND", ""))
         for host in host_names.in_cache(backend, cache.get("LOCATION"), cache.get("OPTIONS") or {}):
             yield host, f"CACHES[{alias!r}]"
+    yield from _queue_hosts()
     for alias, origin in mail_origins().items():
         for host in host_names.in_mailer(mail_host(alias)):
             yield host, origin
     for host in conf.hosts:
         for valid in host_names.in_mailer(host):
             yield valid, EssentialsConf.hosts.name
+
+
+def _queue_hosts() -> Iterator[tuple[str, str]]:
+    """Yield the hosts of the Redis servers of task queues and of Channels."""
+    found: list[tuple[str, object]] = [(queue.setting, queue.origin) for queue in find_queues()]
+    layers: Mapping[str, Any] = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    for alias, layer in layers.items():
+        if "redis" in layer.get("BACKEND", ""):
+            hosts = layer.get("CONFIG", {}).get("hosts") or ()
+            found += [(f"CHANNEL_LAYERS[{alias!r}]", host) for host in hosts]
+    for setting, connection in found:
+        for host in host_names.in_connection(connection):
+            yield host, setting
 
 
 def mail_origins() -> Mapping[str, str]:

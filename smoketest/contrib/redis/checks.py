@@ -31,7 +31,8 @@ def check_redis(**_: Any) -> list[CheckMessage]:
     return [
         Warning(
             "smoketest.contrib.redis found no Redis server in CACHES, CHANNEL_LAYERS,"
-            " CELERY_BROKER_URL or CELERY_RESULT_BACKEND; nothing is tested.",
+            " CELERY_BROKER_URL, CELERY_RESULT_BACKEND, RQ_QUEUES, Q_CLUSTER or HUEY; nothing is"
+            " tested.",
             hint=f"Add the servers to {RedisConf.urls.name}, or remove the app.",
             id="smoketest.W161",
         )

@@ -57,11 +57,20 @@ def _parameters(server: RedisServer) -> tuple[Any, Any, dict[str, Any]]:
             )
         address = parameters.pop("address", None)
         if address is None:
-            return library, library.Connection, parameters
+            return library, *_get_connection(library, parameters)
     else:
         address, parameters = server.origin, {}
     pool = library.ConnectionPool.from_url(_address(library, address), **parameters)
     return library, pool.connection_class, dict(pool.connection_kwargs)
+
+
+def _get_connection(library: Any, parameters: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the connection class and its arguments for the arguments of a client."""
+    if path := parameters.pop("unix_socket_path", None):
+        others = {name: parameters[name] for name in parameters if name not in {"host", "port"}}
+        return library.UnixDomainSocketConnection, {**others, "path": path}
+    is_tls = parameters.pop("ssl", False)
+    return library.SSLConnection if is_tls else library.Connection, parameters
 
 
 def _address(library: Any, address: str) -> str:

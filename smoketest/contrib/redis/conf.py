@@ -13,7 +13,7 @@ SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 class RedisConf(Settings, prefix="SMOKETEST_REDIS_"):
     """Settings of the app."""
 
-    #: URLs of servers, by name, in addition to those of CACHES, CHANNEL_LAYERS and Celery.
+    #: URLs of servers, by name, in addition to those in the settings of packages.
     urls: Setting[Mapping[str, str]] = Setting(
         "smoketest.E161",
         {},

@@ -16,6 +16,7 @@ from django.core.cache.backends.redis import RedisCache
 from django.utils.module_loading import import_string
 
 from smoketest.contrib.redis.conf import RedisConf, conf
+from smoketest.contrib.redis.queues import Origin, find_queues
 
 #: Packages whose cache backends have the client interface of django-redis.
 _CACHE_PACKAGES = {"django_redis", "django_valkey"}
@@ -37,15 +38,15 @@ class RedisServer:
     name: str
     #: Setting that contains the server.
     setting: str
-    #: URL, connection parameters, or a function that returns the site's client.
-    origin: str | Mapping[str, Any] | Callable[[], Any]
+    origin: Origin
     #: Whether the site only reads from the server.
     is_replica: bool = False
 
 
 def find_servers() -> list[RedisServer]:
     """Return the servers that ``SMOKETEST_REDIS_SKIP`` does not exclude."""
-    found = (*_from_setting(), *_from_caches(), *_from_channels(), *_from_celery())
+    queues = (RedisServer(**queue._asdict()) for queue in find_queues())
+    found = (*_from_setting(), *_from_caches(), *_from_channels(), *_from_celery(), *queues)
     return [server for server in found if server.name not in conf.skip]
 
 

@@ -188,7 +188,8 @@ def check_vendors(**_: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     for alias in connections:
         vendor = _vendor(alias)
-        if vendor and not is_supported(type(connections[alias])):
+        is_database = connections.settings[alias]["ENGINE"] != _NO_DATABASE
+        if vendor and is_database and not is_supported(type(connections[alias])):
             messages.append(
                 Info(
                     f"Database {alias!r} ({vendor}) is not fully supported. Smoke tests are rolled"
@@ -201,6 +202,10 @@ def check_vendors(**_: Any) -> list[CheckMessage]:
                 )
             )
     return messages
+
+
+#: Backend of sites without a database.
+_NO_DATABASE = "django.db.backends.dummy"
 
 
 def _vendor(alias: str) -> str:

@@ -209,6 +209,14 @@ def test_check_vendors__unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Supported databases are postgresql, mysql." in str(messages[0].hint)
 
 
+def test_check_vendors__no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site without a database has nothing to report."""
+    no_database = {"ENGINE": "django.db.backends.dummy"}
+    monkeypatch.setitem(connections.settings, "none", connections.settings["default"] | no_database)
+    assert connections["none"].vendor == "unknown"
+    assert check_messages() == []
+
+
 def test_check_vendors__missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database whose driver is missing is left to Django's checks."""
     broken = {"ENGINE": "tests.no_such_backend", "NAME": "x"}

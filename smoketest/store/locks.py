@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from smoketest.store.directory import StateError, StateFolder, advice
 
 _POLL_SECONDS = 0.05
+
+#: State folders with locks that this process has used.
+_folders: set[Path] = set()
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a log record is not one of filelock about a lock of smoke tests.
+
+    filelock logs several messages at the level DEBUG for each use of a lock, of which a run has
+    many.
+    """
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    folders = (Path(str(argument)).parent for argument in arguments)
+    return record.levelno > logging.DEBUG or _folders.isdisjoint(folders)
+
+
+logging.getLogger("filelock").addFilter(_is_shown)
 
 
 class Lock(ABC):
@@ -55,6 +74,7 @@ class HostLock(Lock):
 
     def acquire(self, timeout: float = 0.0) -> Callable[[], None] | None:
         path = self._folder.file(self._name)
+        _folders.add(path.parent)
         lock = FileLock(path, mode=self._folder.file_mode, thread_local=False)
         try:
             lock.acquire(timeout, poll_interval=_POLL_SECONDS)

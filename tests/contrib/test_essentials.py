@@ -555,6 +555,26 @@ class TestDisks:
         assert outcome == "skipped"
         assert message == f"The file system of {media} is mounted read-only."
 
+    def test_read_only_mount_of_a_tested_device(
+        self, essentials: Essentials, mount_point: Path, tmp_path: Path
+    ) -> None:
+        """A read-only mount is skipped, but not taken for a test of the writable one."""
+        (tmp_path / "again").mkdir()
+        with small_file_system(mount_point) as media:
+            again = str(tmp_path / "again")
+            subprocess.run(["mount", "--bind", str(media), again], check=True)
+            try:
+                subprocess.run(["mount", "-o", "remount,bind,ro", again], check=True)
+                run = essentials(
+                    "host.MediaDiskTest", "host.StaticDiskTest", "host.UploadsDiskTest",
+                    MEDIA_ROOT=again, STATIC_ROOT=media, FILE_UPLOAD_TEMP_DIR=media / "uploads",
+                )  # fmt: skip
+            finally:
+                subprocess.run(["umount", again], check=True)
+        assert list(run.outcomes.values()) == ["skipped", "passed", "skipped"]
+        assert "mounted read-only" in run.messages["host.MediaDiskTest.test_has_room"]
+        assert "as 'static'" in run.messages["host.UploadsDiskTest.test_has_room"]
+
     def test_stale_mount(self, essentials: Essentials, mount_point: Path) -> None:
         with stale_mount(mount_point) as media:
             outcome, message = only(essentials("host.MediaDiskTest", MEDIA_ROOT=media))

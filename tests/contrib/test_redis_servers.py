@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -226,3 +227,12 @@ def test_cannot_save() -> None:
     assert "cannot save its data to disk" in failed(report, "test_answers")
     assert "rdb_last_bgsave_status" in failed(report, "test_saving")
     assert "cannot save its data to disk" in failed(report, "test_writes")
+
+
+def test_no_debug_messages(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """The connections of the tests leave no messages of redis-py; those of the site do."""
+    caplog.set_level("DEBUG")
+    assert outcomes(run_url(redis.url)) == ALL_PASSED
+    assert [record for record in caplog.records if record.name.startswith("redis")] == []
+    logging.getLogger("redis.connection").debug("of the site")
+    assert caplog.records[-1].getMessage() == "of the site"

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from filelock import FileLock
 
 from smoketest.store.directory import StateError, StateFolder
 from smoketest.store.locks import HostLock, Lock, ProcessLock
@@ -115,6 +116,20 @@ def test_held__not_acquired(lock: Lock) -> None:
         with lock.held() as is_ours:
             assert not is_ours
         assert lock.acquire() is None
+
+
+def test_host_lock__no_debug_messages(
+    folder: StateFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """filelock logs nothing about these locks; its messages about others are unchanged."""
+    caplog.set_level("DEBUG")
+    with HostLock(folder, "run").held() as is_held:
+        assert is_held
+        assert HostLock(folder, "run").acquire() is None
+    assert caplog.records == []
+    (tmp_path / "site").mkdir()
+    with FileLock(tmp_path / "site" / "cron.lock"):
+        assert {record.name for record in caplog.records} == {"filelock"}
 
 
 def test_host_lock__two_objects(folder: StateFolder) -> None:

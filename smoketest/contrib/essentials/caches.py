@@ -13,11 +13,14 @@ from django.core.cache.backends.dummy import DummyCache
 
 from smoketest.case import SmokeTest, tag
 from smoketest.contrib.essentials.explain import failing
+from smoketest.contrib.logs import hide_debug_messages_of_redis
 
 #: Seconds after which a value expires that could not be deleted.
 LIFETIME = 60
 #: Maximum replication lag in seconds, for caches that read from a replica.
 LAG = 1.0
+
+hide_debug_messages_of_redis()
 
 
 @tag("cache")

@@ -79,14 +79,17 @@ def _find_earlier_on_same_device(place: str, path: Path) -> str:
 
 
 def _mounts() -> dict[str, str]:
-    """Return the devices by mount point (proc(5)); empty on systems without a mount table."""
+    """Return the devices by mount point (proc(5)); empty on systems without a mount table.
+
+    A read-only mount of a device differs from a writable one, which has to be tested.
+    """
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return {}
     fields = (line.split(" ") for line in lines)
     # The last mount on a mount point hides the earlier ones.
-    return {_unescape(field[4]): field[2] for field in fields}
+    return {_unescape(field[4]): f"{field[2]} {field[5][:2]}" for field in fields}
 
 
 def _unescape(path: str) -> str:

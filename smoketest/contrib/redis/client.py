@@ -7,10 +7,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from smoketest.contrib.logs import hide_debug_messages_of_redis
 from smoketest.contrib.redis.targets import RedisServer
 
 #: Timeout in seconds for connecting, and for each reply.
 TIMEOUT = 2.0
+
+hide_debug_messages_of_redis()
 
 
 class UnsupportedError(Exception):

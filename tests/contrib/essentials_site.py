@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -82,6 +84,13 @@ class Site:
         self._original = self._file.read_text()
         self.configure(self.settings)
 
+    def copy(self, folder: Path) -> Site:
+        """Return a copy of the site, with its files and database."""
+        shutil.copytree(self.folder, folder)
+        site = copy.copy(self)
+        site.folder = folder
+        return site
+
     def configure(self, settings: str) -> None:
         """Reset the settings to those of startproject, and append these lines."""
         self._file.write_text(f"{self._original}{_SETTINGS}{settings}")
@@ -113,7 +122,10 @@ class Site:
 
     def run(self, *names: str) -> Run:
         """Run the tests whose ids, relative to the smoke package, start with these names."""
-        selected = [f"{PREFIX}.{name}" for name in names] or [PREFIX]
+        return self.run_ids(*([f"{PREFIX}.{name}" for name in names] or [PREFIX]))
+
+    def run_ids(self, *selected: str) -> Run:
+        """Run the tests of any app with these ids, or all tests of the site."""
         report: dict[str, Any] = json.loads(self.python("-c", _RUN, *selected))
         rows = report["results"]
         return Run(

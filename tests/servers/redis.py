@@ -46,3 +46,26 @@ class Redis(Server):
     def url(self) -> str:
         """Return the URL of the first database."""
         return f"redis://{self.address}/0"
+
+
+class Sentinel(Redis):
+    """Sentinel that monitors a server under a name of a service."""
+
+    name = "sentinel"
+
+    def __init__(self, primary: Redis, service: str) -> None:
+        super().__init__()
+        self._primary = primary
+        self._service = service
+
+    def prepare(self) -> None:
+        """Write the configuration file, which Sentinel rewrites."""
+        monitor = f"sentinel monitor {self._service} 127.0.0.1 {self._primary.port} 1"
+        (self.folder / "sentinel.conf").write_text(f"{monitor}\n")
+
+    def command(self) -> list[str]:
+        """Return a command that runs in the foreground."""
+        return [
+            require("redis-server"), str(self.folder / "sentinel.conf"), "--sentinel",
+            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+        ]  # fmt: skip

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import django
 import pytest
+from django.core.checks import run_checks
 from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoketest.contrib.essentials import host_names, targets
+from smoketest.results import Selection
+from smoketest.runner.loader import find
 from tests.builders import PROPERTY
+from tests.conftest import options
 
 PASSWORD = "hunter2x"
 
@@ -144,5 +149,35 @@ def test_credentials_are_never_host_names(value: str, engine: str) -> None:
             yield from host_names.in_cache(backend, [value], {})
             yield from host_names.in_cache(backend, "", {"SENTINELS": [(value, 1)]})
         yield from host_names.in_mailer(value)
+        yield from host_names.in_connection(value)
+        yield from host_names.in_connection((value, 6379))
+        yield from host_names.in_connection({"host": value})
+        yield from host_names.in_connection({"address": value, "password": PASSWORD})
+        yield from host_names.in_connection({"sentinels": [(value, 1)]})
 
     assert not any(PASSWORD in host for host in found())
+
+
+@settings(PROPERTY, max_examples=100)
+@given(_values())
+def test_credentials_are_in_no_test_id_and_system_check(value: str) -> None:
+    """Test ids become metrics, JUnit XML and log messages."""
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [value]}}
+    urls = {
+        "CACHES": {"default": {"BACKEND": REDIS, "LOCATION": value}},
+        "CHANNEL_LAYERS": {"default": layer},
+        "CELERY_BROKER_URL": value,
+        "CELERY_RESULT_BACKEND": value,
+        "RQ_QUEUES": {"default": {"URL": value}, "host": {"HOST": value, "PORT": 1}},
+        "Q_CLUSTER": {"redis": value},
+        "HUEY": {"connection": {"url": value}},
+        "SMOKETEST_ESSENTIALS_SKIP": ["dns.unknown"],
+    }
+    contrib = ["smoketest.contrib.essentials", "smoketest.contrib.redis"]
+    for name in [name for name in sys.modules if name.startswith(tuple(contrib))]:
+        if ".smoke" in name:
+            del sys.modules[name]
+    with override_settings(INSTALLED_APPS=["smoketest", *contrib], **urls):
+        suite = find(Selection(), options())
+        shown = [*suite.declarations, *suite.collection_errors, *run_checks(tags=["smoketest"])]
+    assert PASSWORD not in str(shown)

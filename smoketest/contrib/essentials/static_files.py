@@ -25,6 +25,8 @@ class StaticFiles(SmokeTest):
     def check_manifest(self) -> None:
         if not apps.is_installed("django.contrib.staticfiles"):
             self.skipTest("django.contrib.staticfiles is not installed.")
+        if not settings.STATIC_URL:
+            self.skipTest("STATIC_URL is not set, so pages cannot have static files.")
         if settings.DEBUG:
             self.skipTest("DEBUG is on: the manifest is not used.")
         if STATICFILES_STORAGE_ALIAS not in settings.STORAGES:

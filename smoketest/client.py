@@ -347,6 +347,11 @@ class _Handler(BaseHandler):
         response.wsgi_request = request
         return conditional_content_removal(request, response)
 
+    def resolve_request(self, request: Any) -> Any:
+        """Record in the request that it has passed the middleware, before its path is looked up."""
+        request.has_passed_middleware = True
+        return super().resolve_request(request)
+
 
 #: The handler of this process, once created, so that middleware is loaded once as in a server.
 _handlers: list[_Handler] = []

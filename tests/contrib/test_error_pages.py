@@ -52,6 +52,15 @@ def sign_in(get_response: GetResponse) -> GetResponse:
     return lambda request: redirect("/login/")
 
 
+def no_tenant(get_response: GetResponse) -> GetResponse:
+    """Middleware for which the host is not that of a tenant."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        raise Http404
+
+    return middleware
+
+
 def failing(get_response: GetResponse) -> GetResponse:
     def middleware(request: HttpRequest) -> HttpResponse:
         raise RuntimeError("no tenant")
@@ -237,26 +246,40 @@ def test_view_for_each_path(
     assert "matches each path, and its view answers 200" in message_of(run, "test_page_not_found")
 
 
-@pytest.mark.parametrize("handler", [{}, {"handler404": answer(404)}])
+@pytest.mark.parametrize(
+    ("middleware", "handlers", "status"),
+    [
+        ("sign_in", {}, 302),
+        ("sign_in", {"handler404": answer(404)}, 302),
+        ("no_tenant", {}, 404),
+    ],
+)
 def test_middleware_answers(
     essentials: Essentials,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    handler: dict[str, Any],
+    middleware: str,
+    handlers: dict[str, Any],
+    status: int,
 ) -> None:
     """Pages are not rendered for a request that middleware has not completed."""
-    (tmp_path / "403.html").write_text("{% if request.brand.upper %}Sorry{% endif %}")
-    middleware = [f"{__name__}.sign_in", *MIDDLEWARE, f"{__name__}.brand"]
-    urls = urlconf(monkeypatch, **handler)
-    run = check(essentials, tmp_path, MIDDLEWARE=middleware, ROOT_URLCONF=urls)
+    (tmp_path / "403.html").write_text("{% url request.brand %}")
+    run = check(
+        essentials,
+        tmp_path,
+        MIDDLEWARE=[f"{__name__}.{middleware}", *MIDDLEWARE, f"{__name__}.brand"],
+        ROOT_URLCONF=urlconf(monkeypatch, **handlers),
+    )
     assert set(run.outcomes.values()) == {"skipped"}
-    assert "Middleware of the site answers 302" in message_of(run, "test_server_error")
+    assert f"Middleware of the site answers {status} " in message_of(run, "test_server_error")
 
 
 def test_middleware_fails(essentials: Essentials, tmp_path: Path) -> None:
     run = check(essentials, tmp_path, MIDDLEWARE=[f"{__name__}.failing"])
-    assert run.outcomes["pages.ErrorPagesTest.test_page_not_found"] == "failed"
+    assert run.outcomes.pop("pages.ErrorPagesTest.test_page_not_found") == "failed"
+    assert set(run.outcomes.values()) == {"skipped"}
     message = message_of(run, "test_page_not_found")
+    assert message.endswith("Fix the middleware.")
     assert message.startswith("A path that does not exist fails with status 500: RuntimeError: no")
 
 

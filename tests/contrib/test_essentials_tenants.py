@@ -25,7 +25,8 @@ INSTALLED_APPS = [
     *SHARED_APPS, "django.contrib.auth", "django.contrib.sessions", "smoketest",
     "smoketest.contrib.essentials",
 ]
-MIDDLEWARE, ROOT_URLCONF = [], "customers.urls"
+MIDDLEWARE = ["django_tenants.middleware.main.TenantMainMiddleware"]
+ROOT_URLCONF = "customers.urls"
 TENANT_MODEL, TENANT_DOMAIN_MODEL = "customers.Client", "customers.Domain"
 """
 _MODELS = """
@@ -79,6 +80,9 @@ def test_healthy(site: Site) -> None:
     assert problems == {"system_checks.SystemChecksTest.test_are_ready_for_production"}
     assert run.status == "PASS"
     assert run.outcomes[f"{MIGRATIONS}.test_are_all_applied"] == "passed"
+    # The host of the request is not that of a tenant.
+    message = run.messages["pages.ErrorPagesTest.test_page_not_found"]
+    assert message.startswith("Middleware of the site answers 404 ")
 
 
 def test_a_tenant_lacks_a_migration(site: Site, server: PostgreSQL) -> None:
@@ -123,7 +127,7 @@ def test_another_package(site: Site) -> None:
     try:
         site.configure(
             settings.replace("django_tenants.postgresql_backend", "schemas")
-            + "DATABASE_ROUTERS, SHARED_APPS = [], []\n"
+            + "DATABASE_ROUTERS, SHARED_APPS, MIDDLEWARE = [], [], []\n"
             "INSTALLED_APPS = ['smoketest', 'smoketest.contrib.essentials']\n"
         )
         outcome, message = only(site.run(MIGRATIONS))

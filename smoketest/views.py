@@ -130,6 +130,17 @@ class EndpointView(View):
     def sees_tracebacks(self) -> bool:
         return self.role is Role.FULL or settings.DEBUG
 
+    def ask(self, query: Query, listener: Listener) -> Answer:
+        """Return the answer of the coordinator. Raise one of `NO_ANSWER`."""
+        return services.coordinator().answer(
+            query.selection,
+            query.freshness,
+            failfast=query.failfast,
+            # Only clients with full access retry a failing test before its `every` has passed.
+            interval=conf.interval if self.role is Role.FULL else None,
+            listener=listener,
+        )
+
     def run_form(
         self,
         request: HttpRequest,
@@ -147,7 +158,7 @@ class EndpointView(View):
         except InvalidQueryError as error:
             return problem(400, str(error), HTML)
         try:
-            _ask(query, ignore_events)
+            self.ask(query, ignore_events)
         except NO_ANSWER as error:
             return self.no_answer(error, query)
         return finalize(redirect_to(query))
@@ -228,7 +239,7 @@ class IndexView(EndpointView):
         event loop nor other requests are blocked.
         """
         try:
-            answer = _ask(query, ignore_events)
+            answer = self.ask(query, ignore_events)
         except NO_ANSWER as error:
             return self.no_answer(error, query)
         if query.format.render is None:
@@ -241,7 +252,7 @@ class IndexView(EndpointView):
 
     def stream(self, query: Query, render_event: RenderEvent) -> HttpResponseBase:
         """Return the events of a run as they occur, followed by the report."""
-        events = stream_events(partial(_ask, query))
+        events = stream_events(partial(self.ask, query))
         try:
             first = next(events)
         except NO_ANSWER as error:
@@ -338,13 +349,6 @@ class AssetView(EndpointView):
         )
         response["X-Content-Type-Options"] = "nosniff"
         return get_conditional_response(request, etag=etag, response=response) or response
-
-
-def _ask(query: Query, listener: Listener) -> Answer:
-    """Return the answer of the coordinator. Raise one of `NO_ANSWER`."""
-    return services.coordinator().answer(
-        query.selection, query.freshness, failfast=query.failfast, listener=listener
-    )
 
 
 async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:

@@ -135,13 +135,15 @@ class Coordinator:
         freshness: Freshness,
         *,
         failfast: bool = False,
+        interval: float | None = None,
         listener: Listener = ignore_events,
     ) -> Answer:
         """Return a report that is fresh enough, and start a run if none is stored.
 
         If too many requests are waiting already, return the stored report of any age, unless
         `freshness` sets a maximum age. The `listener` receives the events of a run that this call
-        starts.
+        starts. With an `interval`, the seconds between regular runs, that run retries failing tests
+        as regular runs do.
 
         Raise `NothingSelectedError`, `NotStoredError`, `BusyError` or `PausedError`.
         """
@@ -160,7 +162,7 @@ class Coordinator:
             if acquired:
                 suite = suite or self._find(selection)
                 return self._answer_with_run_lock(
-                    suite, selection, freshness, asked_at, failfast, listener
+                    suite, selection, freshness, asked_at, failfast, interval, listener
                 )
         # Too many requests are waiting already.
         if stored and freshness.max_age is None:
@@ -245,6 +247,7 @@ class Coordinator:
         freshness: Freshness,
         asked_at: float,
         failfast: bool,
+        interval: float | None,
         listener: Listener,
     ) -> Answer:
         """Return the report of the run that was waited for, or start a run if it does not apply."""
@@ -254,7 +257,7 @@ class Coordinator:
             if (report.started_at if freshness.no_cache else report.finished_at) >= asked_at:
                 return stored
         ignores_every = freshness.no_cache or bool(selection.names)
-        not_due = {} if ignores_every else self._not_due(suite)
+        not_due = {} if ignores_every else self._not_due(suite, interval)
         self._record_start_if_full(selection)
         report = self._run(suite, selection, not_due=not_due, failfast=failfast, listener=listener)
         return Answer(report=report, age=0.0)
@@ -326,12 +329,12 @@ class Coordinator:
         is_same_release = release != "" and report.release == release
         return is_same_release or report.started_at >= self.code_loaded_at
 
-    def _not_due(self, suite: Suite, interval: float | None = None) -> Mapping[str, Result]:
+    def _not_due(self, suite: Suite, interval: float | None) -> Mapping[str, Result]:
         """Return the latest results of the tests that are not due according to ``every``.
 
-        In regular runs, every `interval` seconds, a failing test is retried after 1, 2, 4, ...
-        intervals, so that a repaired test does not stay failed for long. A request retries none:
-        clients could otherwise repeat a test that costs money.
+        With an `interval`, the seconds between regular runs, a failing test is retried after 1, 2,
+        4, ... intervals, so that a repaired test does not stay failed for long. Requests of clients
+        without full access have none, because they could repeat a test that costs money.
         """
         if not any(declaration.every for declaration in suite.declarations):
             return {}

@@ -443,7 +443,7 @@ def has_failed(coordinator: Coordinator, failures: int, age: float) -> None:
 
 
 @pytest.mark.parametrize(("failures", "age", "is_retried"), RETRIES)
-@pytest.mark.parametrize("trigger", ["command", "scrape"])
+@pytest.mark.parametrize("trigger", ["command", "scrape", "request with full access"])
 def test_every__of_a_failing_test(
     folder: StateFolder,
     install: Install,
@@ -452,14 +452,17 @@ def test_every__of_a_failing_test(
     is_retried: bool,
     trigger: str,
 ) -> None:
-    """Regular runs retry a failing test after 1, 2, 4, ... intervals, at most ``every``."""
+    """A failing test is retried after 1, 2, 4, ... intervals, at most ``every``."""
     install(EVERY)
-    coordinator = make(folder)
+    coordinator = make(folder, max_age=0.0)
     has_failed(coordinator, failures, age)
-    if trigger == "command":
-        coordinator.run(EVERYTHING, wait=1, interval=INTERVAL)
-    else:
-        coordinator.run_if_due(INTERVAL)
+    match trigger:
+        case "command":
+            coordinator.run(EVERYTHING, wait=1, interval=INTERVAL)
+        case "scrape":
+            coordinator.run_if_due(INTERVAL)
+        case _:
+            coordinator.answer(EVERYTHING, DEFAULT, interval=INTERVAL)
     report = coordinator.store.latest_report(EVERYTHING, failfast=False)
     assert report
     assert outcome_of(report, "dear")[1] is not is_retried
@@ -470,7 +473,7 @@ def test_every__of_a_failing_test(
 def test_every__of_a_failing_test_in_a_request(
     folder: StateFolder, install: Install, failures: int
 ) -> None:
-    """A request does not retry it, because clients could then repeat it as often as they want."""
+    """A request without an interval retries none: a client could repeat a test that costs money."""
     install(EVERY)
     coordinator = make(folder, max_age=0.0)
     has_failed(coordinator, failures, 3590)

@@ -223,6 +223,29 @@ def test_limited_role__no_traceback(site: Site) -> None:
     assert MetricsView.as_view()(request).status_code == 200
 
 
+REPAIRED = """
+runs = []
+class T(SmokeTest):
+    @options(every=3600)
+    def test_dear(self):
+        runs.append("once more")
+        self.assertGreater(len(runs), 1)
+"""
+
+
+@pytest.mark.parametrize(("is_staff", "status"), [(False, 500), (True, 200)])
+def test_every__retries_a_failing_test_only_with_full_access(
+    site: Site, *, is_staff: bool, status: int
+) -> None:
+    """A client without full access cannot repeat a test before its ``every`` has passed."""
+    site(REPAIRED, SMOKETEST_MAX_AGE=0, SMOKETEST_INTERVAL=0.001)
+    view = IndexView.as_view()
+    request = RequestFactory().get("/smoketest/")
+    request.user = User(is_staff=is_staff)  # type: ignore[assignment]
+    assert view(request).status_code == 500
+    assert view(request).status_code == status
+
+
 @pytest.mark.parametrize("query", ["", "?format=json", "?format=ndjson"])
 def test_state_error__shows_paths_only_with_full_access(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, query: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class Notification:
     #: `firing` or `resolved`
     status: str
     alerts: tuple[Mapping[str, Any], ...]
+    #: Unix time.
+    received_at: float = field(default_factory=time.time)
 
     @property
     def names(self) -> set[str]:

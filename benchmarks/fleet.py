@@ -275,14 +275,14 @@ class Sites(Fleet):
     evaluate_every = 15
 
     def rules_seconds(self, rounds: int) -> float:
-        """Return the median duration of the evaluation of all rules."""
+        """Return the shortest duration of an evaluation of all rules, as `time` does of queries."""
         instances = len(self.names)
         wait_for(
             self.last_scrapes, lambda found: len(found) == instances, within=300,
             what="a scrape of every target", every=0.5,
         )  # fmt: skip
         groups = itertools.islice(self.evaluations(rounds + 1), 1, None)  # the first is partial
-        return statistics.median(group["evaluationTime"] for group in groups)
+        return min(group["evaluationTime"] for group in groups)
 
 
 class Site(Sites):

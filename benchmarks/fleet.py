@@ -31,7 +31,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import CHECKOUT, OURS, Environment, Findings, as_variable, need, run, table, whole
+from harness import CHECKOUT, OURS, Aim, Environment, Findings, as_variable, need, run, table, whole
 
 from tests.grafana.model import DASHBOARDS as BOARDS
 from tests.grafana.model import Query
@@ -424,6 +424,7 @@ def _measure_site(findings: Findings, options: argparse.Namespace, page: str) ->
             ],
         ),
     )
+    findings.aims.append(Aim("slowest dashboard query / all rules", slowest[0][1] / rules, 1))
     print("Measured the dashboards.", flush=True)
 
 
@@ -431,7 +432,7 @@ def _measure_alerts(findings: Findings, options: argparse.Namespace, page: str) 
     """Measure the rules of several sites while all tests pass, and while all of them fail."""
     names = tuple(sorted({m[1] for m in re.finditer(r'test="([^"]+)"', page)}))
     alerts, instances = ALERT_SITES * len(names), ALERT_SITES * BOARD_REPLICAS
-    rows = []
+    durations = {}
     for state, failing in (("no alerts", ()), (f"{alerts:,} firing alerts", names)):
         body = make_template(page, failing)
         with (
@@ -448,9 +449,12 @@ def _measure_alerts(findings: Findings, options: argparse.Namespace, page: str) 
                     what=f"{alerts} firing alerts",
                     every=5,
                 )
-            rows.append((state, f"{sites.rules_seconds(options.rounds) * 1000:,.0f}"))
+            durations[state] = sites.rules_seconds(options.rounds)
     size = f"{len(names):,} tests on {BOARD_REPLICAS} replicas"
+    rows = [(state, f"{seconds * 1000:,.0f}") for state, seconds in durations.items()]
     findings.add(f"All rules, for {ALERT_SITES} sites with {size}:", table(("state", "ms"), rows))
+    idle, firing = durations.values()
+    findings.aims.append(Aim(f"all rules, {alerts:,} firing alerts / no alerts", firing / idle, 2))
 
 
 @contextmanager

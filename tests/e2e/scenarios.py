@@ -81,7 +81,6 @@ class Store(MemoryStore):
 class Replica:
     """A simulated process of a site, and the labels of its target."""
 
-    job: str = ""
     instance: str = "web-1"
     #: Further labels of the target.
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -182,10 +181,6 @@ class Scenario:
     is_resolved: bool = True
     #: Part of the description of the alerts.
     description: str = ""
-
-    def __post_init__(self) -> None:
-        for replica in self.replicas:
-            replica.job = self.job
 
 
 def alert(name: str, severity: str = "critical", **labels: str) -> dict[str, str]:
@@ -476,7 +471,7 @@ def simulated() -> list[Scenario]:
 @contextmanager
 def served(scenarios: Sequence[Scenario], fault_at: float) -> Iterator[int]:
     """Serve the targets as `/targets`, and the page of each replica, and yield the port."""
-    replicas = [replica for scenario in scenarios for replica in scenario.replicas]
+    targets = [(scenario.job, replica) for scenario in scenarios for replica in scenario.replicas]
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -485,11 +480,14 @@ def served(scenarios: Sequence[Scenario], fault_at: float) -> Iterator[int]:
             minute = (time.time() - fault_at) / MINUTE
             if self.path == "/targets":
                 host = f"127.0.0.1:{self.server.server_address[1]}"
-                found = [r for r in enumerate(replicas) if r[1].exists(minute)]
-                groups = [_target(host, f"/{number}", replica) for number, replica in found]
+                groups = [
+                    _target(host, f"/{number}", job, replica)
+                    for number, (job, replica) in enumerate(targets)
+                    if replica.exists(minute)
+                ]
                 self._send(200, "application/json", json.dumps(groups).encode())
                 return
-            replica = replicas[int(self.path.removeprefix("/"))]
+            _, replica = targets[int(self.path.removeprefix("/"))]
             if replica.answers(minute):
                 page = expose(replica.collector(minute, fault_at), TEXT)
                 self._send(200, TEXT.content_type, page)
@@ -513,12 +511,12 @@ def served(scenarios: Sequence[Scenario], fault_at: float) -> Iterator[int]:
         server.shutdown()
 
 
-def _target(host: str, path: str, replica: Replica) -> dict[str, object]:
+def _target(host: str, path: str, job: str, replica: Replica) -> dict[str, object]:
     """Return a target group for service discovery over HTTP."""
     return {
         "targets": [host],
         "labels": {
-            "job": replica.job,
+            "job": job,
             "instance": replica.instance,
             "__metrics_path__": path,
             "__scrape_interval__": f"{replica.scrape_interval * MINUTE * 1000:.0f}ms",

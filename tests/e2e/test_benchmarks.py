@@ -71,8 +71,7 @@ def test_benchmark__runs(running: Running, name: str) -> None:
         assert any(line.startswith(row) for line in output.splitlines()), (
             f"no row {row} in\n{output}"
         )
-    if name != "fleet":  # has no target
-        assert "\nTargets:\n" in output
+    assert "\nTargets:\n" in output
 
 
 def test_all_benchmarks__listed_and_documented(harness: ModuleType) -> None:
@@ -83,7 +82,7 @@ def test_all_benchmarks__listed_and_documented(harness: ModuleType) -> None:
     for name in names:
         assert page.count(harness.begin_of(name)) == page.count(harness.end_of(name)) == 1
     targets = harness.TARGETS_PAGE.read_text()
-    for name in set(names) - {"fleet"}:
+    for name in names:
         assert targets.count(harness.begin_of(name)) == targets.count(harness.end_of(name)) == 1
 
 

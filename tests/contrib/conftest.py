@@ -42,8 +42,9 @@ def _unload_smoke_modules() -> None:
 
 
 @pytest.fixture
-def essentials(tmp_path: Path) -> Iterator[Essentials]:
+def essentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Essentials]:
     """Run tests of the app in this process: ``essentials("caches", CACHES=...)``."""
+    monkeypatch.setattr("smoketest.contrib.essentials.apps.STARTED_AT", float("-inf"))
 
     def run_with(*names: str, timeout: float = 10, **settings: Any) -> Run:
         _unload_smoke_modules()

@@ -49,6 +49,8 @@ from smoketest.runner.loader import find
 from smoketest.store.abandoned import LocallyAbandoned
 from smoketest.services import run_options
 from smoketest.results import Selection
+from smoketest.contrib.essentials import apps
+apps.STARTED_AT = float("-inf")
 selection = Selection(names=tuple(sys.argv[1:]))
 suite = find(selection, run_options())
 report = supervisor.run(

@@ -916,6 +916,23 @@ class TestSystemChecks:
         assert run.outcomes["system_checks.SystemChecksTest.test_find_no_errors"] == "passed"
         assert not Account.objects.filter(name="written by a check").exists()
 
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [(["gunicorn"], "skipped"), (["manage.py", "smoketest"], "passed")],
+    )
+    def test_first_minute_of_a_process(
+        self,
+        essentials: Essentials,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: list[str],
+        expected: str,
+    ) -> None:
+        """The checks do not delay the first requests of a web worker."""
+        monkeypatch.setattr("smoketest.contrib.essentials.apps.STARTED_AT", time.monotonic())
+        monkeypatch.setattr("sys.argv", arguments)
+        run = essentials("system_checks.SystemChecksTest.test_find_no_errors")
+        assert set(run.outcomes.values()) == {expected}
+
     def test_exception_in_check(self, essentials: Essentials) -> None:
         run = essentials("system_checks", ROOT_URLCONF="no.such.urls")
         assert set(run.outcomes.values()) == {"failed"}

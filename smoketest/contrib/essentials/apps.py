@@ -1,8 +1,13 @@
 """App configuration of ``smoketest.contrib.essentials``."""
 
+from time import monotonic
+
 from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.essentials.checks import check_names
 from smoketest.contrib.essentials.conf import EssentialsConf
+
+#: When the process loaded its apps.
+STARTED_AT = monotonic()
 
 
 class EssentialsConfig(ContribConfig):

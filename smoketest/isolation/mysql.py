@@ -21,6 +21,7 @@ from smoketest.isolation.vendor import (
     Vendor,
     check_before_close,
     driver_error,
+    driver_of_cursor,
     execute,
     explain_lock,
     refuse_methods,
@@ -38,6 +39,8 @@ _SET_STATEMENT = re.compile(r"\bset\s+statement\b.*?\bfor\s+(\w+)", re.IGNORECAS
 
 #: Connect timeout, in seconds, of the connection that finds lock holders or executes KILL.
 _ADMIN_TIMEOUT = 1
+#: Packages of mysqlclient and PyMySQL.
+_DRIVERS = ("MySQLdb", "pymysql")
 #: Parameters of PyMySQL, which keeps each in an attribute with the same name.
 _IO_TIMEOUTS = ("read_timeout", "write_timeout")
 #: Seconds added to the server's statement limit, so that it takes effect after the KILL. If both
@@ -101,7 +104,8 @@ class MySQLStatements(Vendor):
         return words[0] in _COMMITTING | _OPAQUE or ends_transaction(words)
 
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
-        return words[0] not in _ROLLED_BACK or _SESSION.search(sql) is not None
+        sets_variable = "@" in sql and "INTO" in sql.upper()  # SELECT ... INTO @variable
+        return words[0] not in _ROLLED_BACK or sets_variable or _SESSION.search(sql) is not None
 
 
 class MySQL(MySQLStatements):
@@ -146,6 +150,7 @@ class MySQL(MySQLStatements):
         check_before_close(connection)
         # All cursors of mysqlclient and PyMySQL call this method.
         driver.query = _guarded_query(driver.query, connection)
+        driver.cursorclass = _guarded_cursor(driver.cursorclass, connection)
         descriptor = getattr(driver, "_sock", driver).fileno()
         self.keep_socket(descriptor)
 
@@ -253,6 +258,14 @@ def _guarded_query(original: Callable[..., Any], connection: Guarded) -> Callabl
             return original(sql, *args, **kwargs)
 
     return query
+
+
+def _guarded_cursor(factory: type[Any], connection: Guarded) -> type[Any]:
+    """Return a subclass of the driver's cursor class."""
+    driver = driver_of_cursor(connection, _DRIVERS, lambda self: vars(self)["connection"])
+    # Both drivers assign None when they close a cursor.
+    driver = driver.setter(lambda self, value: vars(self).update(connection=value))
+    return type(factory.__name__, (factory,), {"connection": driver})
 
 
 def _code(error: Exception) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -22,6 +21,7 @@ from smoketest.isolation.vendor import (
     Vendor,
     check_before_close,
     driver_error,
+    driver_of_cursor,
     execute,
     explain_lock,
     refuse_methods,
@@ -48,6 +48,9 @@ _CHECK_CONSTRAINTS = "SET CONSTRAINTS ALL IMMEDIATE"
 _ADVISORY = re.compile("advisory", re.IGNORECASE)
 #: In the transaction of the test: after it, a pooler may use another session.
 _UNLOCK = "SELECT pg_advisory_unlock_all()"
+
+#: Statements that change a session, also if they are rolled back.
+_OF_SESSION = frozenset({"DEALLOCATE", "DISCARD", "LOAD", "PREPARE"})
 
 #: Clients that hold a lock on a table named in the statement. A lock for reading blocks only a
 #: statement that changes the table definition.
@@ -179,7 +182,7 @@ class PostgreSQL(Vendor):
     def outlives_transaction(self, words: tuple[str, ...], sql: str) -> bool:
         may_hold_lock = _ADVISORY.search(sql) is not None
         self._may_hold_session_lock |= may_hold_lock
-        return may_hold_lock
+        return may_hold_lock or words[0] in _OF_SESSION
 
     def failed(self, connection: Guarded, error: Exception, attempt: Attempt) -> None:
         if _sqlstate(error) == _LOCK_NOT_AVAILABLE and attempt.has_waited:
@@ -224,15 +227,8 @@ def _guarded_cursor(factory: type[Any], connection: Guarded) -> type[Any]:
         return method
 
     methods = {name: guarded(name) for name in _CURSOR_METHODS if hasattr(factory, name)}
-    original = factory.connection
-
-    def driver(self: Any) -> Any:
-        # The driver itself reads it for each statement.
-        if not sys._getframe(1).f_globals.get("__name__", "").startswith("psycopg"):
-            _ = connection.connection  # begins the transaction; the session is not reused
-        return original.__get__(self)
-
-    return type(factory.__name__, (factory,), {**methods, "connection": property(driver)})
+    driver = driver_of_cursor(connection, ("psycopg",), factory.connection.__get__)
+    return type(factory.__name__, (factory,), {**methods, "connection": driver})
 
 
 def _holders(connection: Guarded, sql: str) -> list[Holder]:

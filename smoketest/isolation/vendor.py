@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -289,6 +290,23 @@ def check_before_close(connection: Guarded) -> None:
         close()
 
     connection.connection.close = checked_close
+
+
+def driver_of_cursor(
+    connection: Guarded, packages: tuple[str, ...], read: Callable[[Any], Any]
+) -> property:
+    """Return a property for a cursor class, which the code under test uses to get the driver.
+
+    Reading it is the same as reading it from Django's connection. The packages of the driver
+    itself read it for each statement.
+    """
+
+    def driver(self: Any) -> Any:
+        if not sys._getframe(1).f_globals.get("__name__", "").startswith(packages):
+            _ = connection.connection  # begins the transaction; the session is not reused
+        return read(self)
+
+    return property(driver)
 
 
 def driver_error(error: Exception) -> Exception:

@@ -135,6 +135,20 @@ class SearchPath(SmokeTest):
         assert_usable(self)
 
 
+@fault(RESTORED, postgresql=PASSES, mariadb=PASSES)
+class NamesOfSession(SmokeTest):
+    """Prepares a statement, or selects into a variable, whose name the next test uses too."""
+
+    def test_1(self) -> None:
+        if connection.vendor == "postgresql":
+            sql("PREPARE two AS SELECT 2")
+        else:
+            self.assertEqual(sql("SELECT @two"), [(None,)])
+            sql("SELECT 2 INTO @two")
+
+    test_2 = test_1
+
+
 @fault(RESTORED, PASSES)
 class QueryLog(SmokeTest):
     """Fills the log of queries."""

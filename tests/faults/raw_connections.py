@@ -140,7 +140,7 @@ class DriverOfAnEarlierTest(SmokeTest):
         insert_through(_kept.pop())
 
 
-@fault(KEPT, sqlite=_KEPT_CLOSED, postgresql=_KEPT_CLOSED)
+@fault(KEPT, _KEPT_CLOSED)
 class DriverOfACursorOfAnEarlierTest(SmokeTest):
     """Inserts first with the driver's connection that an earlier test took from a cursor."""
 

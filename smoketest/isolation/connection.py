@@ -216,6 +216,12 @@ class PrivateConnection(BaseDatabaseWrapper):
 
     @connection.setter
     def connection(self, driver: Any) -> None:
+        if not self.isolation_vendor.is_trusted and self._driver is not None:
+            with suppress(Exception):  # PyMySQL raises if it is closed
+                self.close()  # else the driver's connection would keep its locks
+            if driver is not None:
+                msg = f"A smoke test may not replace the driver's connection to {self.alias!r}."
+                raise IsolationError(msg)
         self._driver = driver
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from smoketest import SmokeTest
 from tests.faults.backends import Backend
@@ -247,6 +247,35 @@ class DriverClosed(SmokeTest):
     def test_2(self) -> None:
         with transaction.atomic():
             write()
+
+
+@fault(AS_IN_REQUEST, passes("passed", "passed"))
+class ForgetDriver(SmokeTest):
+    """Writes, and sets the driver's connection to None without closing it, or after that."""
+
+    def test_1(self) -> None:
+        write()
+        connection.connection = None
+
+    def test_2(self) -> None:
+        driver().close()
+        connection.connection = None
+
+
+@fault(
+    "A test can only use isolated connections.",
+    fails("replace the driver's connection", outcomes=("errored", "passed"), word="refused"),
+)
+class ReplaceDriver(SmokeTest):
+    """Writes, and replaces the driver's connection with that of another database."""
+
+    def test_1(self) -> None:
+        Account.objects.using("other").count()
+        write()
+        connection.connection = connections["other"].connection
+
+    def test_2(self) -> None:
+        write()
 
 
 @fault(

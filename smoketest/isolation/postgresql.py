@@ -190,18 +190,17 @@ class PostgreSQL(Vendor):
 
     def kill(self, connection: Guarded) -> None:
         driver = connection.connection
-        with suppress(Exception):
-            # The server does not notice a closed socket while it executes a statement.
-            if hasattr(driver, "cancel_safe"):
+        # The server does not notice a closed socket while it executes a statement. cancel() of
+        # psycopg2 would block all threads of the process while the server does not respond.
+        if hasattr(driver, "cancel_safe"):
+            with suppress(Exception):
                 driver.cancel_safe(timeout=_ADMIN_TIMEOUT)
-            else:
-                driver.cancel()
         self.shut_down_socket()
         if self._backend is not None:
             self._terminate(connection, self._backend)
 
     def _terminate(self, connection: Guarded, backend: tuple[int, datetime]) -> None:
-        """Terminate the backend if a function has caught the cancellation."""
+        """Terminate the backend if a function has caught the cancellation, or none was sent."""
         with (
             connection.second_connection(_ADMIN_TIMEOUT) as other,
             closing(other.cursor()) as cursor,

@@ -101,6 +101,26 @@ def test_row_caches__do_not_keep_rows_of_a_test() -> None:
 
 
 @pytest.mark.usefixtures("_site_with_row_caches")
+def test_row_caches__do_not_keep_changes_of_cached_objects() -> None:
+    """Forget objects of production's that a test has changed, with and without saving them."""
+    from django.contrib.contenttypes.models import ContentType  # noqa: PLC0415
+    from django.contrib.sites.models import Site  # noqa: PLC0415
+
+    class ChangesObjects(SmokeTest):
+        def test_it(self) -> None:
+            content_type = ContentType.objects.get_for_model(Account)
+            content_type.model = "changed"
+            content_type.save()
+            Site.objects.get_current().domain = "changed.example"
+
+    assert_site_is_as_before()
+    report = run_suite(suite(ChangesObjects, "row_caches"))
+    assert outcomes(report) == ("passed",), report.results[0].message
+    assert_site_is_as_before()
+    assert ContentType.objects.get_for_model(Account).model == "account"
+
+
+@pytest.mark.usefixtures("_site_with_row_caches")
 def test_row_caches__do_not_keep_rows_of_a_hung_test() -> None:
     """Forget the rows when the test times out, not when its thread ends."""
 

@@ -142,6 +142,9 @@ class PostgreSQL(Vendor):
             if factory := getattr(driver, name, None):  # psycopg2 has none by default
                 setattr(driver, name, _guarded_cursor(factory, connection))
 
+    def exposed(self, connection: Guarded) -> None:
+        self._may_hold_session_lock = True  # its statements may not be checked
+
     def is_unusable(self, connection: Guarded) -> bool:
         driver = connection.connection
         lock, pgconn = getattr(driver, "lock", None), getattr(driver, "pgconn", None)

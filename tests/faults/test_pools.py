@@ -16,7 +16,7 @@ from smoketest.store.abandoned import LocallyAbandoned
 from tests.faults.backends import ServerBackend, site
 from tests.faults.conftest import Backends
 from tests.faults.fault import hang, sql, suite, write
-from tests.faults.harness import assert_nothing_held, changes, run_suite
+from tests.faults.harness import assert_nothing_held, changes, outcomes, run_suite
 from tests.hanging import released, reset
 from tests.ledger.models import Account
 from tests.servers.pgbouncer import PgBouncer
@@ -74,12 +74,18 @@ class FaultyReadOnly(SmokeTest):
 
 
 class LocksSession(SmokeTest):
-    """A test that locks the session."""
+    """Tests that lock the session, with Django and past the checked cursors of the driver."""
 
     __test__ = False  # for pytest
 
-    def test_it(self) -> None:
+    def test_1(self) -> None:
         sql("SELECT pg_advisory_lock(4711)")
+
+    def test_2(self) -> None:
+        from psycopg import ClientCursor  # noqa: PLC0415
+
+        connection.ensure_connection()
+        ClientCursor(connection.connection).execute("SELECT pg_advisory_lock(4712)")
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,8 @@ def test_pgbouncer__sessions_are_as_before_after_faulty_runs(
         with backend.restore_on_error(), site(databases):
             session = production()
             for _ in range(RUNS):
-                run_suite(suite(LocksSession, "pools"))
+                report = run_suite(suite(LocksSession, "pools"))
+                assert outcomes(report) == ("passed", "passed")
                 assert production() == session
                 run_suite(suite(Faulty, "pools", timeouts=(30, 30, 30, 0.3, 30)), abandoned)
                 assert production() == session

@@ -268,9 +268,9 @@ class ServerBackend(Backend):
     def waiting_statements(self) -> list[Any]:
         """Return the statements of production that wait for a lock."""
 
-    def cancel(self, connection: Any) -> None:
+    def cancel(self, connection_id: str) -> None:
         """Cancel the statement that a connection of production is executing."""
-        self.observe(self.cancel_statement.format(self.connection_id(connection)))
+        self.observe(self.cancel_statement.format(connection_id))
 
     #: Statement that cancels the statement of a connection.
     cancel_statement: str

@@ -62,13 +62,14 @@ def waiting_schema_change(backend: Any) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(backend.production("SELECT * FROM ledger_account"))
         changer = stack.enter_context(backend.production(begin=""))
+        changer_id = backend.connection_id(changer)
         thread = threading.Thread(target=change)
         thread.start()
         wait_for(backend.waiting_statements, what="the schema change to wait")
         try:
             yield
         finally:
-            backend.cancel(changer)
+            backend.cancel(changer_id)
             thread.join(60)
 
 

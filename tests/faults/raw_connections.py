@@ -44,8 +44,7 @@ def insert_through(driver: Any) -> None:
 
         ClientCursor(driver).execute(INSERT)
     else:
-        driver._execute_command(3, INSERT)  # COM_QUERY
-        driver._read_query_result()
+        type(driver).query(driver, INSERT)  # not the method that isolation has replaced
 
 
 @fault(FIRST, passes("passed", "passed"))

@@ -37,6 +37,13 @@ _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLIT
 
 #: Statements that cannot write, by their first word.
 _READS = frozenset({"EXPLAIN", "SELECT", "VALUES"})
+#: The words of which one follows the common table expressions of a statement that writes.
+_WRITING = re.compile(r"\b(?:DELETE|INSERT|REPLACE|UPDATE)\b", re.IGNORECASE)
+#: PRAGMA statements that describe the schema, as Django's introspection does.
+_READING_PRAGMAS = frozenset({
+    "FOREIGN_KEY_CHECK", "FOREIGN_KEY_LIST", "INDEX_INFO", "INDEX_LIST", "INDEX_XINFO",
+    "TABLE_INFO", "TABLE_LIST", "TABLE_XINFO",
+})  # fmt: skip
 
 #: Actions that a rollback does not undo, with the name for messages. Transaction statements are
 #: empty here, because the authorizer reports which one it is.
@@ -212,7 +219,12 @@ class SQLite(Vendor):
         execute(connection, "SELECT 1 FROM sqlite_master")
 
     def is_read(self, sql: str) -> bool:
-        return all(words[0] in _READS for words in leading_words(sql))
+        return all(
+            words[0] in _READS
+            or (words[0] == "PRAGMA" and not _READING_PRAGMAS.isdisjoint(words[1:2]))
+            or (words[0] == "WITH" and _WRITING.search(sql) is None)
+            for words in leading_words(sql)
+        )
 
     def begin_reading(self, connection: Guarded, limits: Limits) -> None:
         # A write that does not look like one fails.

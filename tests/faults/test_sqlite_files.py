@@ -18,7 +18,7 @@ from smoketest.checks import check_journal_mode
 from smoketest.runner.discovery import Suite
 from tests.faults.backends import Backend, site
 from tests.faults.conftest import Backends
-from tests.faults.fault import LONG, suite, write
+from tests.faults.fault import LONG, sql, suite, write
 from tests.faults.harness import assert_nothing_held, changes, outcomes, run_suite
 from tests.ledger.models import Account
 
@@ -39,6 +39,7 @@ def backend(request: pytest.FixtureRequest, backends: Backends) -> Iterator[Back
     assert changes(backend) == []
 
 
+INSERT = "INSERT INTO ledger_account (name) SELECT * FROM new"
 WRITE = "UPDATE ledger_account SET name = name"
 
 
@@ -78,6 +79,28 @@ def test_read__does_not_block_writes_of_production(backend: Backend) -> None:
     for case in (Reads, ReadsOnly):
         report = run_suite(suite(case, "sqlite_files"))
         assert outcomes(report) == ("passed", "passed"), [r.message for r in report.results]
+
+
+def test_read__is_recognized(backend: Backend) -> None:
+    """Hold no lock after common table expressions and descriptions of tables."""
+
+    class Reads(SmokeTest):
+        def test_1(self) -> None:
+            for statement in (
+                "WITH one (id) AS (SELECT 1) SELECT * FROM ledger_account JOIN one USING (id)",
+                "VALUES (1)",
+                "PRAGMA table_info(ledger_account)",
+                "PRAGMA foreign_key_check",
+            ):
+                sql(statement)
+                assert_production(backend, WRITE)
+
+        def test_2(self) -> None:
+            sql(f"WITH new AS (SELECT 'new') {INSERT}")
+            self.assertEqual(Account.objects.count(), 3)
+
+    report = run_suite(suite(Reads, "sqlite_files"))
+    assert outcomes(report) == ("passed", "passed"), [r.message for r in report.results]
 
 
 def test_logged_queries__hold_no_lock(backend: Backend) -> None:

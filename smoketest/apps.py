@@ -17,6 +17,7 @@ class SmokeTestConfig(AppConfig):
         from smoketest import checks  # noqa: PLC0415 - registers the checks
 
         self.code_loaded_at = monotonic()
+        checks.log_short_harakiri()
         if checks.can_use_django_prometheus():
             from smoketest import services  # noqa: PLC0415 - optional
             from smoketest.exporters import django_prometheus  # noqa: PLC0415 - optional

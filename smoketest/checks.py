@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from django.core.checks import (
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
-from smoketest.conf import Conf, InvalidSettingError, Settings, unknown_settings
+from smoketest.conf import Conf, InvalidSettingError, Settings, conf, unknown_settings
 from smoketest.isolation import VENDORS, is_supported
 from smoketest.runner.overlooked import contains_assert
 from smoketest.services import state_folder
@@ -29,6 +30,8 @@ from smoketest.store import SharedStore, StoreError
 from smoketest.store.directory import StateError
 
 TAG = "smoketest"
+
+logger = logging.getLogger("smoketest")
 
 
 @register(TAG)
@@ -61,6 +64,28 @@ def can_use_django_prometheus() -> bool:
     """Return whether SMOKETEST_DJANGO_PROMETHEUS is True and django-prometheus is installed."""
     is_enabled = getattr(settings, Conf.django_prometheus.name, False) is True
     return is_enabled and find_spec("django_prometheus") is not None
+
+
+def log_short_harakiri() -> None:
+    """Log an error if uWSGI ends requests before the deadline of a run.
+
+    It is not a system check, because uWSGI does not run system checks, and ``manage.py check``
+    cannot read its options.
+    """
+    options = getattr(sys.modules.get("uwsgi"), "opt", {})
+    try:
+        harakiri, run_timeout = int(options.get("harakiri", 0)), conf.run_timeout
+    except (TypeError, ValueError, InvalidSettingError):
+        return
+    if 0 < harakiri <= run_timeout:
+        logger.error(
+            "uWSGI ends requests after %d s (harakiri), but a run of the smoke tests may take %g s"
+            " (%s). Set harakiri to more than twice that time, because a request may also wait for"
+            " another run.",
+            harakiri,
+            run_timeout,
+            Conf.run_timeout.name,
+        )
 
 
 @register(TAG)

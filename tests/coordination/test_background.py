@@ -62,10 +62,34 @@ class T(SmokeTest):
             time.sleep(60)
 """
 
+#: Waits until the process has begun to exit, and then starts a thread of an executor.
+WAITS_FOR_EXIT = """
+import logging
+import os
+import threading
+from asgiref.sync import sync_to_async
+exiting = threading.Event()
+class Handler(logging.Handler):
+    def emit(self, record):
+        exiting.set()
+class T(SmokeTest):
+    timeout = 60
+    async def test_one(self):
+        logger = logging.getLogger("smoketest")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(Handler())
+        os.write(1, b"running\\n")  # print() would hold a lock needed at exit
+        while not exiting.is_set():
+            time.sleep(0.01)
+        await sync_to_async(time.sleep, thread_sensitive=False)(0)
+"""
+
 #: A process of the same site, with the same state directory and apps.
 OTHER_PROCESS = """
+import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from django.conf import settings
 import django
@@ -75,7 +99,10 @@ settings.configure(INSTALLED_APPS=["smoketest", "tests.ledger", *names], DATABAS
 django.setup()
 from smoketest.store.directory import StateFolder
 from tests.coordination.test_background import make_coordinator, start_if_due
-start_if_due(make_coordinator(StateFolder(Path(state), 0o600)), 60)
+coordinator = make_coordinator(StateFolder(Path(state), 0o600))
+run_timeout = float(os.environ.get("RUN_TIMEOUT", 240))
+options = replace(coordinator.options, run_timeout=run_timeout)
+start_if_due(replace(coordinator, options=options), 60)
 if threading.active_count() == 1:
     print("no run", flush=True)
 sys.stdin.read()
@@ -546,15 +573,32 @@ def test_start_if_due__killed_process(
     assert start(coordinator, ALWAYS_DUE) == 1, "the lost run must be counted once"
 
 
-def test_start_if_due__process_exits(folder: StateFolder, install: Install, apps: Apps) -> None:
-    """A process can exit while a background run hangs."""
-    install(HANGS)
-    with another_process(folder, apps, HANGS="1") as process:
+def test_start_if_due__process_exits(
+    folder: StateFolder, coordinator: Coordinator, install: Install, apps: Apps
+) -> None:
+    """A process that exits finishes its background run."""
+    install(WAITS_FOR_EXIT)
+    with another_process(folder, apps) as process:
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline() == "running\n"
         process.stdin.close()
-        assert process.wait(30) == 0  # the run would take 60 s
+        assert process.wait(60) == 0
+    assert coordinator.store.snapshot().run_totals == {RunResult.PASSED: 1}
+
+
+def test_start_if_due__process_exits_while_a_run_hangs(
+    folder: StateFolder, install: Install, apps: Apps
+) -> None:
+    """A process that exits waits no longer than the deadline of the run."""
+    install(HANGS)
+    with another_process(folder, apps, HANGS="1", RUN_TIMEOUT="1") as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "running\n"
+        process.stdin.close()
+        assert process.wait(50) == 0  # the test would take 60 s
+    assert SharedStore(folder).snapshot().run_totals == {RunResult.ABORTED: 1}
 
 
 def test_start_if_due__exception(

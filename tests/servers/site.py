@@ -43,7 +43,9 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
 
 
-def gunicorn(*, workers: int = 4, worker_class: str = "sync", threads: int = 1) -> Command:
+def gunicorn(
+    *options: str, workers: int = 4, worker_class: str = "sync", threads: int = 1
+) -> Command:
     """Return a command for gunicorn."""
 
     def command(address: str) -> list[str]:
@@ -54,6 +56,7 @@ def gunicorn(*, workers: int = 4, worker_class: str = "sync", threads: int = 1) 
             f"--bind={address}", f"--workers={workers}", f"--worker-class={worker_class}",
             f"--threads={threads}", "--graceful-timeout=3", "--no-control-socket",
             "--access-logfile=-", "--access-logformat=worker %(p)s answered %(U)s with %(s)s",
+            *options,
         ]  # fmt: skip
 
     return command
@@ -77,12 +80,12 @@ def uwsgi(*options: str, workers: int = 2) -> Command:
     return command
 
 
-def uvicorn() -> Command:
-    """Return a command for uvicorn, with one process and one event loop."""
+def uvicorn(*options: str) -> Command:
+    """Return a command for uvicorn, by default with one process and one event loop."""
     return lambda address: [
         sys.executable, "-m", "uvicorn", "shop.asgi:application",
         f"--host={address.partition(':')[0]}", f"--port={address.partition(':')[2]}",
-        "--lifespan=off",
+        "--lifespan=off", *options,
     ]  # fmt: skip
 
 

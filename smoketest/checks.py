@@ -21,6 +21,7 @@ from django.core.checks import (
 )
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
+from django.urls import URLResolver, get_resolver
 
 from smoketest.conf import Conf, InvalidSettingError, Settings, conf, unknown_settings
 from smoketest.isolation import VENDORS, is_supported
@@ -181,6 +182,42 @@ def check_access(**_: Any) -> list[CheckMessage]:
             id="smoketest.W006",
         )
     ]
+
+
+@register(TAG)
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """Check that SmokeTestMiddleware finds the endpoints in its URLconf (W009)."""
+    try:
+        urlconf = conf.urlconf or getattr(settings, "ROOT_URLCONF", "")
+    except InvalidSettingError:
+        return []  # reported by check_settings
+    uses_middleware = "smoketest.middleware.SmokeTestMiddleware" in settings.MIDDLEWARE
+    if not (uses_middleware or conf.urlconf):
+        return []
+    try:
+        if _includes_endpoints(get_resolver(urlconf)):
+            return []
+        problem = f"{urlconf} does not include smoketest.urls"
+    except ImportError as error:
+        problem = f"{urlconf} cannot be imported ({error})"
+    except ImproperlyConfigured as error:
+        problem = str(error)
+    return [
+        Warning(
+            f"SmokeTestMiddleware finds nothing to serve: {problem}.",
+            hint=f"Add smoketest.urls to it with include(), or set {Conf.urlconf.name} to the"
+            " URLconf that includes them.",
+            id="smoketest.W009",
+        )
+    ]
+
+
+def _includes_endpoints(resolver: URLResolver) -> bool:
+    return any(
+        isinstance(pattern, URLResolver)
+        and (pattern.app_name == "smoketest" or _includes_endpoints(pattern))
+        for pattern in resolver.url_patterns
+    )
 
 
 #: Names that many Django projects use, so they do not identify one of several sites.

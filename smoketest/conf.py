@@ -167,6 +167,18 @@ class Conf(Settings):
             lambda value: not value or value.startswith(("http://", "https://")),
         ),
     )
+    #: URLconf in which `SmokeTestMiddleware` looks for the endpoints, such as
+    #: `"shop.urls_public"`, on a site whose middleware selects a URLconf for each host. The
+    #: middleware then only serves requests whose host is an IP address or a name without a dot. By
+    #: default, it looks in `ROOT_URLCONF`, for all hosts.
+    urlconf: Setting[str] = Setting(
+        "smoketest.E019",
+        "",
+        string(
+            "the dotted path of a module, or empty",
+            lambda value: all(map(str.isidentifier, value.split("."))) or value == "",
+        ),
+    )
     #: Whether django-prometheus also exports the metrics.
     django_prometheus: Setting[bool] = Setting("smoketest.E013", False, BOOLEAN)
     #: Name of the site, which differs from that of every other site on the same Prometheus or

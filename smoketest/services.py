@@ -174,7 +174,7 @@ def page_url() -> str:
     if not public_url:
         return ""
     try:
-        path = reverse("smoketest:smoketest")
+        path = reverse("smoketest:smoketest", urlconf=conf.urlconf or None)
     except NoReverseMatch:  # the site does not include smoketest.urls
         return ""
     return public_url.rstrip("/") + path.removeprefix(get_script_prefix().rstrip("/"))

@@ -17,7 +17,7 @@ from django.core.checks import (
 )
 from django.db import connections
 
-from smoketest.checks import check_tables
+from smoketest.checks import check_middleware, check_tables
 from smoketest.conf import Conf
 from smoketest.isolation import VENDORS
 from smoketest.store import FILE_NAME, SharedStore
@@ -70,6 +70,7 @@ def test_check__defaults(store: SharedStore) -> None:
         ("SMOKETEST_TOKENS", "smoketest.E015"),
         ("SMOKETEST_PUBLIC_STATUS", "smoketest.E016"),
         ("SMOKETEST_PROJECT", "smoketest.E017"),
+        ("SMOKETEST_URLCONF", "smoketest.E019"),
     ],
 )
 def test_check_settings__invalid(name: str, check_id: str, settings: Any) -> None:
@@ -125,6 +126,28 @@ def test_check_project__generic_name(settings: Any, name: str) -> None:
     assert message.hint
     settings.SMOKETEST_PROJECT = "shop.example.com"
     assert check_messages() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"ROOT_URLCONF": "tests.urls"}, ""),
+        ({"ROOT_URLCONF": "tests.ledger", "SMOKETEST_URLCONF": "tests.urls"}, ""),
+        ({"ROOT_URLCONF": ()}, "does not include smoketest.urls"),
+        ({"SMOKETEST_URLCONF": "no.such.urls"}, "no.such.urls cannot be imported"),
+        ({"SMOKETEST_URLCONF": "tests.builders"}, "tests.builders"),
+        ({"ROOT_URLCONF": (), "MIDDLEWARE": []}, ""),
+    ],
+)
+def test_check_middleware(settings: Any, changes: dict[str, Any], problem: str) -> None:
+    """A middleware that finds no endpoints is reported."""
+    settings.MIDDLEWARE = ["smoketest.middleware.SmokeTestMiddleware"]
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    messages = check_middleware()
+    assert len(messages) == bool(problem)
+    for message in messages:
+        assert (message.id, problem in message.msg) == ("smoketest.W009", True)
 
 
 def test_check_store__unusable_directory(tmp_path: Path, settings: Any) -> None:

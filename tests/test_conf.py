@@ -85,6 +85,13 @@ CASES = {
     ),
     "SMOKETEST_RUN_ON_SCRAPE": Case("run_on_scrape", True, "True or False", *BOOLEANS),
     "SMOKETEST_DJANGO_PROMETHEUS": Case("django_prometheus", False, "True or False", *BOOLEANS),
+    "SMOKETEST_URLCONF": Case(
+        "urlconf",
+        "",
+        "the dotted path of a module, or empty",
+        ("", "urls", "shop.urls_public"),
+        (None, 5, b"shop.urls", ("shop.urls",), "shop/urls.py", "shop.", ".urls", "shop urls"),
+    ),
     "SMOKETEST_PROJECT": Case(
         "project",
         "",

@@ -10,6 +10,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from asgiref.testing import ApplicationCommunicator
 from django.conf.urls.i18n import i18n_patterns
 from django.core.handlers.asgi import ASGIHandler
@@ -82,9 +83,16 @@ def get_wsgi(path: str, **headers: str) -> Any:
     return Client(raise_request_exception=False).get(path, headers=headers)
 
 
+class _AsyncClient(AsyncClient):
+    """Client whose ``host`` argument replaces the default, instead of being added to it."""
+
+    async def request(self, **request: Any) -> Any:
+        return await super().request(**request | {"headers": [*dict(request["headers"]).items()]})
+
+
 def get_asgi(path: str, **headers: str) -> Any:
     async def get() -> Any:
-        return await AsyncClient(raise_request_exception=False).get(path, headers=headers)
+        return await _AsyncClient(raise_request_exception=False).get(path, headers=headers)
 
     return asyncio.run(get())
 
@@ -207,8 +215,87 @@ def test_unknown_paths__are_not_served(site: Callable[..., None], get: Get) -> N
     for other in ("/nothing", "/smoketest/nothing"):
         assert get(other).status_code == 404
         assert get(other, host="10.0.0.7").status_code == 400
-    answer = get("/smoketest")
-    assert (answer.status_code, answer.headers["Location"]) == (301, "/smoketest/")
+
+
+def test_missing_slash(site: Callable[..., None], get: Get) -> None:
+    """The page is served without the slash at its end, also to a host that is not allowed."""
+    site(after=[COMMON])
+    for host in ("testserver", "10.0.0.7"):
+        assert get("/smoketest", host=host).text.startswith("PASS\n")
+        assert get("/smoketest/metrics/", host=host).status_code == 200
+
+
+class SelectUrlconf:
+    """Middleware that selects the URLconf of the public site or of a tenant by the host."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if request.get_host() == "public.example.com":
+            request.urlconf = "tests.urls"  # type: ignore[attr-defined] # read by Django
+        return self.get_response(request)
+
+
+SELECT = "tests.test_middleware.SelectUrlconf"
+
+
+def site_with_tenants(site: Callable[..., None], **settings: Any) -> None:
+    """Configure a site whose URLconf of tenants has one page."""
+    defaults = {
+        "ROOT_URLCONF": (path("", page),),
+        "ALLOWED_HOSTS": [".example.com"],
+        "SMOKETEST_URLCONF": "tests.urls",
+    }
+    site(after=[SELECT], **defaults | settings)
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.7", "10.0.0.7:8000", "[::1]", "[fd00::7]:8000", "localhost", "web:8000"]
+)
+def test_urlconf__internal_hosts(site: Callable[..., None], get: Get, host: str) -> None:
+    """With SMOKETEST_URLCONF, requests to a pod or container are served."""
+    site_with_tenants(site)
+    assert_served(get, host=host)
+    assert get("/smoketest", host=host).status_code == 200
+
+
+def test_urlconf__public_site_and_tenants(site: Callable[..., None], get: Get) -> None:
+    """The public site serves the endpoints by its own URLconf, and tenants do not have them."""
+    site_with_tenants(site)
+    assert_served(get, host="public.example.com")
+    for path_info in ("/smoketest/", "/smoketest/metrics", "/smoketest"):
+        assert get(path_info, host="tenant.example.com").status_code == 404
+    assert get("/", host="tenant.example.com").text == "page /"
+    for host in ("other.example.org", "tenant.example.com,10.0.0.7", "te nant", ""):
+        assert get("/smoketest/", host=host).status_code in (400, 404), host
+
+
+def test_urlconf__forwarded_host(site: Callable[..., None], get: Get) -> None:
+    """The host of a tenant behind a proxy is the forwarded one."""
+    site_with_tenants(site, USE_X_FORWARDED_HOST=True)
+    headers = {"host": "10.0.0.7", "x-forwarded-host": "tenant.example.com"}
+    assert get("/smoketest/", **headers).status_code == 404
+    assert get("/smoketest/", host="10.0.0.7").status_code == 200
+
+
+def test_urlconf__links_of_the_page(site: Callable[..., None], get: Get) -> None:
+    """The page finds its own URLs, although ROOT_URLCONF does not include them."""
+    site_with_tenants(site)
+    answer = get("/smoketest/", host="10.0.0.7", accept="text/html")
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "/smoketest/assets/page." in answer.text
+
+
+def test_urlconf__invalid(site: Callable[..., None], get: Get) -> None:
+    """With an invalid value, nothing is served, and the pages of the site work."""
+    site_with_tenants(site, SMOKETEST_URLCONF="not a module")
+    assert get("/", host="tenant.example.com").text == "page /"
+    assert get("/smoketest/", host="10.0.0.7").status_code == 400  # as without the middleware
 
 
 def test_views_below_prefix__are_not_served(site: Callable[..., None], get: Get) -> None:

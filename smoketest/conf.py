@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
-from django.conf import settings
+from django.conf import UserSettingsHolder, settings
 from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import SafeExceptionReporterFilter, get_default_exception_reporter_filter
 
@@ -211,6 +211,17 @@ def unknown_settings(known: Collection[str]) -> dict[str, str]:
     )
     names = f"The settings are {', '.join(known)}."
     return {name: did_you_mean(name, known) or names for name in unknown}
+
+
+def is_set_by_a_test(name: str) -> bool:
+    """Return whether `override_settings` or a similar tool has set the setting."""
+    lazy: Any = settings
+    values = lazy._wrapped
+    while isinstance(values, UserSettingsHolder):
+        if name in vars(values):
+            return True
+        values = values.default_settings
+    return False
 
 
 conf = Conf()

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.test.utils import _TestState
 from django.urls import NoReverseMatch, get_resolver, get_script_prefix, reverse
 from django.utils.module_loading import import_string
 
-from smoketest.conf import conf, secrets_of_site
+from smoketest.conf import Conf, conf, is_set_by_a_test, secrets_of_site
 from smoketest.coordination.coordinator import Coordinator, is_overdue
 from smoketest.exporters.exposition import Exposition, renderer
 from smoketest.metrics import Context, SmokeTestCollector
+from smoketest.results import Result
 from smoketest.runner.options import RunOptions
 from smoketest.store import MemoryStore, ResultsStore, SharedStore, Snapshot, Status, StoreError
 from smoketest.store.abandoned import AbandonedOnHost, LocallyAbandoned
@@ -52,14 +54,16 @@ def coordinator() -> Coordinator:
     `smoketest.conf.InvalidSettingError`.
     """
     shared = state()
+    process_age = monotonic() - _app_config().code_loaded_at
     return Coordinator(
         options=run_options(),
         store=shared.store,
         abandoned=shared.abandoned,
         run_lock=shared.run_lock,
         waiting_locks=shared.waiting_locks,
-        max_age=conf.max_age,
-        code_loaded_at=time() - (monotonic() - _app_config().code_loaded_at),
+        # The results of another unit test are too old for any request.
+        max_age=0.0 if is_unit_test() else conf.max_age,
+        code_loaded_at=time() if is_unit_test() else time() - process_age,
         secrets=secrets_of_site,
     )
 
@@ -102,6 +106,8 @@ def load_site() -> None:
 
 def state() -> State:
     """Return the state that the processes of this host share, or else that of this process."""
+    if is_unit_test():
+        return _unit_test_state()
     try:
         return _shared_state(state_folder())
     except StateError as error:
@@ -111,7 +117,19 @@ def state() -> State:
 
 def state_folder() -> StateFolder:
     """Return the state directory. Raise `smoketest.store.directory.StateError`."""
-    return open_state_folder(str(conf.state_dir or ""), os.environ, site_identity())
+    # The name of the default directory contains those of the test databases.
+    explicit = "" if is_unit_test() else str(conf.state_dir or "")
+    return open_state_folder(explicit, os.environ, site_identity())
+
+
+def is_unit_test() -> bool:
+    """Return whether a test runner has set up this process, so that results are not production's.
+
+    Tests that set ``SMOKETEST_STATE_DIR`` themselves, for example with `override_settings`, use
+    that directory as the site does.
+    """
+    has_test_environment = hasattr(_TestState, "saved_data")  # see setup_test_environment()
+    return has_test_environment and not is_set_by_a_test(Conf.state_dir.name)
 
 
 def site_identity() -> list[str]:
@@ -214,9 +232,24 @@ def _shared_state(folder: StateFolder) -> State:
     )
 
 
+class _UnitTestStore(MemoryStore):
+    """Results of unit tests. The runs of a test carry over no result of another one."""
+
+    def latest_results(self) -> dict[str, Result]:
+        return {}
+
+
+@cache
+def _unit_test_state() -> State:
+    return _state_of_process(_UnitTestStore(renderer(_results_context)))
+
+
 @cache
 def _process_state() -> State:
-    store = MemoryStore(renderer(_results_context))
+    return _state_of_process(MemoryStore(renderer(_results_context)))
+
+
+def _state_of_process(store: MemoryStore) -> State:
     return State(
         store=store,
         exposition=Exposition(store),

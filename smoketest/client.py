@@ -39,6 +39,9 @@ logger = logging.getLogger("smoketest")
 #: Maximum number of saved files in a log message.
 _SHOWN_FILES = 3
 
+#: Key in `request.META` of requests of a client. No header can set it.
+SMOKE_REQUEST = "smoketest.is_smoke_request"
+
 #: The client whose request is being processed. A context variable, so that it also applies to
 #: threads and tasks of the request. Use `_active_client` to read it.
 _serving: ContextVar[SmokeClient | None] = ContextVar("_serving", default=None)
@@ -52,6 +55,14 @@ def _active_client() -> SmokeClient | None:
     """
     client = _serving.get()
     return client if client is not None and not client.is_closed else None
+
+
+def is_smoke_request() -> bool:
+    """Return whether the caller runs in a request of `SmokeTest.client`.
+
+    Use it to drop or mark errors and traces of such requests.
+    """
+    return _active_client() is not None
 
 
 class SmokeClient(Client):
@@ -143,6 +154,7 @@ class SmokeClient(Client):
         _strip_mount(environ)
         if environ["wsgi.url_scheme"] == "https" and settings.SECURE_PROXY_SSL_HEADER:
             environ.setdefault(*settings.SECURE_PROXY_SSL_HEADER)
+        environ[SMOKE_REQUEST] = True
         self.exc_info = None
         self.is_closed = False
         context = contextvars.copy_context()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from time import monotonic, time  # imported by name, because a smoke module may patch time
 
 from django.db import connections
@@ -40,7 +41,7 @@ def find(selection: Selection, options: RunOptions) -> Suite:
         if hung is None:
             _discoveries.add(discovery)
     if hung is None:
-        discovery.start()
+        Context().run(discovery.start)  # see supervisor.run
         discovery.join(options.run_timeout)
     return discovery.result(options.run_timeout)
 

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context
 from dataclasses import replace
 from time import monotonic, time  # imported by name, because a test may patch time
 from typing import Protocol
@@ -78,6 +79,9 @@ def run(
     Tests with an earlier result in `carried` do not run, and neither do abandoned tests that are
     still running. With `failfast`, no further test starts after a critical test has failed.
     Exceptions of tests become results. Raises `RunInterrupted` on Ctrl-C in the calling thread.
+
+    The tests do not run in the context of the caller, because tools for tracing and error tracking
+    would take their requests for parts of its request.
     """
     running = abandoned.running()
     results: dict[str, Result] = {}
@@ -100,7 +104,7 @@ def run(
         if options.workers:
             _Supervisor(batches, progress, abandoned).run()
         else:
-            _run_inline(batches, progress)
+            Context().run(_run_inline, batches, progress)
     except KeyboardInterrupt as interrupt:
         progress.stop_reason = StopReason.INTERRUPT
         raise RunInterrupted(progress.report(suite, selection)) from interrupt
@@ -384,7 +388,7 @@ class _Supervisor:
         for _ in range(0 if self._progress.is_stopped else wanted):
             worker = _Worker(f"smoketest-{len(self._workers)}", self._queue, self._progress)
             self._workers.append(worker)
-            worker.start()
+            Context().run(worker.start)
 
     def _abandon_overdue(self) -> None:
         now = monotonic()

@@ -119,7 +119,11 @@ def state_folder() -> StateFolder:
     """Return the state directory. Raise `smoketest.store.directory.StateError`."""
     # The name of the default directory contains those of the test databases.
     explicit = "" if is_unit_test() else str(conf.state_dir or "")
-    return open_state_folder(explicit, os.environ, site_identity())
+    identity = site_identity()
+    if explicit and settings.DATABASES:
+        # Processes of a site may have settings modules of their own, such as that of cron.
+        del identity[0]
+    return open_state_folder(explicit, os.environ, identity)
 
 
 def is_unit_test() -> bool:

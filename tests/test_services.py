@@ -126,6 +126,22 @@ def test_state__repaired_directory(tmp_path: Path, settings: Any) -> None:
     assert path.is_dir()
 
 
+@sets_databases
+def test_state_folder__two_sites_with_the_same_setting(tmp_path: Path, settings: Any) -> None:
+    """Sites differ in their URLs or databases; processes of a site may differ in other settings."""
+    settings.SMOKETEST_STATE_DIR = str(tmp_path)
+    settings.DATABASES = {"default": DATABASE}
+    assert state_folder().path == tmp_path
+    with override_settings(SETTINGS_MODULE="shop.settings.cron"):
+        assert state_folder().path == tmp_path
+    with override_settings(ROOT_URLCONF="blog.urls"):
+        blog = state_folder().path
+    with override_settings(DATABASES={"default": {**DATABASE, "NAME": "other"}}):
+        other = state_folder().path
+    assert blog.parent == other.parent == tmp_path
+    assert blog != other
+
+
 def test_state_folder__systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a setting, the STATE_DIRECTORY of systemd is used."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))

@@ -87,22 +87,55 @@ def open_state_folder(
 ) -> StateFolder:
     """Return the state folder of the site; create it if it does not exist.
 
-    An `explicit` folder keeps its owner and mode, so that users may share it by group. Otherwise
-    the folder is below ``$STATE_DIRECTORY``, which systemd sets, or a private folder in the
-    temporary directory; `identity`, and there also the user, determine its name.
+    An `explicit` folder keeps its owner and mode, so that users may share it by group. The site
+    that uses it first owns it; other sites get a folder in it, so that results never mix. Without
+    an `identity`, the folder itself is returned.
+
+    Otherwise the folder is below ``$STATE_DIRECTORY``, which systemd sets, or a private folder in
+    the temporary directory; `identity`, and there also the user, determine its name.
     Raises `StateError`.
     """
+    values = list(identity)
+    name = hashlib.sha256("\n".join(values).encode()).hexdigest()[:12]
     if explicit:
         path = Path(explicit)
         _create(path, parents=True)
-        return _validated(path, is_private=False)
-    name = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:12]
+        folder = _validated(path, is_private=False)
+        return folder if not values or _owner(folder, name) == name else _subfolder(folder, name)
     if state_directory := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         path = Path(state_directory, f"smoketest-{name}")
     else:
         path = Path(_temporary_folder(), f"django-smoketest-{_user()}-{name}")
     _create(path, parents=False)
     return _validated(path, is_private=True)
+
+
+def _owner(folder: StateFolder, name: str) -> str:
+    """Return the name of the site that has used the folder first; by default, the given one.
+
+    It is the name of the oldest file, so the sites agree even if both start at the same time.
+    """
+    try:
+        claims = [(file.stat().st_mtime_ns, file.stem) for file in folder.path.glob("*.site")]
+        if claims:
+            return min(claims)[1]
+        folder.file(f"{name}.site")
+    except (OSError, StateError):  # for example a full disk, which the results store reports
+        pass
+    return name
+
+
+def _subfolder(folder: StateFolder, name: str) -> StateFolder:
+    """Return a folder of another site, with the owner and mode of the folder that contains it."""
+    path = folder.path / f"site-{name}"
+    if not path.is_dir():
+        _create(path, parents=False)
+        if hasattr(os, "chown"):
+            status = folder.path.stat()
+            with contextlib.suppress(PermissionError):
+                os.chown(path, status.st_uid if os.geteuid() == 0 else -1, status.st_gid)
+                path.chmod(stat.S_IMODE(status.st_mode))
+    return _validated(path, is_private=False)
 
 
 def _create(path: Path, *, parents: bool) -> None:

@@ -83,6 +83,17 @@ def test_open_state_folder__explicit(tmp_path: Path) -> None:
     assert mode(path) == 0o700
 
 
+def test_open_state_folder__explicit_for_two_sites(tmp_path: Path) -> None:
+    """Sites with the same directory never mix: the first one uses it, others a folder in it."""
+    first, second = (open_state_folder(str(tmp_path), {}, [site]) for site in ("a", "b"))
+    assert first.path == tmp_path
+    assert second.path.parent == tmp_path
+    assert mode(second.path) == mode(tmp_path)
+    assert open_state_folder(str(tmp_path), {}, ["a"]) == first
+    assert open_state_folder(str(tmp_path), {}, ["b"]) == second
+    assert open_state_folder(str(tmp_path), {}, ["c"]).path not in {first.path, second.path}
+
+
 def test_open_state_folder__explicit_precedes_systemd(tmp_path: Path) -> None:
     environment = {"STATE_DIRECTORY": str(tmp_path / "systemd")}
     assert open_state_folder(str(tmp_path), environment, IDENTITY).path == tmp_path

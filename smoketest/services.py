@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.test.utils import _TestState
 from django.urls import NoReverseMatch, get_resolver, get_script_prefix, reverse
 from django.utils.module_loading import import_string
 
@@ -132,7 +132,8 @@ def is_unit_test() -> bool:
     Tests that set ``SMOKETEST_STATE_DIR`` themselves, for example with `override_settings`, use
     that directory as the site does.
     """
-    has_test_environment = hasattr(_TestState, "saved_data")  # see setup_test_environment()
+    utils: Any = sys.modules.get("django.test.utils")  # slow to import
+    has_test_environment = hasattr(utils, "_TestState") and hasattr(utils._TestState, "saved_data")
     return has_test_environment and not is_set_by_a_test(Conf.state_dir.name)
 
 

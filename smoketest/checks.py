@@ -148,7 +148,7 @@ def check_store(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_assert_statements(**_: Any) -> list[CheckMessage]:
-    """Check that Python has not removed assert statements from smoke modules (E019)."""
+    """Check that Python has not removed assert statements from smoke modules (E020)."""
     if not sys.flags.optimize:
         return []
     paths = [
@@ -162,7 +162,7 @@ def check_assert_statements(**_: Any) -> list[CheckMessage]:
             f"Python runs with -O, which removes the assert statements of {path}.",
             hint="Run Python without -O and PYTHONOPTIMIZE, or use methods such as"
             " self.assertTrue(). Until then, these smoke tests are reported as errored.",
-            id="smoketest.E019",
+            id="smoketest.E020",
         )
         for path in paths
     ]

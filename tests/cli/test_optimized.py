@@ -23,7 +23,7 @@ def test_assert(site: Site) -> None:
     site.smoke(ASSERTS)
     refused = site.start(PYTHONOPTIMIZE="1")
     assert refused.wait() == 2
-    assert "smoketest.E019" in refused.stderr
+    assert "smoketest.E020" in refused.stderr
     process = site.start("--skip-checks", PYTHONOPTIMIZE="1")
     assert process.wait() == 1
     assert "shop.smoke errored: cannot be imported: Python runs with -O" in process.stdout
@@ -44,6 +44,6 @@ def test_check(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
         assert checks.check_assert_statements() == []
         monkeypatch.setattr(checks, "sys", SimpleNamespace(flags=SimpleNamespace(optimize=1)))
         messages = checks.check_assert_statements()
-    assert [message.id for message in messages] == ["smoketest.E019"] * 2
+    assert [message.id for message in messages] == ["smoketest.E020"] * 2
     names = [Path(str(message.msg).split()[-1].rstrip(".")).name for message in messages]
     assert names == ["smoke.py", "orders.py"]

@@ -10,6 +10,7 @@ SmokeTestPaused, have unit tests in `prometheus/tests`.
 
 from __future__ import annotations
 
+import faulthandler
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -216,6 +217,7 @@ def play(
 @pytest.fixture(scope="module")
 def observed() -> Iterator[Mapping[str, Observation]]:
     """Observe all sites, and write the table."""
+    faulthandler.cancel_dump_traceback_later()  # pytest prints all stacks after two minutes
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver())
         alertmanager = stack.enter_context(Alertmanager(quick_alertmanager(receiver.url)))

@@ -37,7 +37,7 @@ _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLIT
 
 #: Statements that cannot write, by their first word.
 _READS = frozenset({"EXPLAIN", "SELECT", "VALUES"})
-#: The words of which one follows the common table expressions of a statement that writes.
+#: Words of statements that write, also after common table expressions.
 _WRITING = re.compile(r"\b(?:DELETE|INSERT|REPLACE|UPDATE)\b", re.IGNORECASE)
 #: PRAGMA statements that describe the schema, as Django's introspection does.
 _READING_PRAGMAS = frozenset({

@@ -46,6 +46,17 @@ def two_aliases_of_one_database(test: SmokeTest) -> None:
     test.assertFalse(Account.objects.filter(name="by another alias").exists())
 
 
+@fault(
+    "A test waits for its own locks in another alias for at most SMOKETEST_LOCK_TIMEOUT.",
+    postgresql=fails("lock timeout", word="errored: locked"),
+    mariadb=fails("lock wait timeout", word="errored: locked"),
+)
+def one_row_through_two_aliases() -> None:
+    """Changes a row through two aliases of the same database, one of which may be a replica."""
+    Account.objects.filter(id=1).update(name="changed")
+    Account.objects.using("twin").filter(id=1).update(name="changed again")
+
+
 @fault(ROLLED_BACK, passes())
 def bulk_operations() -> None:
     """Creates 1,000 rows at once, then updates and deletes them all."""

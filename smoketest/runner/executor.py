@@ -11,6 +11,7 @@ import math
 import unittest
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from time import time  # imported by name, because a test may patch time.time
@@ -119,12 +120,15 @@ class Execution:
         from smoketest.runner.process import refuse_helpers  # noqa: PLC0415
 
         refuse_helpers()
+        # Each class and each test has a copy of the context: a language or time zone that one of
+        # them activates must not be active in the next.
         for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
             if _has_module_fixtures(module):
-                self._run_with_module_fixtures(module, list(group))
+                copy_context().run(self._run_with_module_fixtures, module, list(group))
             else:
                 for smoke_class in group:
-                    self._run_class(smoke_class, list(smoke_class.declarations))
+                    declarations = list(smoke_class.declarations)
+                    copy_context().run(self._run_class, smoke_class, declarations)
 
     def _run_with_module_fixtures(self, module: ModuleType, classes: list[SmokeClass]) -> None:
         pending = {smoke_class: list(smoke_class.declarations) for smoke_class in classes}
@@ -143,7 +147,7 @@ class Execution:
                     return
                 while pending and scope.intact and not self._monitor.is_stopped:
                     smoke_class = next(iter(pending))
-                    self._run_class(smoke_class, pending[smoke_class], scope)
+                    copy_context().run(self._run_class, smoke_class, pending[smoke_class], scope)
                     if not pending[smoke_class]:
                         del pending[smoke_class]
 
@@ -189,7 +193,7 @@ class Execution:
                 self._scope(declaration.id, case, step.timeout, idle=step.timeout),
             ):
                 self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
-                self._test.run(_Recorder(self._test, problems))
+                copy_context().run(self._test.run, _Recorder(self._test, problems))
                 self._test = None  # so that open cursors of the test are closed within its scope
             duration = elapsed()
         self._report(step, problems, duration)

@@ -609,15 +609,15 @@ def test_nesting__smoke_tests_in_a_smoke_test_are_refused(run_smoke: RunSmoke) -
     """Refuse a run inside a run, which would wait for itself."""
     report = run_smoke("""
         from django.core.management import call_command
-        from django.test import Client
 
         class Test(SmokeTest):
             def test_1(self):
                 call_command("smoketest")
             def test_2(self):
-                Client().get("/smoketest/?max_age=0")
+                self.client.get("/smoketest/?max_age=0")
             def test_3(self):
-                b"".join(Client().get("/smoketest/?format=ndjson&max_age=0").streaming_content)
+                response = self.client.get("/smoketest/?format=ndjson&max_age=0")
+                b"".join(response.streaming_content)
     """)
     for test in ("test_1", "test_2", "test_3"):
         assert "A smoke test may not run the smoke tests" in result_of(report, test).message
@@ -1101,20 +1101,6 @@ def test_signals__of_requests_do_not_end_the_transaction(isolation: ThreadIsolat
             signal.send(sender=None)
             assert names() == ["kept"]
         assert connection.connection is driver
-
-
-def test_client__of_django_may_be_used_in_a_test(run_smoke: RunSmoke) -> None:
-    """Show requests of Django's test client the rows of the test."""
-    report = run_smoke("""
-        from django.test import Client
-
-        class Test(SmokeTest):
-            def test_it(self):
-                Account.objects.create(name="kept")
-                self.assertEqual(Client().get("/nowhere/").status_code, 404)
-                self.assertEqual(Account.objects.count(), 1)
-    """)
-    assert outcomes(report) == {"test_it": "passed"}
 
 
 # Connections of the site

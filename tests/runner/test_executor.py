@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils import timezone, translation
 
 from tests.conftest import RunSmoke, outcomes, result_of
 from tests.ledger.models import Account
@@ -595,3 +596,38 @@ def test_databases__unknown_alias(run_smoke: RunSmoke) -> None:
     message = "declares databases that are not in DATABASES: nowhere."
     assert message in result_of(report, "test_it").message
     assert message in result_of(report, "test_fixture").message
+
+
+@pytest.mark.parametrize("workers", [0, 1], ids=["inline", "threads"])
+def test_context__is_not_shared(run_smoke: RunSmoke, workers: int) -> None:
+    """A language or time zone that is activated in a test or fixture does not affect others."""
+    before = translation.get_language(), timezone.get_current_timezone_name()
+    report = run_smoke(
+        f"""
+        from django.utils import timezone, translation
+
+        def active():
+            return translation.get_language(), timezone.get_current_timezone_name()
+
+        class A(SmokeTest):
+            @classmethod
+            def setUpClass(cls):
+                translation.activate("fr")
+                timezone.activate("Europe/Paris")
+
+            def test_1(self):
+                self.assertEqual(active(), ("fr", "Europe/Paris"))
+                translation.activate("de")
+                timezone.activate("Europe/Berlin")
+
+            def test_2(self):
+                self.assertEqual(active(), ("fr", "Europe/Paris"))
+
+        class B(SmokeTest):
+            def test_3(self):
+                self.assertEqual(active(), {before!r})
+        """,
+        workers=workers,
+    )
+    assert report.passed, [result.message for result in report.results]
+    assert (translation.get_language(), timezone.get_current_timezone_name()) == before

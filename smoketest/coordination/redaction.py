@@ -274,6 +274,12 @@ def _users(values: Mapping[str, object], name: str) -> set[str]:
 _PASSWORD = re.compile("PASSWORD|PASSWD|PASS|PWD", re.IGNORECASE)
 
 
+#: A setting that is a host with credentials, but without the scheme of a URL.
+_ADDRESS = re.compile(r"(?P<user>[\w.%+-]*):(?P<password>[^\s/@]{4,})@[\w.\[-]")
+#: Schemes that are followed by the address of a person instead of credentials.
+_SCHEMES_OF_ADDRESSES = frozenset({"acct", "mailto", "sip", "sips", "xmpp"})
+
+
 def _credentials(text: str) -> Iterator[str]:
     """Yield the passwords in URLs and connection strings, unquoted."""
     for match in _URL.finditer(text):
@@ -282,6 +288,8 @@ def _credentials(text: str) -> Iterator[str]:
         if password not in {user, database}:
             yield password
             yield from _basic([user], password)
+    if (address := _ADDRESS.match(text)) and address["user"].lower() not in _SCHEMES_OF_ADDRESSES:
+        yield unquote(address["password"])
     for match in _ASSIGNMENT.finditer(text):
         secret = match["quoted"] or match["secret"] or ""
         if secret.lower() not in _LITERALS:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import django
 import pytest
 from django.core.checks import run_checks
-from django.test import override_settings
+from django.core.management import call_command
+from django.test import Client, override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoketest.contrib.essentials import host_names, targets
+from smoketest.formats import COMMAND_FORMATS
 from smoketest.results import Selection
 from smoketest.runner.loader import find
+from smoketest.store import SharedStore
+from smoketest.store.directory import StateFolder
 from tests.builders import PROPERTY
 from tests.conftest import options
 
@@ -162,6 +168,15 @@ def test_credentials_are_never_host_names(value: str, engine: str) -> None:
 @given(_values())
 def test_credentials_are_in_no_test_id_and_system_check(value: str) -> None:
     """Test ids become metrics, JUnit XML and log messages."""
+    with services_at(value, SMOKETEST_ESSENTIALS_SKIP=["dns.unknown"]):
+        suite = find(Selection(), options())
+        shown = [*suite.declarations, *suite.collection_errors, *run_checks(tags=["smoketest"])]
+    assert PASSWORD not in str(shown)
+
+
+@contextmanager
+def services_at(value: str, **changes: object) -> Iterator[None]:
+    """Name a service by this value in each setting that can name one, and enable its tests."""
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [value]}}
     urls = {
         "CACHES": {"default": {"BACKEND": REDIS, "LOCATION": value}},
@@ -171,13 +186,47 @@ def test_credentials_are_in_no_test_id_and_system_check(value: str) -> None:
         "RQ_QUEUES": {"default": {"URL": value}, "host": {"HOST": value, "PORT": 1}},
         "Q_CLUSTER": {"redis": value},
         "HUEY": {"connection": {"url": value}},
-        "SMOKETEST_ESSENTIALS_SKIP": ["dns.unknown"],
     }
     contrib = ["smoketest.contrib.essentials", "smoketest.contrib.redis"]
     for name in [name for name in sys.modules if name.startswith(tuple(contrib))]:
         if ".smoke" in name:
             del sys.modules[name]
-    with override_settings(INSTALLED_APPS=["smoketest", *contrib], **urls):
-        suite = find(Selection(), options())
-        shown = [*suite.declarations, *suite.collection_errors, *run_checks(tags=["smoketest"])]
-    assert PASSWORD not in str(shown)
+    with override_settings(INSTALLED_APPS=["smoketest", *contrib], **urls, **changes):
+        yield
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"redis://u:{PASSWORD}@127.0.0.1:1/0",
+        f"redis://:{PASSWORD}@127.0.0.1:1",
+        f"redis://u:{PASSWORD}%40@127.0.0.1:1/",
+        f"redis://127.0.0.1:1/0?password={PASSWORD}",
+        f"rediss://u:{PASSWORD}@127.0.0.1:1/0",
+        f"unix://u:{PASSWORD}@/no/such.sock",
+        f"mongodb+srv://u:{PASSWORD}@127.0.0.1",
+        f"u:{PASSWORD}@127.0.0.1:1",
+    ],
+)
+def test_credentials_are_in_no_output(
+    value: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The tests fail, and no report, page, metric or log message contains the password."""
+    state = tmp_path / "state"
+    shown = []
+    with services_at(value, SMOKETEST_STATE_DIR=state, DEBUG=True):
+        for format_name in (*COMMAND_FORMATS, "prometheus"):
+            with pytest.raises(SystemExit):
+                call_command("smoketest", format=format_name, traceback=True)
+        results = SharedStore(StateFolder(state, 0o600)).latest_results()
+        pages = ["", "metrics", "?format=json", *(f"test/{test}/" for test in results)]
+        shown += [Client().get(f"/smoketest/{page}").text for page in pages]
+    assert any(result.is_problem for result in results.values())
+    output = capsys.readouterr()
+    shown += [output.out, output.err, caplog.text]
+    assert len(output.out) > 1000
+    assert not [text for text in shown if PASSWORD in text]

@@ -170,6 +170,10 @@ SETTINGS: list[tuple[dict[str, Any], set[str], set[str]]] = [
     ({"FERNET_SECRETS": [b"fernet"]}, {"fernet"}, set()),
     ({"HMAC_SECRET": b"\xff\xfekey"}, {r"\xff\xfekey", "\xff\xfekey", "//5rZXk="}, set()),
     ({"SIGNING_SECRET": "  padded  "}, {"padded"}, set()),
+    # Credentials of a host without the scheme of a URL
+    ({"RQ_QUEUES": {"x": {"HOST": "shop:rabbit@10.0.0.1"}}}, {"rabbit"}, {"shop", "10.0.0.1"}),
+    ({"BROKER": ":p%40ss@[::1]:6379"}, {"p@ss"}, set()),
+    ({"CONTACT": "mailto:alice@example.com", "TIME": "12:30"}, set(), {"alice", "30"}),
     # The user and the database have names that occur in other text
     (
         {"DATABASES": {"default": {"USER": "shop", "PASSWORD": "shop", "NAME": "x"}}},

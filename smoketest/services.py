@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, get_resolver, get_script_prefix, reverse
 from django.utils.module_loading import import_string
 
@@ -119,11 +120,12 @@ def state_folder() -> StateFolder:
     """Return the state directory. Raise `smoketest.store.directory.StateError`."""
     # The name of the default directory contains those of the test databases.
     explicit = "" if is_unit_test() else str(conf.state_dir or "")
-    identity = site_identity()
-    if explicit and settings.DATABASES:
-        # Processes of a site may have settings modules of their own, such as that of cron.
-        del identity[0]
+    identity = site_of_processes() if explicit else site_identity()
     return open_state_folder(explicit, os.environ, identity)
+
+
+#: Keys that identify a database. Django adds missing ones when it first uses a database.
+_ADDRESS = ("ENGINE", "HOST", "PORT", "NAME")
 
 
 def is_unit_test() -> bool:
@@ -137,11 +139,23 @@ def is_unit_test() -> bool:
     return has_test_environment and not is_set_by_a_test(Conf.state_dir.name)
 
 
+def site_of_processes() -> list[str]:
+    """Return values that differ between sites, but not between the processes of a site.
+
+    These may have settings modules of their own, such as that of cron, with other aliases, ports or
+    engines of databases.
+    """
+    if conf.project:
+        return [conf.project]
+    database = settings.DATABASES.get(DEFAULT_DB_ALIAS, {})
+    names = [str(database.get(key) or "") for key in ("HOST", "NAME")]
+    return [str(getattr(settings, "ROOT_URLCONF", "")), *names]
+
+
 def site_identity() -> list[str]:
     """Return values that differ between the sites of a host; none of them is a password."""
     databases = [
-        f"{alias} {database.get('ENGINE')} {database.get('HOST')} {database.get('PORT')}"
-        f" {database.get('NAME')}"
+        " ".join([alias, *(str(database.get(key) or "") for key in _ADDRESS)])
         for alias, database in sorted(settings.DATABASES.items())
     ]
     return [str(settings.SETTINGS_MODULE), str(getattr(settings, "ROOT_URLCONF", "")), *databases]

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -24,6 +25,7 @@ from smoketest.services import (
     load_site,
     run_options,
     site_identity,
+    site_of_processes,
     state,
     state_folder,
 )
@@ -132,8 +134,11 @@ def test_state_folder__two_sites_with_the_same_setting(tmp_path: Path, settings:
     settings.SMOKETEST_STATE_DIR = str(tmp_path)
     settings.DATABASES = {"default": DATABASE}
     assert state_folder().path == tmp_path
-    with override_settings(SETTINGS_MODULE="shop.settings.cron"):
+    pooled = {"default": {**DATABASE, "PORT": 6432}, "replica": DATABASE}
+    with override_settings(SETTINGS_MODULE="shop.settings.cron", DATABASES=pooled):
         assert state_folder().path == tmp_path
+    with override_settings(SMOKETEST_PROJECT="shop"):
+        assert state_folder().path.parent == tmp_path
     with override_settings(ROOT_URLCONF="blog.urls"):
         blog = state_folder().path
     with override_settings(DATABASES={"default": {**DATABASE, "NAME": "other"}}):
@@ -210,6 +215,16 @@ def test_site_identity__without_secrets(settings: Any) -> None:
     assert "battery staple" not in str(before)
     settings.DATABASES = {"default": {**DATABASE, "PASSWORD": "new", "OPTIONS": {}}}
     assert site_identity() == before
+
+
+@pytest.mark.parametrize("identity", [site_identity, site_of_processes])
+@sets_databases
+def test_site_identity__used_database(identity: Callable[[], list[str]], settings: Any) -> None:
+    """Django adds missing keys to a database when it is first used."""
+    settings.DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db"}}
+    before = identity()
+    settings.DATABASES = {"default": {**settings.DATABASES["default"], "HOST": "", "PORT": ""}}
+    assert identity() == before
 
 
 @sets_databases

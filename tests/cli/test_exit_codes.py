@@ -12,10 +12,10 @@ from contextlib import closing
 from xml.etree import ElementTree
 
 import pytest
-from django.test import override_settings
 
-from smoketest import services
 from smoketest.cli.exits import Exit
+from smoketest.store.directory import StateFolder
+from smoketest.store.locks import HostLock
 from tests.cli.site import FAILS, HANGS, Process, Site
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.processes import wait_for
@@ -150,9 +150,8 @@ def test_timed_out__run(site: Site) -> None:
 def test_timed_out__waiting_for_another_run(site: Site) -> None:
     """A run in progress that does not end before the deadline exits with 4."""
     site.run()
-    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
-        shared = services.state()
-    with shared.run_lock.held() as is_ours:
+    run_lock = HostLock(StateFolder(site.folder / "state", 0o600), "run")
+    with run_lock.held() as is_ours:
         assert is_ours
         code, stdout, stderr = site.run("--until-stable", "0.4s", "--deadline", "0.5s")
     assert (code, stdout) == (4, "")
@@ -232,16 +231,15 @@ def test_interrupt__format(site: Site, format_name: str, to_file: bool) -> None:
 def test_interrupt__waiting_for_another_run(site: Site, number: int, name: Exit, code: int) -> None:
     """An interrupted wait prints no report and does not affect the run in progress."""
     site.run()
-    with override_settings(SMOKETEST_STATE_DIR=site.folder / "state"):
-        shared = services.state()
-    with shared.run_lock.held() as is_ours:
+    run_lock = HostLock(StateFolder(site.folder / "state", 0o600), "run")
+    with run_lock.held() as is_ours:
         assert is_ours
         process = site.start()
         process.wait_for("Another run is in progress; waiting for it")
         assert process.end(number) == name == code
         assert process.stdout == ""
         assert "Traceback" not in process.stderr
-        assert shared.run_lock.acquire() is None
+        assert run_lock.acquire() is None
     assert site.run()[0] == 0
 
 

@@ -20,6 +20,7 @@ from typing import (
     Literal,
     NoReturn,
     ParamSpec,
+    Self,
     TypedDict,
     TypeVar,
     Unpack,
@@ -107,6 +108,17 @@ class _DjangoAssertions(unittest.TestCase):
                     return function.__get__(self)
             msg = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(msg, name=name, obj=self)
+
+
+class AssertionMessage(str):  # noqa: SLOT000 - subclasses of str have no slots with values
+    """The message of a failed assertion, with the part that the author of the test has passed."""
+
+    authored: str
+
+    def __new__(cls, text: str, authored: str) -> Self:
+        self = super().__new__(cls, text)
+        self.authored = authored
+        return self
 
 
 class SmokeTest(_DjangoAssertions):
@@ -259,6 +271,12 @@ class SmokeTest(_DjangoAssertions):
         """Run the test without collecting its exceptions."""
         self._make_sync()
         super().debug()
+
+    def _formatMessage(self, msg: Any, standardMsg: str) -> Any:  # noqa: N802, N803 - of unittest
+        message: object = super()._formatMessage(msg, standardMsg)
+        if not isinstance(message, str):  # without longMessage, any object that was passed
+            return message
+        return AssertionMessage(message, "" if msg is None else str(msg))
 
     def _make_sync(self) -> None:
         method = getattr(self, self._testMethodName)

@@ -220,6 +220,33 @@ def _includes_endpoints(resolver: URLResolver) -> bool:
     )
 
 
+@register(TAG)
+def check_public_details(**_: Any) -> list[CheckMessage]:
+    """Report what clients without full access see of results in production (I002)."""
+    has_tokens = bool(getattr(settings, Conf.tokens.name, Conf.tokens.default))
+    if settings.DEBUG or has_tokens:
+        return []
+    try:
+        is_public = Conf().shows_details_to_all
+    except InvalidSettingError:
+        return []  # reported by check_settings
+    shown = (
+        "the messages of all results, which may contain data of the site"
+        if is_public
+        else "no messages except those that tests pass to assertions"
+    )
+    return [
+        Info(
+            f"Clients without a token or a staff session see the names and outcomes of smoke tests,"
+            f" and {shown}.",
+            hint=f"{Conf.public_details.name} is"
+            f" {getattr(settings, Conf.public_details.name, None)}; set it to {not is_public} for"
+            f" the opposite. To deny these clients access, set {Conf.tokens.name}.",
+            id="smoketest.I002",
+        )
+    ]
+
+
 #: Names that many Django projects use, so they do not identify one of several sites.
 _GENERIC_NAMES = frozenset({
     "app", "apps", "backend", "base", "conf", "config", "core", "default", "django", "example",

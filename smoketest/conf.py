@@ -158,6 +158,12 @@ class Conf(Settings):
     )
     #: Whether the endpoint returns PASS or FAIL, without details, to clients without a token.
     public_status: Setting[bool] = Setting("smoketest.E016", False, BOOLEAN)
+    #: Whether messages and exceptions are shown to clients without full access. If it is None,
+    #: they are shown if `DEBUG` is True. Otherwise, these clients see only the message that was
+    #: passed to a failed assertion, and the class of an exception.
+    public_details: Setting[bool | None] = Setting(
+        "smoketest.E021", None, BOOLEAN.or_none("to follow DEBUG")
+    )
     #: URL of the site, for links in alerts. By default, alerts have no links to the site.
     public_url: Setting[str] = Setting(
         "smoketest.E010",
@@ -195,6 +201,11 @@ class Conf(Settings):
     )
     #: Release that is deployed, such as a version number. It is part of reports and metrics.
     release: Setting[str] = Setting("smoketest.E011", "", STRING)
+
+    @property
+    def shows_details_to_all(self) -> bool:
+        """Whether clients without full access see the details of results."""
+        return settings.DEBUG if self.public_details is None else self.public_details
 
 
 def _is_token(value: object) -> bool:

@@ -191,6 +191,9 @@ class Result:
     outcome: Outcome
     #: Reason for the outcome; empty for a test that passed.
     message: str = ""
+    #: The part of the reason that contains no data of the site: the message that the author passed
+    #: to the assertion, the class of an exception, or a message of this package.
+    public_message: str = ""
     #: Name of the exception class, if one was raised.
     exception: str = ""
     #: Traceback of the exception, if one was raised.

@@ -46,7 +46,7 @@ from smoketest.results import Event, Listener, Selection, ignore_events, utc
 from smoketest.store import StoreError
 from smoketest.store.directory import StateError
 from smoketest.web import pages
-from smoketest.web.access import CHALLENGE, UNAUTHORIZED, Role, role_of
+from smoketest.web.access import CHALLENGE, UNAUTHORIZED, Role, Viewer, role_of
 from smoketest.web.query import (
     InvalidQueryError,
     Query,
@@ -96,6 +96,7 @@ class EndpointView(View):
 
     http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as Django declares it
     role: Role
+    viewer: Viewer
     #: Whether another site made the browser send the request.
     is_cross_site = False
 
@@ -111,6 +112,7 @@ class EndpointView(View):
         response: HttpResponseBase
         try:
             self.role = role_of(request, conf.tokens)
+            self.viewer = _viewer(self.role)
             if self.role is Role.DENIED:
                 response = self.answer_denied(request)
             else:
@@ -125,10 +127,6 @@ class EndpointView(View):
         response = _error_response(request, 401, UNAUTHORIZED)
         response["WWW-Authenticate"] = CHALLENGE
         return response
-
-    @property
-    def sees_tracebacks(self) -> bool:
-        return self.role is Role.FULL or settings.DEBUG
 
     def ask(self, query: Query, listener: Listener) -> Answer:
         """Return the answer of the coordinator. Raise one of `NO_ANSWER`."""
@@ -179,7 +177,7 @@ class EndpointView(View):
                 return _unavailable(message, pause.until - time(), query.format)
             case StateError():
                 logger.error("%s", error)
-                message = str(error) if self.sees_tracebacks else STATE_UNUSABLE
+                message = str(error) if self.viewer.sees_tracebacks else STATE_UNUSABLE
                 return _unavailable(message, RETRY_AFTER, query.format)
         return _unavailable(BUSY, RETRY_AFTER, query.format)
 
@@ -204,7 +202,7 @@ class IndexView(EndpointView):
             query = replace(query, format=TEXT)
         if query.format is HTML and pages.shows_stored_report(request, query):
             show = pages.stored_overview
-            return finalize(show(request, query, with_tracebacks=self.sees_tracebacks))
+            return finalize(show(request, query, self.viewer))
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             # Another site made the browser send this request (https://www.w3.org/TR/fetch-metadata/).
             self.is_cross_site = True
@@ -244,9 +242,11 @@ class IndexView(EndpointView):
             return self.no_answer(error, query)
         if query.format.render is None:
             show = pages.overview_of
-            page = show(self.request, query, answer, with_tracebacks=self.sees_tracebacks)
+            page = show(self.request, query, answer, self.viewer)
             return set_age(finalize(page), answer)
-        content = query.format.render(answer, with_tracebacks=self.sees_tracebacks)
+        content = query.format.render(
+            self.viewer.answer(answer), with_tracebacks=self.viewer.sees_tracebacks
+        )
         response = _response(status_of(answer.report), content, query.format)
         return set_age(response, answer)
 
@@ -269,10 +269,10 @@ class IndexView(EndpointView):
     def _lines(
         self, events: Iterator[Event | Answer], query: Query, render_event: RenderEvent
     ) -> Iterator[str]:
-        with_tracebacks = self.sees_tracebacks
+        viewer = self.viewer
         try:
             for one in events:
-                yield render_event(one, with_tracebacks=with_tracebacks)
+                yield render_event(viewer.event(one), with_tracebacks=viewer.sees_tracebacks)
         except NO_ANSWER as error:
             yield self.no_answer(error, query).text
 
@@ -319,7 +319,7 @@ class TestView(EndpointView):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         test_id: str = kwargs["test_id"]
         try:
-            page = pages.details_of(request, test_id, with_tracebacks=self.sees_tracebacks)
+            page = pages.details_of(request, test_id, self.viewer)
         except StoreError:
             return problem(503, "The stored results cannot be read.", HTML)
         return finalize(page) if page else problem(404, UNKNOWN.format(test_id), HTML)
@@ -349,6 +349,14 @@ class AssetView(EndpointView):
         )
         response["X-Content-Type-Options"] = "nosniff"
         return get_conditional_response(request, etag=etag, response=response) or response
+
+
+def _viewer(role: Role) -> Viewer:
+    sees_details = role is Role.FULL or conf.shows_details_to_all
+    return Viewer(
+        sees_details=sees_details,
+        sees_tracebacks=role is Role.FULL or (settings.DEBUG and sees_details),
+    )
 
 
 async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:

@@ -24,3 +24,5 @@ DATABASES = {
 }
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 LOGGING_CONFIG = None
+# Most tests compare the messages that clients without full access see.
+SMOKETEST_PUBLIC_DETAILS = True

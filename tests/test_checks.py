@@ -26,6 +26,7 @@ from tests.builders import make_report, make_result
 
 #: A value that is invalid for every setting.
 WRONG = object()
+TOKENS = ["a-token-of-some-length"]
 
 
 def check_messages() -> list[CheckMessage]:
@@ -41,6 +42,7 @@ def check_ids() -> list[str | None]:
 def store(tmp_path: Path, settings: Any) -> SharedStore:
     """Return the results store of the site."""
     settings.SMOKETEST_STATE_DIR = str(tmp_path)
+    settings.SMOKETEST_TOKENS = TOKENS
     return SharedStore(StateFolder(tmp_path, 0o600))
 
 
@@ -71,6 +73,7 @@ def test_check__defaults(store: SharedStore) -> None:
         ("SMOKETEST_PUBLIC_STATUS", "smoketest.E016"),
         ("SMOKETEST_PROJECT", "smoketest.E017"),
         ("SMOKETEST_URLCONF", "smoketest.E019"),
+        ("SMOKETEST_PUBLIC_DETAILS", "smoketest.E021"),
     ],
 )
 def test_check_settings__invalid(name: str, check_id: str, settings: Any) -> None:
@@ -216,11 +219,35 @@ def test_check_store__corrupt_twice(store: SharedStore, tmp_path: Path) -> None:
 
 def test_check_access__no_tokens(settings: Any) -> None:
     """An endpoint without tokens is reported only by `check --deploy`."""
-    assert check_messages() == []
+    settings.SMOKETEST_TOKENS = []
+    assert "smoketest.W006" not in check_ids()
     deployed = run_checks(tags=["smoketest"], include_deployment_checks=True)
-    assert [message.id for message in deployed] == ["smoketest.W006"]
-    settings.SMOKETEST_TOKENS = ["a-token-of-some-length"]
+    assert {message.id for message in deployed} == {"smoketest.W006", "smoketest.I002"}
+    settings.SMOKETEST_TOKENS = TOKENS
     assert run_checks(tags=["smoketest"], include_deployment_checks=True) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "opposite"),
+    [
+        (None, "no messages except those that tests pass to assertions", True),
+        (False, "no messages except those that tests pass to assertions", True),
+        (True, "the messages of all results, which may contain data of the site", False),
+    ],
+)
+def test_check_public_details(
+    settings: Any, value: bool | None, shown: str, opposite: bool
+) -> None:
+    """A site without tokens is told in which mode it is, unless DEBUG is on."""
+    settings.SMOKETEST_TOKENS = []
+    settings.SMOKETEST_PUBLIC_DETAILS = value
+    (message,) = check_messages()
+    assert (message.id, message.level) == ("smoketest.I002", INFO)
+    assert message.msg.endswith(f", and {shown}.")
+    assert message.hint is not None
+    assert f"is {value}; set it to {opposite} for the opposite." in message.hint
+    settings.DEBUG = True
+    assert check_messages() == []
 
 
 def test_check_vendors__unsupported(monkeypatch: pytest.MonkeyPatch) -> None:

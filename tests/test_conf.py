@@ -75,6 +75,13 @@ CASES = {
         ([], [16 * "x"], (20 * "~", "0123456789abcdef")),
         (None, 20 * "x", ["short"], [20 * "x", 5], {20 * "x"}, [8 * "x y"], [20 * "\xe9"]),
     ),
+    "SMOKETEST_PUBLIC_DETAILS": Case(
+        "public_details",
+        None,
+        "True or False, or None to follow DEBUG",
+        (None, *BOOLEANS[0]),
+        tuple(value for value in BOOLEANS[1] if value is not None),
+    ),
     "SMOKETEST_PUBLIC_STATUS": Case("public_status", False, "True or False", *BOOLEANS),
     "SMOKETEST_PUBLIC_URL": Case(
         "public_url",
@@ -116,6 +123,14 @@ CASES = {
         "release", "", "a string", ("", "1.2.3", "\N{ROCKET}"), (None, 5, 1.2, b"1.2.3", ("1",))
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def defaults(settings: Any) -> None:
+    """Remove the only setting of the package that the settings of the tests contain."""
+    del settings.SMOKETEST_PUBLIC_DETAILS
+
+
 VALID = [(name, value) for name, case in CASES.items() for value in case.valid]
 INVALID = [(name, value) for name, case in CASES.items() for value in case.invalid]
 

@@ -71,6 +71,7 @@ def test_defaults() -> None:
                 },
                 "outcome": "passed",
                 "message": "",
+                "public_message": "",
                 "exception": "",
                 "traceback": "",
                 "started_at": NOW,

@@ -143,6 +143,7 @@ class Redactor:
         return replace(
             result,
             message=self(result.message),
+            public_message=self(result.public_message),
             exception=self(result.exception),
             traceback=self(result.traceback),
             declaration=self._declaration(result.declaration),

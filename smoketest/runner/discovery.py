@@ -21,7 +21,14 @@ from django.apps import apps
 
 from smoketest.case import METHOD_OPTIONS, OPTIONS_ATTRIBUTE, SmokeTest
 from smoketest.results import Declaration, Outcome, Result, Selection, Severity
-from smoketest.runner.failures import Failure, clean, encodable, from_exception, is_interrupt
+from smoketest.runner.failures import (
+    Failure,
+    clean,
+    encodable,
+    from_exception,
+    is_interrupt,
+    with_prefix,
+)
 from smoketest.runner.overlooked import overlooked, require_asserts
 
 MODULE_NAME = "smoke"
@@ -102,13 +109,12 @@ def collection_error(
         slow_after=duration,
         is_collection_error=True,
     )
-    failure = {**failure, "message": f"cannot be imported: {failure['message']}"}
     return Result(
         declaration=declaration,
         outcome=outcome,
         started_at=started_at,
         duration=duration,
-        **failure,
+        **with_prefix("cannot be imported", failure),
     )
 
 

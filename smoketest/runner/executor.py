@@ -28,7 +28,14 @@ from smoketest.isolation import (
 )
 from smoketest.results import Databases, Declaration, Outcome, Result, Severity
 from smoketest.runner.discovery import SmokeClass
-from smoketest.runner.failures import Failure, from_exception, from_message, is_interrupt
+from smoketest.runner.failures import (
+    Failure,
+    from_assertion,
+    from_exception,
+    from_message,
+    is_interrupt,
+    with_prefix,
+)
 
 #: Classes whose tests share a thread.
 Batch = tuple[SmokeClass, ...]
@@ -54,7 +61,7 @@ class Step:
     def results(self, outcome: Outcome, duration: float, failure: Failure) -> Iterator[Result]:
         """Yield a result with this outcome for each affected test."""
         if self.hook:
-            failure = {**failure, "message": f"{self.hook}: {failure['message']}"}
+            failure = with_prefix(self.hook, failure)
         for declaration in self.declarations:
             yield Result(
                 declaration=declaration,
@@ -185,7 +192,7 @@ class Execution:
 
     def _run_test(self, smoke_class: SmokeClass, declaration: Declaration) -> None:
         case = smoke_class.case
-        problems = _Problems()
+        problems = _Problems(declaration.id)
         step = _step((declaration,), declaration.timeout)
         with self._monitor.timing(step) as elapsed:
             with (
@@ -244,7 +251,7 @@ class Execution:
                 return []
 
             scope: Scope | None = None
-            problems = _Problems()
+            problems = _Problems(owner)
             step = _step(declarations, timeout, f"setUp{kind}")
             with self._monitor.timing(step) as elapsed:
                 with problems.catching():
@@ -279,7 +286,7 @@ class Execution:
             timeout=timeout,
             description="",
         )
-        problems = _Problems()
+        problems = _Problems(name)
         step = _step((declaration,), timeout)
         with self._monitor.timing(step) as elapsed:
             for action in actions:
@@ -316,7 +323,8 @@ class Execution:
 class _Problems:
     """Problems of a step; the worst determines the outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, test_id: str) -> None:
+        self._test_id = test_id
         self._problems: list[tuple[Outcome, Failure]] = []
 
     def __bool__(self) -> bool:
@@ -338,18 +346,31 @@ class _Problems:
             return from_message("")
         refused = [f for f in worst if f["exception"] == RefusedStatementError.__qualname__]
         first = (refused or worst)[0]
-        more = len(self._problems) - 1
+        more = f" (and {len(self._problems) - 1} more)" if len(self._problems) > 1 else ""
         return {
             **first,
-            "message": first["message"] + (f" (and {more} more)" if more else ""),
+            "message": first["message"] + more,
+            "public_message": first["public_message"] + more,
             "traceback": "\n".join(failure["traceback"] for _, failure in self._problems),
         }
 
     def add(self, outcome: Outcome, failure: Failure) -> None:
         self._problems.append((outcome, failure))
 
+    def add_error(self, error: BaseException, subtest: str = "") -> None:
+        if isinstance(error, IsolationError):
+            error.is_reported = True
+        self._add_exception(Outcome.ERRORED, from_exception(error), subtest)
+
+    def add_failure(self, error: BaseException, subtest: str = "") -> None:
+        self._add_exception(Outcome.FAILED, from_assertion(error, self._test_id), subtest)
+
+    def _add_exception(self, outcome: Outcome, failure: Failure, subtest: str) -> None:
+        # The public message does not name the subtest, whose parameters are data of the site.
+        self.add(outcome, {**failure, "message": f"{subtest}{failure['message']}"})
+
     def skip(self, reason: str) -> None:
-        self.add(Outcome.SKIPPED, from_message(reason))
+        self.add(Outcome.SKIPPED, {**from_message(reason), "public_message": ""})
 
     @contextmanager
     def catching(self) -> Iterator[None]:
@@ -360,8 +381,8 @@ class _Problems:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            outcome = Outcome.FAILED if isinstance(error, AssertionError) else Outcome.ERRORED
-            self.add(outcome, _describe(error))
+            add = self.add_failure if isinstance(error, AssertionError) else self.add_error
+            add(error)
 
 
 class _Recorder(unittest.TestResult):
@@ -373,21 +394,19 @@ class _Recorder(unittest.TestResult):
         self._problems = problems
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:
-        self._problems.add(Outcome.ERRORED, _describe(err[1]))
+        self._problems.add_error(err[1])
 
     def addFailure(self, test: unittest.TestCase, err: Any) -> None:
-        self._problems.add(Outcome.FAILED, from_exception(err[1]))
+        self._problems.add_failure(err[1])
 
     def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
         if err is None:
             return
-        failed = issubclass(err[0], test.failureException)
-        failure = _describe(err[1])
         which = subtest.id().removeprefix(f"{test.id()} ")
-        self._problems.add(
-            Outcome.FAILED if failed else Outcome.ERRORED,
-            {**failure, "message": f"{which} {failure['message']}"},
-        )
+        if issubclass(err[0], test.failureException):
+            self._problems.add_failure(err[1], f"{which} ")
+        else:
+            self._problems.add_error(err[1], f"{which} ")
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         if test is self._test:  # a skipped subtest does not skip the rest
@@ -401,12 +420,6 @@ class _Recorder(unittest.TestResult):
             Outcome.FAILED,
             from_message("unexpected success: it passed, but is marked as expectedFailure"),
         )
-
-
-def _describe(error: BaseException) -> Failure:
-    if isinstance(error, IsolationError):
-        error.is_reported = True
-    return from_exception(error)
 
 
 def _longest(declarations: Iterable[Declaration]) -> float:

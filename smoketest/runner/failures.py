@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import linecache
+import os
 import sys
 import threading
 import traceback
 import unittest
 from pathlib import Path
+from types import FrameType
 from typing import TypedDict
+
+from smoketest.case import AssertionMessage
 
 #: Maximum lengths in characters.
 MESSAGE_LIMIT = 4_000
@@ -35,6 +39,7 @@ class Failure(TypedDict):
     """The fields of a `smoketest.results.Result` that describe an exception."""
 
     message: str
+    public_message: str
     exception: str
     traceback: str
 
@@ -44,14 +49,30 @@ def from_exception(error: BaseException) -> Failure:
     name = type(error).__qualname__
     return Failure(
         message=_message(error, name),
+        public_message=clean(name, MESSAGE_LIMIT),
         exception=clean(name, MESSAGE_LIMIT),
         traceback=_traceback(error),
     )
 
 
+def from_assertion(error: BaseException, test_id: str) -> Failure:
+    """Return the failure of a test, with the message that its author has passed."""
+    return {**from_exception(error), "public_message": _authored_message(error, test_id)}
+
+
 def from_message(message: str) -> Failure:
-    """Return a failure without an exception."""
-    return Failure(message=clean(message, MESSAGE_LIMIT), exception="", traceback="")
+    """Return a failure without an exception. The message must not contain data of the site."""
+    text = clean(message, MESSAGE_LIMIT)
+    return Failure(message=text, public_message=text, exception="", traceback="")
+
+
+def with_prefix(prefix: str, failure: Failure) -> Failure:
+    """Return the failure with a prefix of its messages that contains no data of the site."""
+    return {
+        **failure,
+        "message": f"{prefix}: {failure['message']}",
+        "public_message": f"{prefix}: {failure['public_message']}".removesuffix(": "),
+    }
 
 
 def from_thread(message: str, thread_ident: int | None) -> Failure:
@@ -123,6 +144,58 @@ def _assert_statement(error: BaseException) -> str:
     lines = [linecache.getline(frame.filename, line).strip() for line in range(first, last + 1)]
     statement = " ".join(lines)
     return statement if statement.startswith("assert ") else ""
+
+
+#: Modules whose functions raise the exceptions of assertions.
+_ASSERTIONS = {"unittest.case", "unittest._log", AssertionMessage.__module__}
+_DJANGO_ASSERTIONS = "django.test.testcases"
+_STANDARD_LIBRARY = Path(os.__file__).parent
+_PACKAGES = {"site-packages", "dist-packages"}
+_OWN_PACKAGE = __name__.partition(".")[0]
+
+
+def _authored_message(error: BaseException, test_id: str) -> str:
+    """Return the message that the author of a test has passed to an assertion, or "".
+
+    The other messages are those that unittest composes, and those that libraries raise or pass to
+    an assertion, such as `unittest.mock`. They contain values of the site.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assertions = []
+    while frames and frames[-1].f_globals.get("__name__") in _ASSERTIONS:
+        assertions.append(frames.pop().f_code.co_name)
+    django_assertion = None
+    while frames and frames[-1].f_globals.get("__name__") == _DJANGO_ASSERTIONS:
+        django_assertion = frames.pop()
+    if not frames or _is_of_library(frames[-1], test_id):
+        return ""
+    if django_assertion is not None:
+        return _passed_message(django_assertion)
+    message = error.args[0] if error.args else ""
+    if isinstance(message, AssertionMessage):
+        return clean(message.authored, MESSAGE_LIMIT)
+    # unittest passes other strings to fail(), too.
+    is_authored = bool(error.args) and assertions in ([], ["fail"])
+    return _message(error, "").strip() if is_authored and message is not None else ""
+
+
+def _passed_message(assertion: FrameType) -> str:
+    """Return the message that was passed to an assertion of Django; an argument, if it has one."""
+    code = assertion.f_code
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    name = next((name for name in ("msg_prefix", "msg") if name in arguments), None)
+    passed = assertion.f_locals[name] if name else None
+    # Some assertions append a colon to the prefix.
+    return clean(passed.removesuffix(": "), MESSAGE_LIMIT) if isinstance(passed, str) else ""
+
+
+def _is_of_library(frame: FrameType, test_id: str) -> bool:
+    """Return whether the code was written neither for the site nor by the author of the test."""
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    if package in {test_id.partition(".")[0], _OWN_PACKAGE}:
+        return False
+    path = Path(frame.f_code.co_filename)
+    return path.is_relative_to(_STANDARD_LIBRARY) or not _PACKAGES.isdisjoint(path.parts)
 
 
 def _traceback(error: BaseException) -> str:

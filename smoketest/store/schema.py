@@ -45,8 +45,9 @@ CREATE TABLE run_totals (result TEXT PRIMARY KEY, runs INTEGER NOT NULL) WITHOUT
 CREATE TABLE renditions (name TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-#: Statements that upgrade version 1 to 2, 2 to 3 and so on.
-_UPGRADES = ("ALTER TABLE tests ADD COLUMN last_failure TEXT",)
+#: Statements that upgrade version 1 to 2, 2 to 3 and so on. Version 3 has only new keys in results,
+#: which older releases cannot read.
+_UPGRADES = ("ALTER TABLE tests ADD COLUMN last_failure TEXT", "SELECT 1")
 SCHEMA_VERSION = 1 + len(_UPGRADES)
 
 #: Metadata of a store that replaced a corrupt one; deleted by the next full run. The value is the

@@ -2,6 +2,9 @@
 
 If ``SMOKETEST_TOKENS`` is empty, all clients have limited access, as with django-smoketest 1.x.
 Otherwise, clients without a token or a staff session are denied access.
+
+The views and pages pass each result through a `Viewer`, so that no format has to know what a client
+may see.
 """
 
 from __future__ import annotations
@@ -9,9 +12,14 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from django.http import HttpRequest
+
+from smoketest.coordination.coordinator import Answer
+from smoketest.results import Event, Finished, Outcome, Report, Result
+from smoketest.store import KnownTest
 
 #: Makes a browser ask for a password, which is the token (RFC 7617, RFC 6750). Chromium only does
 #: so if each challenge has a realm.
@@ -29,10 +37,52 @@ class Role(StrEnum):
 
     #: With a token or as a staff user: all details, including tracebacks.
     FULL = "full"
-    #: Site without tokens: names, messages and outcomes of tests, but no tracebacks.
+    #: Site without tokens: no tracebacks, and messages according to ``SMOKETEST_PUBLIC_DETAILS``.
     LIMITED = "limited"
     #: Site with tokens, but the client has none: no access.
     DENIED = "denied"
+
+
+#: Appended to the messages of problems whose details are hidden.
+HIDDEN = "details are hidden; log in as a staff user or send a token to see them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """What a client may see of results."""
+
+    sees_details: bool
+    sees_tracebacks: bool
+
+    def result(self, result: Result) -> Result:
+        """Return the result as this client sees it."""
+        if not self.sees_tracebacks:
+            result = replace(result, traceback="")
+        if self.sees_details:
+            return result
+        message = result.public_message
+        exception = result.exception if result.outcome is Outcome.ERRORED else ""
+        if result.is_problem:
+            shown = message or exception
+            message = f"{shown} ({HIDDEN})" if shown else HIDDEN
+        return replace(result, message=message, exception=exception)
+
+    def report(self, report: Report) -> Report:
+        return replace(report, results=tuple(map(self.result, report.results)))
+
+    def answer(self, answer: Answer) -> Answer:
+        return replace(answer, report=self.report(answer.report))
+
+    def event(self, event: Event | Answer) -> Event | Answer:
+        match event:
+            case Answer():
+                return self.answer(event)
+            case Finished(result):
+                return Finished(self.result(result))
+        return event
+
+    def known_test(self, test: KnownTest) -> KnownTest:
+        return replace(test, result=self.result(test.result))
 
 
 def role_of(request: HttpRequest, tokens: Collection[str]) -> Role:

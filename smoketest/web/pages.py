@@ -33,7 +33,8 @@ from smoketest.formats.html import (
 )
 from smoketest.results import Outcome
 from smoketest.runner.source import source_of
-from smoketest.store import KnownTest, StoreError
+from smoketest.store import KnownTest, ResultsStore, StoreError
+from smoketest.web.access import Viewer
 from smoketest.web.query import Query
 from smoketest.web.responses import status_of
 
@@ -117,13 +118,13 @@ def are_available() -> bool:
     return True
 
 
-def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool) -> HttpResponse:
+def stored_overview(request: HttpRequest, query: Query, viewer: Viewer) -> HttpResponse:
     """Return the page with the stored report, regardless of its age, and with status 200."""
     coordinator = services.coordinator()
     store = coordinator.store
     try:
         pause = store.status().pause
-        known = {test.result.id: test for test in store.snapshot().tests}
+        known = _known_tests(store, viewer)
         recent = store.recent_outcomes(STRIP_LENGTH)
         stored = store.latest_report(query.selection, failfast=query.failfast)
     except StoreError as error:
@@ -131,10 +132,12 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
         overview = Overview(
             selection=query.selection,
             shown=query.shown,
-            error=f"{problem}: {error}" if with_tracebacks else f"{problem}.",
+            error=f"{problem}: {error}" if viewer.sees_tracebacks else f"{problem}.",
             fresh_url=_fresh_url(request, coordinator),
         )
         return _overview(request, overview)
+    if stored is not None:
+        stored = viewer.report(stored)
     is_fresh = stored is not None and coordinator.is_fresh(stored, query.freshness)
     overview = Overview(
         selection=query.selection,
@@ -144,9 +147,9 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
         known=known,
         recent=recent,
         pause=pause,
-        notice=_notice(with_details=with_tracebacks),
+        notice=_notice(viewer),
         fresh_url="" if is_fresh or pause else _fresh_url(request, coordinator),
-        with_tracebacks=with_tracebacks,
+        with_tracebacks=viewer.sees_tracebacks,
     )
     response = _overview(request, overview)
     if stored is not None:
@@ -154,9 +157,7 @@ def stored_overview(request: HttpRequest, query: Query, *, with_tracebacks: bool
     return response
 
 
-def overview_of(
-    request: HttpRequest, query: Query, answer: Answer, *, with_tracebacks: bool
-) -> HttpResponse:
+def overview_of(request: HttpRequest, query: Query, answer: Answer, viewer: Viewer) -> HttpResponse:
     """Return the page with the report of an answer: status 200 for PASS, 500 for FAIL.
 
     A browser always gets 200, because a proxy may replace the body of an error.
@@ -165,36 +166,37 @@ def overview_of(
     known: dict[str, KnownTest] = {}
     recent: dict[str, tuple[Outcome, ...]] = {}
     with suppress(StoreError):
-        known = {test.result.id: test for test in store.snapshot().tests}
+        known = _known_tests(store, viewer)
         recent = store.recent_outcomes(STRIP_LENGTH)
     overview = Overview(
         selection=query.selection,
         failfast=query.failfast,
         shown=query.shown,
-        report=answer.report,
+        report=viewer.report(answer.report),
         known=known,
         recent=recent,
         pause=answer.pause,
-        notice=_notice(with_details=with_tracebacks),
-        with_tracebacks=with_tracebacks,
+        notice=_notice(viewer),
+        with_tracebacks=viewer.sees_tracebacks,
     )
     status = 200 if is_browser(request) else status_of(answer.report)
     return _overview(request, overview, status)
 
 
-def details_of(request: HttpRequest, test_id: str, *, with_tracebacks: bool) -> HttpResponse | None:
+def details_of(request: HttpRequest, test_id: str, viewer: Viewer) -> HttpResponse | None:
     """Return the page of a test, or None if it has no stored results. Raise `StoreError`."""
     store = services.state().store
     test = store.known_test(test_id)
     if test is None:
         return None
+    failure = store.last_failure(test_id)
     details = Details(
-        test=test,
+        test=viewer.known_test(test),
         past=store.past_results(test_id),
-        last_failure=store.last_failure(test_id),
-        source=str(source_of(test_id) or "") if with_tracebacks else "",
+        last_failure=viewer.result(failure) if failure else None,
+        source=str(source_of(test_id) or "") if viewer.sees_tracebacks else "",
         pause=store.status().pause,
-        with_tracebacks=with_tracebacks,
+        with_tracebacks=viewer.sees_tracebacks,
     )
     return _page(request, lambda page: html.render_details(details, page))
 
@@ -276,13 +278,18 @@ def _links() -> Links:
     )
 
 
-def _notice(*, with_details: bool) -> str:
+def _known_tests(store: ResultsStore, viewer: Viewer) -> dict[str, KnownTest]:
+    return {test.result.id: viewer.known_test(test) for test in store.snapshot().tests}
+
+
+def _notice(viewer: Viewer) -> str:
     """Return a message if the processes of the site do not share their results."""
     problem = services.state().problem
     if not problem:
         return ""
     consequence = "Each process of the site keeps its own results, so reloading may show others."
-    return f"{consequence} {problem if with_details else 'The log of the site shows the reason.'}"
+    reason = problem if viewer.sees_tracebacks else "The log of the site shows the reason."
+    return f"{consequence} {reason}"
 
 
 def _fresh_url(request: HttpRequest, coordinator: Coordinator) -> str:

@@ -115,7 +115,7 @@ def test_message__matches_the_code(call: Call) -> None:
 
 def test_calls__are_found() -> None:
     assert len(list(calls())) >= 18
-    assert len(rows()) == 24
+    assert len(rows()) == 25
 
 
 def test_command__runs_the_checks() -> None:

@@ -170,6 +170,7 @@ def test_from_message() -> None:
     """A failure without an exception has only a message."""
     assert from_message("not here \ud800") == {
         "message": "not here ?",
+        "public_message": "not here ?",
         "exception": "",
         "traceback": "",
     }

@@ -747,8 +747,8 @@ def test_shared_store__newer_schema(
         with pytest.raises(StoreError) as caught:
             use()
         assert str(caught.value) == (
-            f"{shared.location} was written by a newer django-smoketest (schema 3; this one knows"
-            " 2). The file was not changed. Upgrade django-smoketest in this process or, after a"
+            f"{shared.location} was written by a newer django-smoketest (schema 4; this one knows"
+            " 3). The file was not changed. Upgrade django-smoketest in this process or, after a"
             " downgrade, delete the file and its history."
         )
     assert Path(shared.location).read_bytes() == before

@@ -8,10 +8,11 @@ answers to visitors and the timeouts of other tests.
 from __future__ import annotations
 
 import datetime
-import sys
 import time
 from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
+from functools import cache, wraps
+from importlib import import_module
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -56,7 +57,8 @@ def _is_settings(patch: Any) -> bool:
 
 def _is_clock(patch: Any) -> bool:
     target = patch.getter()  # the object of which an attribute is replaced
-    return target in (time, datetime) or (target is timezone and patch.attribute == "now")
+    # Not `==`, which the target may define.
+    return target is time or target is datetime or (target is timezone and patch.attribute == "now")
 
 
 _HELPERS = (
@@ -74,18 +76,17 @@ _HELPERS = (
     _Helper("freezegun.api", "_freeze_time", "start", _CLOCK),
     _Helper("time_machine", "travel", "start", _CLOCK),
 )
-_refused: set[_Helper] = set()
 
 
+@cache
 def refuse_helpers() -> None:
     """Make the helpers raise an error in smoke tests; elsewhere, they work as before.
 
-    Called before each test, because a smoke module may have imported another library.
+    Libraries are imported if they are installed: a test may import them while it runs.
     """
     for helper in _HELPERS:
-        if helper not in _refused and helper.module in sys.modules:
-            _refused.add(helper)
-            _refuse(getattr(sys.modules[helper.module], helper.owner), helper)
+        with suppress(Exception):  # not installed, or a version that differs
+            _refuse(getattr(import_module(helper.module), helper.owner), helper)
 
 
 def _refuse(owner: Any, helper: _Helper) -> None:

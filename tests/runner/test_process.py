@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -109,6 +113,37 @@ def test_fixture__refused(run_smoke: RunSmoke) -> None:
     assert CLOCK in result_of(report, "test_it").message
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import freezegun; freezegun.freeze_time('2020-01-01').start()",
+        "import time_machine; time_machine.travel(0).start()",
+    ],
+)
+def test_refused__imported_in_the_test(statement: str, tmp_path: Path) -> None:
+    """Libraries that no smoke module imports at its top are refused in the first run as well."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "smoke.py").write_text(
+        "from smoketest import SmokeTest\n"
+        "class Test(SmokeTest):\n"
+        "    def test_it(self):\n"
+        f"        {statement}\n"
+    )
+    (tmp_path / "site_settings.py").write_text("INSTALLED_APPS = ['smoketest', 'shop']\n")
+    command = (sys.executable, "-m", "django", "smoketest", "--settings=site_settings")
+    done = subprocess.run(
+        (*command, "--no-store"),
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "SMOKETEST_STATE_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert CLOCK in done.stdout
+
+
 def test_allowed__other_patches(run_smoke: RunSmoke) -> None:
     """Objects of the site may be patched."""
     report = run_smoke("""
@@ -118,6 +153,17 @@ def test_allowed__other_patches(run_smoke: RunSmoke) -> None:
             def test_it(self):
                 with mock.patch.object(Account, "label", "patched", create=True):
                     self.assertEqual(Account.label, "patched")
+
+            def test_object_that_cannot_be_compared(self):
+                class Array:
+                    size = 0
+
+                    def __eq__(self, other):
+                        raise ValueError("The truth value of an array is ambiguous.")
+
+                array = Array()
+                with mock.patch.object(array, "size", 1):
+                    self.assertEqual(array.size, 1)
     """)
     assert str(report.status) == "PASS", report
 

@@ -17,6 +17,10 @@ _NO_ASSERTS = (
 )
 
 
+#: What begins the names of tests in unittest, such as ``testOrders``.
+_UNITTEST_PREFIX = "test"
+
+
 def overlooked(module: ModuleType, prefix: str) -> Iterator[str]:
     """Yield a sentence for each function and class of a smoke module whose tests do not run.
 
@@ -42,6 +46,9 @@ def overlooked(module: ModuleType, prefix: str) -> Iterator[str]:
                 " smoke module that defines them; define a subclass to run its tests here too."
             )
         methods = _methods(case)
+        for method in methods if is_own else ():
+            if method.startswith(_UNITTEST_PREFIX) and not method.startswith(prefix):
+                yield f"{name}.{method}() does not run: names of tests begin with {prefix!r}."
         if methods and not tests and is_own and not case.__subclasses__():
             yield (
                 f"{name} has no tests: names of tests begin with {prefix!r}, and its methods are"

@@ -45,6 +45,21 @@ def test_class__misspelled_methods(apps: Apps) -> None:
     )
 
 
+def test_method__named_as_in_unittest(apps: Apps) -> None:
+    """It is reported next to tests that run, because unittest and pytest would run it."""
+    apps.add("""
+        class OrdersTest(SmokeTest):
+            def test_orders(self):
+                pass
+
+            def testMail(self):
+                pass
+    """)
+    assert overlooked(apps) == (
+        "app0.smoke.OrdersTest.testMail() does not run: names of tests begin with 'test_'.",
+    )
+
+
 def test_class__imported_into_another_app(apps: Apps) -> None:
     apps.add("class OrdersTest(SmokeTest):\n    def test_it(self): pass\n")
     apps.add("from app0.smoke import OrdersTest\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -63,15 +64,30 @@ def line(result: Result, *, with_message: bool = True) -> str:
     return f"{text}: {message}" if message else text
 
 
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 _FRAME = re.compile(r'^ *File "([^"\n]+)", line (\d+)', re.MULTILINE)
 
 
 def location(traceback: str) -> str:
-    """Return the file and line of the last frame, relative to the current directory."""
+    """Return the file and line of the last frame of the site, relative to the current directory.
+
+    Without such a frame, it is the last frame of a library.
+    """
     frames = _FRAME.findall(traceback)
     if not frames:
         return ""
-    path, line_number = frames[-1]
+    path, line_number = next((frame for frame in reversed(frames) if _is_own(*frame)), frames[-1])
     if Path(path).is_relative_to(Path.cwd()):
         path = str(Path(path).relative_to(Path.cwd()))
     return f"{path}:{line_number}"
+
+
+def _is_own(filename: str, _line_number: str) -> bool:
+    """Return whether a file is neither of Python nor of an installed package."""
+    path = Path(filename)
+    return (
+        path.is_absolute()  # unlike <string> and <frozen importlib._bootstrap>
+        and not _PACKAGE_FOLDERS.intersection(path.parts)
+        and not path.is_relative_to(_STANDARD_LIBRARY)
+    )

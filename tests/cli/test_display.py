@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from smoketest.cli import display
@@ -48,6 +50,26 @@ WARNING = make_declaration(severity=Severity.WARNING)
 def test_line(result: Result, line: str) -> None:
     """Line breaks in a message are replaced by spaces."""
     assert display.line(result) == line
+
+
+SITE = '  File "/srv/shop/orders/smoke.py", line 12, in test_it\n    call()\n'
+PACKAGE = '  File "/srv/venv/lib/python3.13/site-packages/django/test/utils.py", line 433, in f\n'
+LIBRARY = f'  File "{copy.__file__}", line 152, in deepcopy\n'
+FROZEN = '  File "<string>", line 1, in <module>\n'
+
+
+@pytest.mark.parametrize(
+    ("traceback", "location"),
+    [
+        (SITE, "/srv/shop/orders/smoke.py:12"),
+        (SITE + PACKAGE + LIBRARY + FROZEN, "/srv/shop/orders/smoke.py:12"),
+        (LIBRARY + PACKAGE, "/srv/venv/lib/python3.13/site-packages/django/test/utils.py:433"),
+        ("", ""),
+    ],
+)
+def test_location(traceback: str, location: str) -> None:
+    """The location is the last line of the site, not the line of a library that it calls."""
+    assert display.location(traceback) == location
 
 
 def written_lines(*events: Event) -> list[tuple[str, Result | None]]:

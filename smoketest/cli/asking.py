@@ -115,8 +115,9 @@ class LocalRunner:
         if patterns := self._options.pattern:
             globs = [pattern if "*" in pattern else f"*{pattern}*" for pattern in patterns]
             ids = [one for one in self._ids(selection) if any(fnmatchcase(one, g) for g in globs)]
+            within = "" if selection.is_everything else f" ({selection})"
             selection = _narrow(
-                selection, ids, f"No test matches -k {' or '.join(patterns)} ({selection})."
+                selection, ids, f"No test matches -k {' or '.join(patterns)}{within}."
             )
         if self._options.failed:
             failed = self._failed()

@@ -192,7 +192,7 @@ def test_selection(run: Run, arguments: list[str], names: set[str]) -> None:
             "is named app0.smoke.T.test_on. Did you mean app0.smoke.T.test_",
         ),
         (["test_foor"], "Did you mean app0.smoke.U.test_four"),
-        (["-k", "nothing", "-k", "x*y"], "No test matches -k nothing or x*y (every test)."),
+        (["-k", "nothing", "-k", "x*y"], "No test matches -k nothing or x*y."),
         (["--tag", "mial"], "No smoke test has the tag mial. Did you mean mail?"),
         (["--tag", "db", "--tag", "dv"], "No smoke test has the tag dv."),
         (["app0.smoke.U", "--tag", "db"], "No smoke test matches test app0.smoke.U, tag db."),

@@ -24,6 +24,7 @@ from typing import (
     TypedDict,
     TypeVar,
     Unpack,
+    overload,
 )
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
@@ -89,15 +90,43 @@ class _DjangoAssertions(unittest.TestCase):
         assertXMLNotEqual = _borrow(TestCase.assertXMLNotEqual)
 
         # Overloaded in Django: with a callable, they call it instead of returning a context.
+        @overload
         def assertNumQueries(
             self, num: int, *, using: str = DEFAULT_DB_ALIAS
         ) -> AbstractContextManager[Any]: ...
+        @overload
+        def assertNumQueries(
+            self, num: int, func: Callable[..., object], *args: object, **kwargs: object
+        ) -> None: ...
+        def assertNumQueries(self, *args: Any, **kwargs: Any) -> Any: ...
+        @overload
         def assertRaisesMessage(
             self, expected_exception: type[BaseException], expected_message: str
         ) -> AbstractContextManager[Any]: ...
+        @overload
+        def assertRaisesMessage(
+            self,
+            expected_exception: type[BaseException],
+            expected_message: str,
+            callable: Callable[..., object],
+            *args: object,
+            **kwargs: object,
+        ) -> None: ...
+        def assertRaisesMessage(self, *args: Any, **kwargs: Any) -> Any: ...
+        @overload
         def assertWarnsMessage(
             self, expected_warning: type[Warning], expected_message: str
         ) -> AbstractContextManager[Any]: ...
+        @overload
+        def assertWarnsMessage(
+            self,
+            expected_warning: type[Warning],
+            expected_message: str,
+            callable: Callable[..., object],
+            *args: object,
+            **kwargs: object,
+        ) -> None: ...
+        def assertWarnsMessage(self, *args: Any, **kwargs: Any) -> Any: ...
 
     else:
 

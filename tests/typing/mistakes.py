@@ -19,7 +19,7 @@ class MistakesTest(SmokeTest):
 
     @options(timeout="5s")  # type: ignore[arg-type]
     def test_timeout(self) -> None:
-        with self.assertNumQueries("1"):  # type: ignore[arg-type]
+        with self.assertNumQueries("1"):  # type: ignore[call-overload]
             pass
 
     @options(databases={"default"})  # type: ignore[call-arg]

@@ -27,6 +27,9 @@ class OrdersTest(SmokeTest):
         self.assertContains(response, "Orders", status_code=200)
         with self.assertNumQueries(1, using="default"):
             self.assertQuerySetEqual([], [])
+        self.assertNumQueries(1, self.client.get, "/orders/")
+        self.assertRaisesMessage(ValueError, "invalid literal", int, "x")
+        self.assertWarnsMessage(UserWarning, "old", print, "x")
         with self.captureOnCommitCallbacks() as callbacks:
             assert_type(len(callbacks), int)
 

@@ -220,7 +220,7 @@ def _includes_endpoints(resolver: URLResolver) -> bool:
     )
 
 
-@register(TAG)
+@register(Tags.security)  # not in manage.py smoketest, which would print it at each run
 def check_public_details(**_: Any) -> list[CheckMessage]:
     """Report what clients without full access see of results in production (I002)."""
     has_tokens = bool(getattr(settings, Conf.tokens.name, Conf.tokens.default))

@@ -145,8 +145,6 @@ def site_of_processes() -> list[str]:
     These may have settings modules of their own, such as that of cron, with other aliases, ports or
     engines of databases.
     """
-    if conf.project:
-        return [conf.project]
     database = settings.DATABASES.get(DEFAULT_DB_ALIAS, {})
     names = [str(database.get(key) or "") for key in ("HOST", "NAME")]
     return [str(getattr(settings, "ROOT_URLCONF", "")), *names]

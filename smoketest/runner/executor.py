@@ -11,12 +11,13 @@ import math
 import unittest
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from time import time  # imported by name, because a test may patch time.time
 from types import ModuleType
 from typing import Any, Protocol
+
+from django.utils import timezone, translation
 
 from smoketest.case import SmokeTest
 from smoketest.isolation import (
@@ -127,15 +128,12 @@ class Execution:
         from smoketest.runner.process import refuse_helpers  # noqa: PLC0415
 
         refuse_helpers()
-        # Each class and each test has a copy of the context: a language or time zone that one of
-        # them activates must not be active in the next.
         for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):
             if _has_module_fixtures(module):
-                copy_context().run(self._run_with_module_fixtures, module, list(group))
+                self._run_with_module_fixtures(module, list(group))
             else:
                 for smoke_class in group:
-                    declarations = list(smoke_class.declarations)
-                    copy_context().run(self._run_class, smoke_class, declarations)
+                    self._run_class(smoke_class, list(smoke_class.declarations))
 
     def _run_with_module_fixtures(self, module: ModuleType, classes: list[SmokeClass]) -> None:
         pending = {smoke_class: list(smoke_class.declarations) for smoke_class in classes}
@@ -154,7 +152,7 @@ class Execution:
                     return
                 while pending and scope.intact and not self._monitor.is_stopped:
                     smoke_class = next(iter(pending))
-                    copy_context().run(self._run_class, smoke_class, pending[smoke_class], scope)
+                    self._run_class(smoke_class, pending[smoke_class], scope)
                     if not pending[smoke_class]:
                         del pending[smoke_class]
 
@@ -196,11 +194,12 @@ class Execution:
         step = _step((declaration,), declaration.timeout)
         with self._monitor.timing(step) as elapsed:
             with (
+                _restored_locale(),
                 problems.catching(),
                 self._scope(declaration.id, case, step.timeout, idle=step.timeout),
             ):
                 self._test = case(declaration.id.removeprefix(f"{smoke_class.id}."))
-                copy_context().run(self._test.run, _Recorder(self._test, problems))
+                self._test.run(_Recorder(self._test, problems))
                 self._test = None  # so that open cursors of the test are closed within its scope
             duration = elapsed()
         self._report(step, problems, duration)
@@ -240,7 +239,7 @@ class Execution:
         """
         declarations = tuple(declarations)
         timeout = _longest(declarations)
-        with ExitStack() as stack:
+        with _restored_locale(), ExitStack() as stack:
 
             def end_scope() -> list[BaseException]:
                 stack.close()
@@ -420,6 +419,14 @@ class _Recorder(unittest.TestResult):
             Outcome.FAILED,
             from_message("unexpected success: it passed, but is marked as expectedFailure"),
         )
+
+
+@contextmanager
+def _restored_locale() -> Iterator[None]:
+    """Restore the language and time zone of the thread, which a test or fixture may activate."""
+    language, zone = translation.get_language(), timezone.get_current_timezone()
+    with translation.override(language), timezone.override(zone):
+        yield
 
 
 def _longest(declarations: Iterable[Declaration]) -> float:

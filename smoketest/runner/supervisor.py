@@ -12,11 +12,13 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import replace
 from time import monotonic, time  # imported by name, because a test may patch time
 from typing import Protocol
+
+from django.core.cache import caches
 
 from smoketest.isolation import ThreadIsolation
 from smoketest.results import (
@@ -442,9 +444,13 @@ def _run_inline(batches: list[Batch], progress: _Progress) -> None:
     monitor = _InlineMonitor(progress)
     with ThreadIsolation() as isolation:
         execution = progress.execution(isolation, monitor)
-        for batch in batches:
-            if not monitor.is_stopped:
-                execution.run(batch)
+        try:
+            for batch in batches:
+                if not monitor.is_stopped:
+                    execution.run(batch)
+        finally:
+            with suppress(Exception):
+                caches.close_all()  # those of this context, which the caller cannot close
 
 
 def _still_running(declaration: Declaration, since: float) -> Result:

@@ -204,13 +204,14 @@ def test_connections__are_closed(run_smoke: RunSmoke, workers: int) -> None:
     assert open_databases() == []
 
 
-def test_caches__are_closed(apps: Apps, site: Site) -> None:
+@pytest.mark.parametrize(("workers", "thread"), [(1, "smoketest-0"), (0, "MainThread")])
+def test_caches__are_closed(apps: Apps, site: Site, workers: int, thread: str) -> None:
     """Each thread closes the caches that its tests used, as Django does after a request."""
     apps.add("class Test(SmokeTest):\n    def test_it(self): cache.get('x')")
     backend = {"default": {"BACKEND": "tests.runner.test_supervisor.RecordingCache"}}
     with override_settings(CACHES=backend):
-        assert site.run().passed
-    assert closed_caches == ["smoketest-0"]
+        assert site.run(workers=workers).passed
+    assert closed_caches == [thread]
 
 
 @uses_databases

@@ -216,10 +216,27 @@ class SmokeTest(_DjangoAssertions):
         """Call `setUpTestData`. Each test has its own copies of the objects that it assigns."""
         super().setUpClass()
         before = dict(vars(cls))
-        cls.setUpTestData()
-        for name, value in dict(vars(cls)).items():
-            if value is not before.get(name):
-                setattr(cls, name, _testcases().TestData(name, value))
+        try:
+            cls.setUpTestData()
+        finally:
+            for name, value in dict(vars(cls)).items():
+                if value is not before.get(name):
+                    data = _testcases().TestData(name, value)
+                    setattr(cls, name, data)
+                    cls.addClassCleanup(cls._remove_test_data, name, data, before)
+
+    @classmethod
+    def _remove_test_data(cls, name: str, data: object, before: dict[str, object]) -> None:
+        """Restore an attribute of the class, so that the next run does not find rolled-back rows.
+
+        Unless the fixtures have run again since, because a test of the class timed out.
+        """
+        if vars(cls).get(name) is not data:
+            return
+        if name in before:
+            setattr(cls, name, before[name])
+        else:
+            delattr(cls, name)
 
     @classmethod
     def setUpTestData(cls) -> None:

@@ -145,6 +145,35 @@ def test_assertions__of_django(run_smoke: RunSmoke) -> None:
     assert "has no attribute 'assertContians'" in result_of(report, "test_unknown").message
 
 
+@uses_databases
+@pytest.mark.parametrize("then", ["pass", "raise ValueError(found)"])
+def test_set_up_test_data__in_two_runs(run_smoke: RunSmoke, then: str) -> None:
+    """A run does not find the objects of the run before, whose rows are rolled back."""
+    report = run_smoke(f"""
+        class Base(SmokeTest):
+            account = None
+
+            @classmethod
+            def setUpTestData(cls):
+                found = cls.account, getattr(cls, "other", None)
+                cls.account = cls.other = Account.objects.create(name="of the class")
+                {then}
+                cls.found = found
+
+            def test_it(self):
+                self.assertEqual(self.found, (None, None))
+                self.assertIs(self.account, self.other)
+                self.account.refresh_from_db()
+
+        class Test(Base):
+            pass
+    """)
+    again = run_smoke("class Test(SmokeTest):\n    pass\n")  # and the module above
+    for one in (report, again):
+        assert len(one.results) == 2
+        assert {result.message for result in one.results} <= {"", "setUpClass: (None, None)"}
+
+
 @pytest.mark.parametrize("name", ["SimpleTestCase", "TestCase", "TransactionTestCase"])
 def test_base__of_django(name: str) -> None:
     """Django's test cases change connections of the process, so they are refused at import."""

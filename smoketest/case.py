@@ -206,6 +206,14 @@ class SmokeTest(_DjangoAssertions):
                     " which has Django's assertions."
                 )
                 raise TypeError(msg)
+        for name in _FIXTURES:
+            if iscoroutinefunction(getattr(cls, name, None)):
+                msg = (
+                    f"{cls.__qualname__}.{name}() would never be awaited: tests can be coroutines,"
+                    " fixtures cannot. Write setUp() and tearDown() without async; they can call"
+                    " coroutines with asgiref.sync.async_to_sync."
+                )
+                raise TypeError(msg)
         for name, reason in _UNSUPPORTED.items():
             value = getattr(cls, name, None)
             if value is True or (isinstance(value, (list, tuple)) and value):
@@ -424,6 +432,16 @@ def options(**overrides: Unpack[MethodOptions]) -> Callable[[Method], Method]:
     return decorate
 
 
+#: Methods that unittest calls around tests; those of `IsolatedAsyncioTestCase` are not called.
+_FIXTURES = (
+    "setUp",
+    "tearDown",
+    "setUpClass",
+    "tearDownClass",
+    "setUpTestData",
+    "asyncSetUp",
+    "asyncTearDown",
+)
 #: Attributes of Django's test cases.
 _SETS_SEQUENCES = (
     "it sets sequences of the database, which a rollback does not undo. Create rows in setUp,"

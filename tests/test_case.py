@@ -174,6 +174,19 @@ def test_set_up_test_data__in_two_runs(run_smoke: RunSmoke, then: str) -> None:
         assert {result.message for result in one.results} <= {"", "setUpClass: (None, None)"}
 
 
+@pytest.mark.parametrize(
+    "name", ["setUp", "tearDown", "setUpClass", "tearDownClass", "setUpTestData", "asyncSetUp"]
+)
+def test_fixture__coroutine(name: str) -> None:
+    """A coroutine would never be awaited, and the test would run without its fixture."""
+
+    async def fixture(_test: object) -> None: ...
+
+    method = classmethod(fixture) if name.endswith(("Class", "Data")) else fixture
+    with pytest.raises(TypeError, match=rf"^Test.{name}\(\) would never be awaited: tests can be"):
+        type("Test", (SmokeTest,), {name: method})
+
+
 @pytest.mark.parametrize("name", ["SimpleTestCase", "TestCase", "TransactionTestCase"])
 def test_base__of_django(name: str) -> None:
     """Django's test cases change connections of the process, so they are refused at import."""

@@ -10,6 +10,7 @@ import unittest
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from importlib import import_module
+from inspect import getattr_static
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -207,7 +208,8 @@ class SmokeTest(_DjangoAssertions):
                 )
                 raise TypeError(msg)
         for name in _FIXTURES:
-            if iscoroutinefunction(getattr(cls, name, None)):
+            defined = getattr_static(cls, name, None)
+            if iscoroutinefunction(getattr(defined, "__func__", defined)):
                 msg = (
                     f"{cls.__qualname__}.{name}() would never be awaited: tests can be coroutines,"
                     " fixtures cannot. Write setUp() and tearDown() without async; they can call"

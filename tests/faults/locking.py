@@ -203,6 +203,35 @@ def lock_timeout_removed() -> None:
     _change(1)
 
 
+@contextmanager
+def serializable_transaction_of_production(backend: Backend) -> Iterator[None]:
+    """Production has read a row that another transaction then changes."""
+    begin = "BEGIN ISOLATION LEVEL SERIALIZABLE"
+    with backend.production("SELECT * FROM ledger_account WHERE id = 2", begin=begin) as reader:
+        change = backend.lock_row.replace("id = 1", "id = 2")
+        with backend.production(change, "COMMIT", begin=begin):
+            pass
+        _readers[:] = [reader]
+        yield
+
+
+#: The connection of the transaction.
+_readers: list[Any] = []
+
+
+@fault(
+    "A read can make a serializable transaction of production fail, which has to be repeated.",
+    postgresql=passes(),
+    context=serializable_transaction_of_production,
+    settings={"OPTIONS": {"isolation_level": 4}},
+)
+def serializable_reader(test: Any) -> None:
+    """Reads a row that a serializable transaction of production then changes."""
+    Account.objects.get(id=1)
+    with test.assertRaisesRegex(Exception, "could not serialize access"):
+        _readers.pop().cursor().execute(test.backend.lock_row)
+
+
 _DEADLOCK: dict[str, Any] = {
     "postgresql": fails("lock timeout", word="errored"),
     "mariadb": fails("deadlock", word="errored", lock_timeout=LONG),  # detected immediately

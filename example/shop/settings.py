@@ -108,7 +108,13 @@ MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_MOUNT = os.environ.get("EXAMPLE_MEDIA_MOUNT", "")
 
 # The shop listens only on this host, without TLS and tokens.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W016", "smoketest.W006"]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W004",
+    "security.W008",
+    "security.W016",
+    "smoketest.I002",
+    "smoketest.W006",
+]
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -145,6 +151,9 @@ SMOKETEST_INTERVAL = seconds("EXAMPLE_INTERVAL", 60)
 SMOKETEST_WORKERS = 4
 # Directory of the results store, shared by all processes of the site on this host.
 SMOKETEST_STATE_DIR = DATA_DIR / "smoketest"
+# Whether clients without full access see all messages. They may contain data of the site, so the
+# default is False in production. The shop only has invented data.
+SMOKETEST_PUBLIC_DETAILS = os.environ.get("EXAMPLE_PUBLIC_DETAILS", "1") == "1"
 # Names or labels of apps whose smoke tests are not discovered.
 SMOKETEST_SKIP_APPS = os.environ.get("EXAMPLE_SKIP_APPS", "").split()
 # Pages of this site that smoketest.contrib.http requests; URLs of other sites are possible.

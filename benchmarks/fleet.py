@@ -22,12 +22,10 @@ import shutil
 import signal
 import statistics
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +34,7 @@ from harness import CHECKOUT, OURS, Aim, Environment, Findings, as_variable, nee
 from tests.grafana.model import DASHBOARDS as BOARDS
 from tests.grafana.model import Query
 from tests.servers.client import get
+from tests.servers.pages import Page, serve
 from tests.servers.processes import wait_for
 from tests.servers.prometheus import Prometheus
 from tests.servers.services import require
@@ -128,31 +127,16 @@ def make_template(page: str, failing: tuple[str, ...] = ()) -> bytes:
     return _SAMPLE.sub(sample, page).encode()
 
 
-@contextmanager
-def served(templates: dict[str, bytes]) -> Iterator[int]:
-    """Serve the templates by path, and yield the port."""
+def served(templates: dict[str, bytes]) -> AbstractContextManager[int]:
+    """Serve the templates by path; the value of the context is the port."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def page_of(path: str, _port: int) -> Page:
+        now, duration = f"{time.time():.3f}", f"{random.uniform(0.001, 0.2):.6f}"  # noqa: S311
+        body = templates[path]
+        body = body.replace(b"@NOW@", now.encode()).replace(b"@DURATION@", duration.encode())
+        return Page("text/plain; version=0.0.4; charset=utf-8", body)
 
-        def do_GET(self) -> None:
-            now, duration = f"{time.time():.3f}", f"{random.uniform(0.001, 0.2):.6f}"  # noqa: S311
-            body = templates[self.path]
-            body = body.replace(b"@NOW@", now.encode()).replace(b"@DURATION@", duration.encode())
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            with suppress(ConnectionError):  # Prometheus may be stopping
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    return serve(page_of)
 
 
 # Prometheus

@@ -444,11 +444,11 @@ _FIXTURES = (
     "asyncSetUp",
     "asyncTearDown",
 )
-#: Attributes of Django's test cases.
 _SETS_SEQUENCES = (
     "it sets sequences of the database, which a rollback does not undo. Create rows in setUp,"
     " setUpClass or setUpTestData."
 )
+#: Attributes of Django's test cases, with the reason for which they are refused.
 _UNSUPPORTED = {
     "fixtures": _SETS_SEQUENCES,
     "reset_sequences": _SETS_SEQUENCES,

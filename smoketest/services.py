@@ -120,7 +120,7 @@ def state_folder() -> StateFolder:
     """Return the state directory. Raise `smoketest.store.directory.StateError`."""
     # The name of the default directory contains those of the test databases.
     explicit = "" if is_unit_test() else str(conf.state_dir or "")
-    identity = site_of_processes() if explicit else site_identity()
+    identity = shared_site_identity() if explicit else site_identity()
     return open_state_folder(explicit, os.environ, identity)
 
 
@@ -139,7 +139,7 @@ def is_unit_test() -> bool:
     return has_test_environment and not is_set_by_a_test(Conf.state_dir.name)
 
 
-def site_of_processes() -> list[str]:
+def shared_site_identity() -> list[str]:
     """Return values that differ between sites, but not between the processes of a site.
 
     These may have settings modules of their own, such as that of cron, with other aliases, ports or

@@ -24,8 +24,8 @@ from smoketest.services import (
     coordinator,
     load_site,
     run_options,
+    shared_site_identity,
     site_identity,
-    site_of_processes,
     state,
     state_folder,
 )
@@ -215,7 +215,7 @@ def test_site_identity__without_secrets(settings: Any) -> None:
     assert site_identity() == before
 
 
-@pytest.mark.parametrize("identity", [site_identity, site_of_processes])
+@pytest.mark.parametrize("identity", [site_identity, shared_site_identity])
 @sets_databases
 def test_site_identity__used_database(identity: Callable[[], list[str]], settings: Any) -> None:
     """Django adds missing keys to a database when it is first used."""

@@ -287,21 +287,10 @@ def add_arguments(parser: CommandParser) -> None:
 def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     """Raise `CommandError` if options contradict each other or would be ignored."""
     given = _Given(options)
-    runs = {
-        *(
-            "names",
-            "pattern",
-            "tag",
-            "exclude_tag",
-            "failed",
-            "list",
-            "failfast",
-            "workers",
-            "timeout",
-        ),
-        *("run_timeout", "no_store", "format", "output", "until_stable", "url"),
-        *("every", "textfile", "pushgateway"),
-    }
+    selecting = {"names", "pattern", "tag", "exclude_tag", "failed", "failfast", "list"}
+    of_one_run = {"no_store", "format", "output", "until_stable", "url"}
+    exports = {"textfile", "pushgateway"}
+    runs = {*selecting, *of_one_run, *exports, "workers", "timeout", "run_timeout", "every"}
     given.forbid({"pause", "resume"}, runs, "{} does not run tests; leave out {}.")
     given.forbid({"pause"}, {"resume"}, "--pause and --resume cannot be combined.")
     given.require("reason", "pause", "--reason requires --pause.")
@@ -322,11 +311,8 @@ def refuse_wrong_combinations(options: Mapping[str, Any]) -> None:
     for one, other in (("certificate", "key"), ("key", "certificate")):
         given.require(one, other, "--certificate and --key must be used together.")
     given.require("certificate", "serve", "--certificate and --key require --serve.")
-    selecting = {"names", "pattern", "tag", "exclude_tag", "failed", "failfast", "list"}
-    of_one_run = {"no_store", "format", "output", "until_stable", "url"}
     message = "{} runs all tests regularly and prints a line for each run; leave out {}."
     given.forbid({"every"}, selecting | of_one_run, message)
-    exports = {"textfile", "pushgateway"}
     message = "{} cannot be used with {}, because only stored results are exported."
     given.forbid({"no_store"}, exports, message)
     if options["format"] == PROMETHEUS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,7 @@ from smoketest.results import (
     Started,
     Waiting,
 )
-from smoketest.runner.failures import escape_controls
+from smoketest.runner.failures import escape_controls, is_library_file
 
 #: Function that writes a line; the result, if any, determines its color.
 WriteLine = Callable[[str, Result | None], None]
@@ -64,8 +63,6 @@ def line(result: Result, *, with_message: bool = True) -> str:
     return f"{text}: {message}" if message else text
 
 
-_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
-_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 _FRAME = re.compile(r'^ *File "([^"\n]+)", line (\d+)', re.MULTILINE)
 
 
@@ -84,10 +81,5 @@ def location(traceback: str) -> str:
 
 
 def _is_own(filename: str, _line_number: str) -> bool:
-    """Return whether a file is neither of Python nor of an installed package."""
-    path = Path(filename)
-    return (
-        path.is_absolute()  # unlike <string> and <frozen importlib._bootstrap>
-        and not _PACKAGE_FOLDERS.intersection(path.parts)
-        and not path.is_relative_to(_STANDARD_LIBRARY)
-    )
+    # <string> and <frozen importlib._bootstrap> are no absolute paths.
+    return Path(filename).is_absolute() and not is_library_file(filename)

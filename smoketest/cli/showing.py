@@ -85,7 +85,7 @@ class Screen:
         self._render_event = STREAMED_FORMATS.get(options.format)
         #: Rendered events, to be written to a file at the end.
         self._lines: list[str] = []
-        #: Why a rendered event could not be written; the run continues and is recorded.
+        #: The error of a rendered event that was not written; the run continues and is recorded.
         self._error: output.OutputError | None = None
 
     @contextmanager

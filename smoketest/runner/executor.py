@@ -125,7 +125,7 @@ class Execution:
 
     def run(self, batch: Batch) -> None:
         # Imports Django's test framework, which is slow, so not at the start of the process.
-        from smoketest.runner.process import refuse_helpers  # noqa: PLC0415
+        from smoketest.runner.refusals import refuse_helpers  # noqa: PLC0415
 
         refuse_helpers()
         for module, group in groupby(batch, key=lambda smoke_class: smoke_class.module):

@@ -149,9 +149,9 @@ def _assert_statement(error: BaseException) -> str:
 #: Modules whose functions raise the exceptions of assertions.
 _ASSERTIONS = {"unittest.case", "unittest._log", AssertionMessage.__module__}
 _DJANGO_ASSERTIONS = "django.test.testcases"
-_STANDARD_LIBRARY = Path(os.__file__).parent
-_PACKAGES = {"site-packages", "dist-packages"}
 _OWN_PACKAGE = __name__.partition(".")[0]
+_STANDARD_LIBRARY = Path(os.__file__).parent
+_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 def _authored_message(error: BaseException, test_id: str) -> str:
@@ -194,8 +194,13 @@ def _is_of_library(frame: FrameType, test_id: str) -> bool:
     package = frame.f_globals.get("__name__", "").partition(".")[0]
     if package in {test_id.partition(".")[0], _OWN_PACKAGE}:
         return False
-    path = Path(frame.f_code.co_filename)
-    return path.is_relative_to(_STANDARD_LIBRARY) or not _PACKAGES.isdisjoint(path.parts)
+    return is_library_file(frame.f_code.co_filename)
+
+
+def is_library_file(filename: str) -> bool:
+    """Return whether a source file belongs to Python or to an installed package."""
+    path = Path(filename)
+    return path.is_relative_to(_STANDARD_LIBRARY) or not _PACKAGE_FOLDERS.isdisjoint(path.parts)
 
 
 def _traceback(error: BaseException) -> str:

@@ -15,9 +15,7 @@ _NO_ASSERTS = (
     " its tests would check nothing. Run Python without it, or use methods such as"
     " self.assertTrue()."
 )
-
-
-#: What begins the names of tests in unittest, such as ``testOrders``.
+#: Prefix of test methods in unittest, which also runs ``testOrders``.
 _UNITTEST_PREFIX = "test"
 
 

@@ -44,7 +44,7 @@ class Role(StrEnum):
 
 
 #: Appended to the messages of problems whose details are hidden.
-HIDDEN = "details are hidden; log in as a staff user or send a token to see them"
+HIDDEN = "details are hidden; log in as a staff user, or set SMOKETEST_TOKENS and send a token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from smoketest.metrics import TEXT, Context, SmokeTestCollector, expose
 from smoketest.results import Outcome, Result, Selection, Severity
 from smoketest.store.memory import MemoryStore
 from tests.builders import make_collection_error, make_declaration, make_report, make_result
+from tests.servers.pages import Page, serve
 
 #: Seconds for each minute of the rules and of the configuration.
 MINUTE = 5.0
@@ -473,42 +473,22 @@ def served(scenarios: Sequence[Scenario], fault_at: float) -> Iterator[int]:
     """Serve the targets as `/targets`, and the page of each replica, and yield the port."""
     targets = [(scenario.job, replica) for scenario in scenarios for replica in scenario.replicas]
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def page_of(path: str, port: int) -> Page:
+        minute = (time.time() - fault_at) / MINUTE
+        if path == "/targets":
+            groups = [
+                _target(f"127.0.0.1:{port}", f"/{number}", job, replica)
+                for number, (job, replica) in enumerate(targets)
+                if replica.exists(minute)
+            ]
+            return Page("application/json", json.dumps(groups).encode())
+        _, replica = targets[int(path.removeprefix("/"))]
+        if not replica.answers(minute):
+            return Page("text/plain", b"", status=401)
+        return Page(TEXT.content_type, expose(replica.collector(minute, fault_at), TEXT))
 
-        def do_GET(self) -> None:
-            minute = (time.time() - fault_at) / MINUTE
-            if self.path == "/targets":
-                host = f"127.0.0.1:{self.server.server_address[1]}"
-                groups = [
-                    _target(host, f"/{number}", job, replica)
-                    for number, (job, replica) in enumerate(targets)
-                    if replica.exists(minute)
-                ]
-                self._send(200, "application/json", json.dumps(groups).encode())
-                return
-            _, replica = targets[int(self.path.removeprefix("/"))]
-            if replica.answers(minute):
-                page = expose(replica.collector(minute, fault_at), TEXT)
-                self._send(200, TEXT.content_type, page)
-            else:
-                self._send(401, "text/plain", b"")
-
-        def _send(self, status: int, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            with suppress(ConnectionError):  # Prometheus may be stopping
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with serve(page_of) as port:
+        yield port
 
 
 def _target(host: str, path: str, job: str, replica: Replica) -> dict[str, object]:

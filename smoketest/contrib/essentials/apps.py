@@ -6,7 +6,7 @@ from smoketest.contrib.config import ContribConfig
 from smoketest.contrib.essentials.checks import check_names
 from smoketest.contrib.essentials.conf import EssentialsConf
 
-#: When the process loaded its apps.
+#: Monotonic clock at which the process loaded its apps, in seconds.
 STARTED_AT = monotonic()
 
 

@@ -137,7 +137,7 @@ class Command(BaseCommand):
         if answer is not None:
             screen.show(answer)
         if not (options.url or options.no_store):
-            self._say_where_results_are(screen, options)
+            self._report_storage(screen, options)
             self._export(options)
         if exit_code is not Exit.PASSED:
             raise SystemExit(int(exit_code))
@@ -176,7 +176,7 @@ class Command(BaseCommand):
             return answer, Exit.TIMED_OUT
         return answer, Exit.PASSED if answer.report.passed else Exit.FAILED
 
-    def _say_where_results_are(self, screen: Screen, options: Options) -> None:
+    def _report_storage(self, screen: Screen, options: Options) -> None:
         store = services.state().store
         if store.write_error is None:
             screen.message(f"Results are stored in {store.location}")

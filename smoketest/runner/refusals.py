@@ -52,6 +52,7 @@ class _Helper(NamedTuple):
 
 
 def _is_settings(patch: Any) -> bool:
+    # Only compared: settings are read at the edge, not here.
     return patch.getter() is vars(django_utils)["settings"]
 
 
@@ -65,13 +66,7 @@ _HELPERS = (
     _Helper(django_utils.__name__, "override_settings", "enable", _SETTINGS),
     _Helper(django_client.__name__, "Client", "request", _CLIENT),
     _Helper(django_client.__name__, "AsyncClient", "request", _CLIENT),
-    _Helper(
-        mock.__name__,
-        "_patch",
-        "__enter__",
-        _SETTINGS,
-        _is_settings,
-    ),
+    _Helper(mock.__name__, "_patch", "__enter__", _SETTINGS, _is_settings),
     _Helper(mock.__name__, "_patch", "__enter__", _CLOCK, _is_clock),
     _Helper("freezegun.api", "_freeze_time", "start", _CLOCK),
     _Helper("time_machine", "travel", "start", _CLOCK),

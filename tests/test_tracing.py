@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Apps
 from tests.docs.markdown import DOCS, blocks
+from tests.servers.site import require_module
 
 #: The code blocks of the page.
 SENTRY_DROP, SENTRY_MARK, OTEL_DROP, OTEL_MARK = (
@@ -134,7 +135,7 @@ def test_sentry(
     apps: Apps, tmp_path: Path, block: str, expected: list[str | None], workers: int
 ) -> None:
     """Exceptions of smoke tests can be dropped or marked, and the names of requests stay."""
-    pytest.importorskip("sentry_sdk")
+    require_module("sentry_sdk", "sentry-sdk")
     events = run_site(
         apps, tmp_path, workers, SENTRY + block, "sentry_sdk.flush(); print(json.dumps(events))"
     )
@@ -156,7 +157,7 @@ def test_opentelemetry(
     apps: Apps, tmp_path: Path, block: str, marks: list[list[Any]], workers: int
 ) -> None:
     """Requests of smoke tests are traces of their own, and can be dropped or marked."""
-    pytest.importorskip("opentelemetry.instrumentation.django")
+    require_module("opentelemetry.instrumentation.django", "opentelemetry-instrumentation-django")
     exporter = """
 exporter = InMemorySpanExporter()
 trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))

@@ -12,6 +12,7 @@ from tests.faults.conftest import Backends
 from tests.faults.fault import suite
 from tests.faults.harness import assert_nothing_held, outcomes, run_suite
 from tests.ledger.models import Account
+from tests.servers.site import require_module
 
 pytestmark = pytest.mark.e2e
 
@@ -24,8 +25,7 @@ def test_schema__is_that_of_the_thread_in_each_test(
     backends: Backends, limit_set_calls: bool
 ) -> None:
     """Reset the schema that a test has selected, also if the backend remembers it."""
-    # Not in the test environment, because it requires certain versions of Django.
-    pytest.importorskip("django_tenants")
+    require_module("django_tenants", "django-tenants")
 
     class SelectsSchema(SmokeTest):
         def test_1(self) -> None:

@@ -16,6 +16,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
+from django.template import engines
 from django.urls import NoReverseMatch, get_resolver, get_script_prefix, reverse
 from django.utils.module_loading import import_string
 
@@ -91,16 +92,19 @@ def run_options() -> RunOptions:
 
 
 def load_site() -> None:
-    """Import the URLconf, the middleware and the test client.
+    """Import the URLconf, the middleware, the template libraries and the test client.
 
     Otherwise, this would count as the duration of the first test that requests a page, or resolves
-    a URL. Errors are ignored, because they are reported by the tests that need the module.
+    a URL, and several threads would do it at the same time. Errors are ignored, because they are
+    reported by the tests that need the module.
     """
     with suppress(Exception):
         get_resolver().url_patterns  # noqa: B018 - imports the modules
     for name in settings.MIDDLEWARE:
         with suppress(Exception):
             import_string(name)
+    with suppress(Exception):
+        engines.all()
     with suppress(Exception):
         import_module("smoketest.client")
 

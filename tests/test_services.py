@@ -317,14 +317,19 @@ def test_site_is_loaded_before_the_first_test(
     """The time is not charged to a test, and modules of the site are not isolated."""
     (tmp_path / "slow_urls.py").write_text(f"{_URLS}{error}")
     (tmp_path / "slow_middleware.py").write_text(_MIDDLEWARE)
+    (tmp_path / "slow_tags.py").write_text(
+        "from django.template import Library\nregister = Library()"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    for module in ("slow_urls", "slow_middleware"):
+    for module in ("slow_urls", "slow_middleware", "slow_tags"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     settings.ROOT_URLCONF = "slow_urls"
     settings.MIDDLEWARE = ["no.such.middleware", "slow_middleware.middleware"]
+    backend = "django.template.backends.django.DjangoTemplates"
+    settings.TEMPLATES = [{"BACKEND": backend, "OPTIONS": {"builtins": ["slow_tags"]}}]
     suite = find(Selection(), run_options())
     assert suite.collection_errors == ()
-    assert "slow_middleware" in sys.modules
+    assert {"slow_middleware", "slow_tags"} <= sys.modules.keys()
     if not error:
         urls: Any = sys.modules["slow_urls"]
         assert urls.loaded_by == "smoketest-discovery"

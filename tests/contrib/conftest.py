@@ -13,6 +13,7 @@ from django.test import override_settings
 from smoketest.results import Report, Selection
 from smoketest.runner.loader import find
 from smoketest.runner.supervisor import run
+from smoketest.services import load_site
 from smoketest.store.abandoned import LocallyAbandoned
 from tests.conftest import options
 from tests.contrib.essentials_site import PREFIX, Run
@@ -53,7 +54,7 @@ def essentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Esse
         defaults = {"INSTALLED_APPS": APPS, "SMOKETEST_STATE_DIR": state, "TEMPLATES": [TEMPLATES]}
         with override_settings(**{**defaults, **settings}):
             selection = Selection(names=tuple(f"{PREFIX}.{name}" for name in names))
-            chosen = options(timeout=timeout)
+            chosen = options(timeout=timeout, load_site=load_site)
             suite = find(selection, chosen)
             assert not suite.collection_errors, suite.collection_errors
             report = run(
